@@ -1,0 +1,1 @@
+//! The arena: the format of the shared memory, its allocator, holders and recovery.

@@ -1,0 +1,1 @@
+//! Chunk filters of HDF5 (shuffle, deflate) on all cores.

@@ -1,0 +1,1 @@
+//! Operating system layer: memory files, mappings, futexes, process liveness, memory figures.

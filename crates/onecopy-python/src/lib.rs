@@ -1,0 +1,11 @@
+//! The extension module `onecopy._native`: converts, releases the GIL, delegates to the Rust crates.
+//!
+//! Each file adds its own names to the module through a `register` function.
+
+use pyo3::prelude::*;
+
+/// The compiled half of the package `onecopy`.
+#[pymodule(gil_used = true)]
+fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("__version__", env!("CARGO_PKG_VERSION"))
+}

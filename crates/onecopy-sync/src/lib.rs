@@ -1,0 +1,1 @@
+//! Robust locks on futexes: the death of an owner is noticed and reported, never waited for.

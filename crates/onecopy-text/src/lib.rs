@@ -1,0 +1,1 @@
+//! Parallel reader of delimited text into packed records.

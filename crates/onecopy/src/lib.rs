@@ -1,0 +1,1 @@
+//! One copy of your data, every process.
