@@ -1,1 +1,25 @@
-//! Operating system layer: memory files, mappings, futexes, process liveness, memory figures.
+//! Operating system layer of onecopy: memory files, mappings, futexes, process liveness, memory figures.
+//!
+//! Everything that differs between systems lives in one backend module; the rest of the project calls the names re-exported here. A backend for
+//! another system offers the same names.
+//!
+//! **Invariant:** nothing here knows of arenas, slots or blocks; `unsafe` of system calls ends here.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux as backend;
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("onecopy runs on Linux so far; another system needs a backend beside crates/onecopy-os/src/linux");
+
+mod error;
+
+pub use backend::file::MemoryFile;
+pub use backend::fork::{ForkHooks, on_fork};
+pub use backend::futex::{Waited, wait, wake};
+pub use backend::liveness::{LockByte, TransferLock};
+pub use backend::mapping::{Mapping, Protection, page_size};
+pub use backend::memory::{Headroom, headroom, physical_limit};
+pub use backend::process::{command_of, current_pid, random_u64, start_time};
+pub use error::OsError;

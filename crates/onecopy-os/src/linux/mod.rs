@@ -1,0 +1,9 @@
+//! The Linux backend.
+
+pub(crate) mod file;
+pub(crate) mod fork;
+pub(crate) mod futex;
+pub(crate) mod liveness;
+pub(crate) mod mapping;
+pub(crate) mod memory;
+pub(crate) mod process;

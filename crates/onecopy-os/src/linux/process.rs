@@ -1,0 +1,46 @@
+//! Who a process is.
+
+use std::fs;
+
+use crate::OsError;
+
+/// The pid of this process, asked anew each time, as a fork changes it.
+pub fn current_pid() -> u32 {
+    std::process::id()
+}
+
+/// Start of a process in clock ticks since boot; with the pid it names a process for good.
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command stands in parentheses and may itself hold parentheses and spaces: count fields behind the last one.
+    let rest = &stat[stat.rfind(')')? + 1..];
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// The command line of a process, for people.
+pub fn command_of(pid: u32) -> Option<String> {
+    let raw = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<_> =
+        raw.split(|&b| b == 0).filter(|w| !w.is_empty()).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
+    Some(words.join(" "))
+}
+
+/// Eight random bytes from the kernel.
+pub fn random_u64() -> Result<u64, OsError> {
+    let mut bytes = [0_u8; 8];
+    // SAFETY: the buffer is valid for eight bytes; requests of up to 256 bytes are never cut short.
+    let n = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if n == 8 { Ok(u64::from_ne_bytes(bytes)) } else { Err(OsError::last("ask the kernel for random bytes")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_known() {
+        assert!(start_time(current_pid()).is_some_and(|ticks| ticks > 0));
+        assert!(command_of(current_pid()).is_some_and(|command| !command.is_empty()));
+        assert_ne!(random_u64().unwrap(), random_u64().unwrap());
+    }
+}

@@ -1,0 +1,29 @@
+//! The one door to atomics and futexes: the model checker stands behind it when it runs.
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
+
+#[cfg(not(loom))]
+pub(crate) use onecopy_os::{wait, wake};
+
+#[cfg(not(loom))]
+pub(crate) fn relax() {
+    std::hint::spin_loop();
+}
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
+
+#[cfg(loom)]
+pub(crate) fn relax() {
+    loom::thread::yield_now();
+}
+
+/// Under the model a sleep is a spurious wake at once: the transitions of the word are explored, the sleeping is the kernel's.
+#[cfg(loom)]
+pub(crate) fn wait(_word: &AtomicU32, _expected: u32, _limit: std::time::Duration) {
+    loom::thread::yield_now();
+}
+
+#[cfg(loom)]
+pub(crate) fn wake(_word: &AtomicU32, _count: u32) {}
