@@ -1,1 +1,27 @@
 //! The arena: the format of the shared memory, its allocator, holders and recovery.
+//!
+//! The design, with definitions, invariants and what a crash leaves behind, is in `docs/design/arena.md`. From the bottom up: [`layout`] says where everything lies,
+//! [`meta`] is the checked access to it, [`slots`] the processes, [`heap`] the free space, [`recovery`] rebuilds what a crash damaged, [`data`] maps
+//! the bytes, [`budget`] decides what may be committed, and [`arena`] puts them together behind [`Arena`].
+
+mod arena;
+mod budget;
+mod data;
+mod error;
+mod heap;
+mod layout;
+mod membership;
+mod meta;
+mod parcels;
+mod recovery;
+mod slots;
+mod stats;
+mod verify;
+
+pub use arena::{Arena, Block, Contents, Draft, JoinHint, Options};
+pub use data::{Access, CHUNK, PrivateCopy};
+pub use error::ArenaError;
+pub use layout::{ArenaId, Geometry};
+pub use meta::BlockId;
+pub use parcels::ParcelId;
+pub use stats::Stats;

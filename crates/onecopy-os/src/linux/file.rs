@@ -19,8 +19,7 @@ impl MemoryFile {
     pub fn create(name: &str, size: u64) -> Result<Self, OsError> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let fd = rustix::fs::memfd_create(name, flags).map_err(|e| OsError::new("create a memory file", e))?;
-        rustix::fs::ftruncate(&fd, size)
-            .map_err(|e| OsError::new(format!("size a memory file to {size} bytes"), e))?;
+        rustix::fs::ftruncate(&fd, size).map_err(|e| OsError::new(format!("size a memory file to {size} bytes"), e))?;
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
             .map_err(|e| OsError::new("seal a memory file", e))?;
         Ok(Self { fd, size })

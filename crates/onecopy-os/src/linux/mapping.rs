@@ -120,8 +120,7 @@ mod tests {
     #[test]
     fn two_files_lie_back_to_back() {
         let page = page_size();
-        let (a, b) =
-            (MemoryFile::create("a", page as u64).unwrap(), MemoryFile::create("b", page as u64).unwrap());
+        let (a, b) = (MemoryFile::create("a", page as u64).unwrap(), MemoryFile::create("b", page as u64).unwrap());
         a.write_at(&vec![1; page], 0).unwrap();
         b.write_at(&vec![2; page], 0).unwrap();
         let mapping = Mapping::reserve(2 * page).unwrap();

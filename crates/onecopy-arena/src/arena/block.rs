@@ -1,0 +1,179 @@
+//! References to blocks.
+
+use std::ptr::NonNull;
+
+use super::{Access, Arena, ArenaError, BlockId, DRAFT, Held, Holds, ParcelId, PrivateCopy, Relaxed, SEALED, locked};
+
+/// A reference of this process to a block, which lives at least as long.
+#[derive(Debug)]
+pub struct Block {
+    arena: &'static Arena,
+    id: BlockId,
+    offset: u64,
+    len: u64,
+    sealed: bool,
+}
+
+impl Arena {
+    /// Makes a reference to a block whose holder bit this process has set.
+    pub(super) fn hold(&'static self, id: BlockId, len: u64, sealed: bool) -> Result<Block, ArenaError> {
+        let offset = self.meta.block(id.index)?.offset.load(Relaxed);
+        Ok(self.hold_in(&mut locked(&self.holds), id, offset, len, sealed))
+    }
+
+    fn hold_in(&'static self, holds: &mut Holds, id: BlockId, offset: u64, len: u64, sealed: bool) -> Block {
+        let held = holds.entry(offset).or_insert(Held { id, len, sealed, count: 0 });
+        held.count += 1;
+        Block { arena: self, id, offset, len, sealed }
+    }
+
+    /// The block in which an address lies, if this process holds it, with the offset inside it and the mapping.
+    pub fn block_at(&'static self, address: usize) -> Option<(Block, u64, Access)> {
+        let (position, access) = self.data.position_of(address)?;
+        let mut holds = locked(&self.holds);
+        let (&offset, held) = holds.range_mut(..=position).next_back()?;
+        // One past the end counts: an empty view may point there.
+        if position - offset > held.len {
+            return None;
+        }
+        let (id, len, sealed) = (held.id, held.len, held.sealed);
+        Some((self.hold_in(&mut holds, id, offset, len, sealed), position - offset, access))
+    }
+
+    /// Takes a reference to the block that a handle names. A parcel that is still in flight is received by it; without one the block must be held by somebody.
+    pub fn receive(&'static self, id: BlockId, parcel: Option<ParcelId>) -> Result<Block, ArenaError> {
+        // The table of holds first: while it is locked no other thread can drop this process's last reference.
+        let mut holds = locked(&self.holds);
+        let heap = self.heap()?;
+        let entry = heap.block(id)?;
+        let (offset, len) = (entry.offset.load(Relaxed), entry.len.load(Relaxed));
+        let in_bounds = offset.checked_add(len).is_some_and(|end| end <= self.meta.geometry().capacity);
+        if !in_bounds || entry.flags.load(Relaxed) & DRAFT != 0 {
+            return Err(ArenaError::damaged(format!("block {} spans {offset} + {len}", id.index)));
+        }
+        let sealed = entry.flags.load(Relaxed) & SEALED != 0;
+        let parcel = match parcel {
+            Some(parcel) if heap.parcel_is(parcel, id)? => Some(parcel),
+            _ => None,
+        };
+        if parcel.is_none() && !heap.meta.is_held(id.index) && entry.parcels.load(Relaxed) == 0 {
+            return Err(ArenaError::Stale { block: id.index, generation: id.generation });
+        }
+        heap.meta.set_holder(id.index, heap.me.slot());
+        if let Some(parcel) = parcel {
+            heap.unpost(parcel)?;
+        }
+        drop(heap);
+        Ok(self.hold_in(&mut holds, id, offset, len, sealed))
+    }
+
+    fn drop_reference(&self, offset: u64) {
+        let mut holds = locked(&self.holds);
+        let Some(held) = holds.get_mut(&offset) else { return };
+        held.count -= 1;
+        if held.count > 0 {
+            return;
+        }
+        let Some(held) = holds.remove(&offset) else { return };
+        // Without a slot or with a damaged heap nothing can be freed; a destructor has nobody to tell, and the next call that has reports it.
+        let freed = self.let_go(held.id);
+        drop(holds);
+        if freed.unwrap_or(false) {
+            let _ = self.trim(self.meta.superblock().warm_budget.load(Relaxed));
+        }
+    }
+
+    /// Clears this process's bit of a block; answers whether that freed it.
+    fn let_go(&self, id: BlockId) -> Result<bool, ArenaError> {
+        let heap = self.heap()?;
+        heap.meta.clear_holder(id.index, heap.me.slot());
+        heap.free_if_garbage(id.index)
+    }
+}
+
+impl Block {
+    /// Its arena.
+    pub fn arena(&self) -> &'static Arena {
+        self.arena
+    }
+
+    /// Its name in the arena.
+    pub fn id(&self) -> BlockId {
+        self.id
+    }
+
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Says where a draft that became this block ends.
+    pub(super) fn shorten(&mut self, len: u64) {
+        if let Some(held) = locked(&self.arena.holds).get_mut(&self.offset) {
+            held.len = len;
+        }
+        self.len = len;
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether it is handed out read-only for ever.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// The address of its first byte. Sealed blocks have none in the writable mapping.
+    pub fn address(&self, access: Access) -> Option<NonNull<u8>> {
+        (access == Access::ReadOnly || !self.sealed).then(|| self.arena.data.address(self.offset, access))
+    }
+
+    /// From now on the block is read-only, for everybody who does not have a writable address yet.
+    pub fn seal(&mut self) -> Result<(), ArenaError> {
+        let heap = self.arena.heap()?;
+        let flags = &heap.block(self.id)?.flags;
+        flags.store(flags.load(Relaxed) | SEALED, Relaxed);
+        drop(heap);
+        if let Some(held) = locked(&self.arena.holds).get_mut(&self.offset) {
+            held.sealed = true;
+        }
+        self.sealed = true;
+        Ok(())
+    }
+
+    /// Zeroes the whole block.
+    pub fn zero(&self) {
+        for (start, len) in self.arena.data.shares(self.offset, self.len) {
+            self.arena.data.zero(self.offset + start, len);
+        }
+    }
+
+    /// A private, writable view of the block's bytes as they are now; pages that are not written to stay shared.
+    pub fn private_copy(&self) -> Result<PrivateCopy, ArenaError> {
+        self.arena.data.private_copy(self.offset, self.len)
+    }
+
+    /// Sends a handle: the block lives until the parcel is received.
+    pub fn post(&self) -> Result<ParcelId, ArenaError> {
+        self.arena.heap()?.post(self.id)
+    }
+}
+
+impl Clone for Block {
+    fn clone(&self) -> Self {
+        let mut holds = locked(&self.arena.holds);
+        self.arena.hold_in(&mut holds, self.id, self.offset, self.len, self.sealed)
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.arena.drop_reference(self.offset);
+    }
+}

@@ -1,0 +1,146 @@
+//! Blocks that are being filled, by any number of threads, and whose length may not be known yet.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{PoisonError, RwLock};
+
+use super::{Arena, ArenaError, Block, Promise, Relaxed, SMALL_COMMIT, State, add, extent_size, page_size};
+
+/// Budget is asked for in steps of this size while a draft grows.
+const STEP: u64 = 64 << 20;
+
+/// A block that nobody else sees yet. Bytes go in by [`write_at`](Self::write_at); [`finish`](Self::finish) makes a block of them.
+///
+/// Into fresh memory they go through the file, which makes pages without zeroing them and without a fault for each; into recycled memory by a plain copy.
+#[derive(Debug)]
+pub struct Draft {
+    arena: &'static Arena,
+    place: RwLock<Place>,
+    /// End of the last byte written.
+    end: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Place {
+    block: Block,
+    size: u64,
+    /// Fresh: how many of its first bytes passed the budget check.
+    growing: Option<Promise>,
+}
+
+impl Arena {
+    /// Starts a block of about `expected` and at most `bound` bytes.
+    pub fn draft(&'static self, expected: u64, bound: u64) -> Result<Draft, ArenaError> {
+        let size = extent_size(expected.min(bound))?;
+        let place = if let Some(id) = self.take_warm(size, size)? {
+            Place { block: self.hold(id, size, false)?, size, growing: None }
+        } else if bound <= SMALL_COMMIT {
+            Place { block: self.allocate(bound)?.0, size: extent_size(bound)?, growing: None }
+        } else {
+            self.fresh_place(bound)?
+        };
+        Ok(Draft { arena: self, place: RwLock::new(place), end: AtomicU64::new(0) })
+    }
+
+    /// Addresses without memory. If there are not as many as `bound`, all there are in one piece.
+    fn fresh_place(&'static self, bound: u64) -> Result<Place, ArenaError> {
+        let page = page_size() as u64;
+        let largest = self.heap()?.largest(State::Fresh)?.map_or(0, |(_, size)| size);
+        let size = extent_size(bound)?.next_multiple_of(page).min(largest.max(page));
+        let (id, promise) = self.take_fresh(bound, size, true)?;
+        Ok(Place { block: self.hold(id, size, false)?, size, growing: Some(promise) })
+    }
+}
+
+impl Place {
+    /// Makes the first `end` bytes of a fresh place accountable, and some more so that this need not be done often.
+    fn budget(&mut self, end: u64) -> Result<(), ArenaError> {
+        let target = end.next_multiple_of(STEP).min(self.size);
+        match self.grow(target, end) {
+            // Near a limit the whole step may not fit although what is written now does.
+            Err(ArenaError::OutOfMemory { .. }) if target > end => self.grow(end, end),
+            other => other,
+        }
+    }
+
+    fn grow(&mut self, target: u64, asked: u64) -> Result<(), ArenaError> {
+        let Some(promise) = &mut self.growing else { return Ok(()) };
+        let more = target.saturating_sub(promise.bytes);
+        let heap = promise.arena.heap_with_budget(more, asked)?;
+        heap.block(self.block.id())?.len.store(target, Relaxed);
+        add(&heap.first().used_bytes, more);
+        add(&heap.meta.slot(heap.me.slot()).promised, more);
+        promise.bytes = target;
+        Ok(())
+    }
+
+    fn room(&self) -> u64 {
+        self.growing.as_ref().map_or(self.size, |promise| promise.bytes)
+    }
+}
+
+impl Draft {
+    /// Puts bytes at a position. Threads may write at the same time, to different positions.
+    pub fn write_at(&self, position: u64, bytes: &[u8]) -> Result<(), ArenaError> {
+        let end = position + bytes.len() as u64;
+        self.end.fetch_max(end, Relaxed);
+        loop {
+            let place = self.place.read().unwrap_or_else(PoisonError::into_inner);
+            if end <= place.room() {
+                return self.write_into(&place, position, bytes);
+            }
+            drop(place);
+            self.make_room(end)?;
+        }
+    }
+
+    fn write_into(&self, place: &Place, position: u64, bytes: &[u8]) -> Result<(), ArenaError> {
+        let at = place.block.offset() + position;
+        if place.growing.is_none() {
+            self.arena.data.copy_in(at, bytes);
+            return Ok(());
+        }
+        self.arena.data.write_through(at, bytes).map_err(|error| Arena::refused(error, bytes.len() as u64))
+    }
+
+    fn make_room(&self, end: u64) -> Result<(), ArenaError> {
+        let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
+        if end <= place.room() {
+            return Ok(());
+        }
+        if place.growing.is_none() {
+            // The expectation was too small, and the recycled extent with it: move to fresh addresses, of which there is plenty.
+            let mut larger = self.arena.fresh_place(end.saturating_mul(4).max(end + STEP))?;
+            larger.budget(end.min(larger.size))?;
+            let (from, to) = (place.block.offset(), larger.block.offset());
+            self.arena.data.move_through(from, to, place.size).map_err(|error| Arena::refused(error, end))?;
+            *place = larger;
+        }
+        if end > place.size { Err(self.arena.no_addresses(end, place.size)) } else { place.budget(end) }
+    }
+
+    /// The cuts of the first `len` bytes that threads may write in turn, as (start, length), such that neighbours do not wait for each other.
+    pub fn shares(&self, len: u64) -> Vec<(u64, u64)> {
+        let place = self.place.read().unwrap_or_else(PoisonError::into_inner);
+        self.arena.data.shares(place.block.offset(), len)
+    }
+
+    /// Ends the draft: a block of `len` bytes, all of which have been written.
+    pub fn finish(self, len: u64) -> Result<Block, ArenaError> {
+        let end = self.end.into_inner();
+        assert!(len <= end, "a draft ends at byte {len}, but only {end} have been written");
+        let place = self.place.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut size = extent_size(len)?;
+        if place.growing.is_some() {
+            size = size.next_multiple_of(page_size() as u64);
+            if end > size {
+                // What lies behind becomes fresh again, and fresh reads as zeros.
+                let surplus = end.next_multiple_of(page_size() as u64) - size;
+                self.arena.data.punch(place.block.offset() + size, surplus)?;
+            }
+        }
+        self.arena.heap()?.shrink(place.block.id(), len, size.min(place.size))?;
+        let mut block = place.block;
+        block.shorten(len);
+        Ok(block)
+    }
+}

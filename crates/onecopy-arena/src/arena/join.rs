@@ -1,0 +1,123 @@
+//! Joining an arena that another process has.
+
+use std::fmt;
+use std::os::fd::RawFd;
+use std::str::FromStr;
+
+use onecopy_os::{MemoryFile, current_pid};
+
+use super::{Arena, ArenaError, ArenaId, DATA_FILES, Data, Meta, membership};
+
+/// Where a member keeps an arena's files open, for others of the same user to join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct JoinHint {
+    /// The arena.
+    pub id: ArenaId,
+    /// The member.
+    pub pid: u32,
+    /// Its descriptor of the metadata file.
+    pub meta: RawFd,
+    /// Its descriptors of the data files.
+    pub data: [RawFd; DATA_FILES],
+}
+
+impl Arena {
+    /// How others join this arena through this process, as long as it lives.
+    pub fn hint(&self) -> JoinHint {
+        let [a, b] = self.data.files();
+        JoinHint { id: self.id(), pid: current_pid(), meta: self.meta.descriptor(), data: [a.number(), b.number()] }
+    }
+
+    /// Joins the arena that a member of it described; answers the same arena when this process is a member already.
+    pub fn join(hint: JoinHint) -> Result<&'static Self, ArenaError> {
+        let mut arenas = membership::arenas();
+        // Before anything is opened: closing a second descriptor of the metadata would drop the liveness lock.
+        if let Some(arena) = arenas.iter().find(|arena| arena.id() == hint.id) {
+            return Ok(arena);
+        }
+        membership::watch_forks()?;
+        let arena = Self::open(hint, &arenas).map_err(|error| ArenaError::Unreachable {
+            id: hint.id,
+            reason: format!("{error}; its process {} may have ended, or belong to another user or container", hint.pid),
+        })?;
+        arena.take_slot()?;
+        arena.heap()?.sweep()?;
+        arenas.push(arena);
+        Ok(arena)
+    }
+
+    fn open(hint: JoinHint, known: &[&'static Self]) -> Result<&'static Self, ArenaError> {
+        let file = MemoryFile::open_of(hint.pid, hint.meta)?;
+        let identity = file.identity()?;
+        if known.iter().any(|arena| arena.meta.file().identity().is_ok_and(|own| own == identity)) {
+            // A forged hint led to an arena of our own. Closing the descriptor would drop our liveness lock, so it stays open.
+            std::mem::forget(file);
+            return Err(ArenaError::Foreign("the hint names another arena".into()));
+        }
+        let meta = Meta::adopt(file)?;
+        if meta.id() != hint.id {
+            return Err(ArenaError::Foreign(format!("there is arena {} now", meta.id())));
+        }
+        let [a, b] = hint.data.map(|fd| MemoryFile::open_of(hint.pid, fd));
+        let data = Data::adopt([a?, b?], meta.geometry())?;
+        Ok(Self::leaked(meta, data))
+    }
+}
+
+impl fmt::Display for JoinHint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}:{}:{}", self.id, self.pid, self.meta, self.data[0], self.data[1])
+    }
+}
+
+impl FromStr for JoinHint {
+    type Err = ArenaError;
+
+    fn from_str(text: &str) -> Result<Self, ArenaError> {
+        let parse = || -> Option<Self> {
+            let mut parts = text.split(':');
+            let hint = Self {
+                id: ArenaId(u64::from_str_radix(parts.next()?, 16).ok()?),
+                pid: parts.next()?.parse().ok()?,
+                meta: parts.next()?.parse().ok()?,
+                data: [parts.next()?.parse().ok()?, parts.next()?.parse().ok()?],
+            };
+            parts.next().is_none().then_some(hint)
+        };
+        parse().ok_or_else(|| ArenaError::InvalidHandle(format!("{text:?} does not say where an arena is")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+
+    #[test]
+    fn a_hint_survives_its_text_form() {
+        let hint = JoinHint { id: ArenaId(0xfeed), pid: 12, meta: 3, data: [4, 5] };
+        assert_eq!(hint.to_string().parse::<JoinHint>().unwrap(), hint);
+        for bad in ["", "1:2:3:4", "1:2:3:4:5:6", "g:1:2:3:4", "1:-1:2:3:4"] {
+            assert!(bad.parse::<JoinHint>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn joining_what_one_is_in_answers_the_same() {
+        let arena = Arena::create(Options { limit: Some(8 << 20), warm: None }).unwrap();
+        assert!(std::ptr::eq(Arena::join(arena.hint()).unwrap(), arena));
+    }
+
+    #[test]
+    fn a_forged_hint_is_an_error_and_costs_nothing() {
+        let arena = Arena::create(Options { limit: Some(8 << 20), warm: None }).unwrap();
+        let hint = arena.hint();
+        let lie = JoinHint { id: ArenaId(1), ..hint };
+        assert!(matches!(Arena::join(lie), Err(ArenaError::Unreachable { .. })));
+        let nonsense = JoinHint { id: ArenaId(2), pid: u32::MAX, ..hint };
+        assert!(matches!(Arena::join(nonsense), Err(ArenaError::Unreachable { .. })));
+        let swapped = JoinHint { id: ArenaId(3), meta: hint.data[0], ..hint };
+        assert!(matches!(Arena::join(swapped), Err(ArenaError::Unreachable { .. })));
+        assert_eq!(arena.stats().unwrap().members.len(), 1);
+    }
+}

@@ -1,0 +1,223 @@
+//! The arena against a plain model, and against damage.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn small(limit: u64) -> &'static Arena {
+    Arena::create(Options { limit: Some(limit), warm: None }).unwrap()
+}
+
+fn fill(block: &Block, seed: u8) {
+    let address = block.address(Access::ReadWrite).unwrap();
+    // SAFETY: the block is as long as it says and this test is its only user.
+    unsafe { std::ptr::write_bytes(address.as_ptr(), seed, block.len() as usize) }
+}
+
+fn bytes(block: &Block) -> Vec<u8> {
+    let address = block.address(Access::ReadOnly).unwrap();
+    // SAFETY: as in `fill`.
+    unsafe { std::slice::from_raw_parts(address.as_ptr(), block.len() as usize) }.to_vec()
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Allocate(u64),
+    Draft { expected: u64, bound: u64, len: u64 },
+    AbandonDraft(u64),
+    Drop(usize),
+    Clone(usize),
+    Trim(u64),
+    Die,
+}
+
+fn sizes() -> impl Strategy<Value = u64> {
+    prop_oneof![0_u64..300, 0_u64..100_000, (1_u64 << 20)..(5 << 20)]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => sizes().prop_map(Step::Allocate),
+        2 => (sizes(), sizes(), sizes()).prop_map(|(a, b, c)| Step::Draft { expected: a, bound: b.max(c), len: c }),
+        1 => sizes().prop_map(Step::AbandonDraft),
+        4 => any::<usize>().prop_map(Step::Drop),
+        1 => any::<usize>().prop_map(Step::Clone),
+        1 => (0_u64..8 << 20).prop_map(Step::Trim),
+        1 => Just(Step::Die),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+/// Leaves the heap lock as a process does that died inside it, with caches in disorder.
+fn die_in_the_heap(arena: &Arena) {
+    let stranger = Tag::new(77, 5);
+    let heap = Heap::lock(&arena.meta, &arena.data, stranger).unwrap();
+    heap.first().entries_free.store(3, Relaxed);
+    heap.first().warm_bytes.store(12_345, Relaxed);
+    heap.first().bins[0][40].store(1, Relaxed);
+    heap.first().bins[1][0].store(u32::MAX - 1, Relaxed);
+    std::mem::forget(heap);
+}
+
+fn draft(arena: &'static Arena, expected: u64, bound: u64, len: u64, seed: u8) -> Result<Block, ArenaError> {
+    let draft = arena.draft(expected, bound)?;
+    for start in (0..len).step_by(700_001) {
+        draft.write_at(start, &vec![seed; (len - start).min(700_001) as usize])?;
+    }
+    draft.finish(len)
+}
+
+fn run(arena: &'static Arena, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let mut live: Vec<(Block, u8)> = Vec::new();
+    for (seed, step) in (1_u8..).zip(steps) {
+        match step {
+            Step::Allocate(len) => {
+                if let Ok((block, contents)) = arena.allocate(len) {
+                    prop_assert!(contents == Contents::Garbage || bytes(&block).iter().all(|&b| b == 0));
+                    fill(&block, seed);
+                    live.push((block, seed));
+                }
+            }
+            Step::Draft { expected, bound, len } => match draft(arena, expected, bound, len, seed) {
+                Ok(block) => live.push((block, seed)),
+                Err(error) => prop_assert!(matches!(error, ArenaError::OutOfMemory { .. }), "{}", error),
+            },
+            Step::AbandonDraft(len) => drop(arena.draft(len, len * 3).map(|d| d.write_at(len, &[1, 2, 3]))),
+            Step::Drop(i) if !live.is_empty() => drop(live.swap_remove(i % live.len())),
+            Step::Clone(i) if !live.is_empty() => {
+                let (block, seed) = &live[i % live.len()];
+                live.push((block.clone(), *seed));
+            }
+            Step::Trim(keep) => drop(arena.trim(keep).unwrap()),
+            Step::Die => die_in_the_heap(arena),
+            Step::Drop(_) | Step::Clone(_) => {}
+        }
+        arena.verify().map_err(|e| TestCaseError::fail(e.to_string()))?;
+        for (block, seed) in &live {
+            prop_assert!(bytes(block).iter().all(|b| b == seed), "a block changed");
+        }
+    }
+    drop(live);
+    let stats = arena.stats().unwrap();
+    prop_assert_eq!((stats.used_bytes, stats.blocks, stats.parcels), (0, 0, 0));
+    prop_assert_eq!(arena.slots().promised(), 0);
+    prop_assert!(stats.warm_bytes <= stats.warm_budget);
+    arena.trim(0).unwrap();
+    arena.verify().map_err(|e| TestCaseError::fail(e.to_string()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_behaves_like_its_model(steps in steps()) {
+        run(small(16 << 20), steps)?;
+    }
+}
+
+#[test]
+fn freed_memory_is_used_again() {
+    let arena = small(64 << 20);
+    let (block, contents) = arena.allocate(4 << 20).unwrap();
+    assert_eq!(contents, Contents::Zeros);
+    let address = block.address(Access::ReadWrite);
+    drop(block);
+    let (again, contents) = arena.allocate(4 << 20).unwrap();
+    assert_eq!((again.address(Access::ReadWrite), contents), (address, Contents::Garbage));
+}
+
+#[test]
+fn memory_beyond_the_warm_budget_goes_back() {
+    let arena = Arena::create(Options { limit: Some(64 << 20), warm: Some(2 << 20) }).unwrap();
+    drop(arena.allocate(32 << 20).unwrap());
+    let stats = arena.stats().unwrap();
+    assert_eq!((stats.used_bytes, stats.warm_bytes), (0, 2 << 20));
+    let allocated: u64 = arena.data.files().iter().map(|file| file.allocated().unwrap()).sum();
+    assert_eq!(allocated, 2 << 20);
+}
+
+#[test]
+fn the_limit_is_an_error_with_figures_and_warm_memory_gives_way() {
+    let arena = small(32 << 20);
+    let (kept, _) = arena.allocate(20 << 20).unwrap();
+    let error = arena.allocate(20 << 20).unwrap_err();
+    let ArenaError::OutOfMemory { asked, free, .. } = &error else { panic!("{error}") };
+    assert_eq!((*asked, *free), (20 << 20, 12 << 20));
+    assert!(error.to_string().contains("ONECOPY_LIMIT"), "{error}");
+    drop(kept);
+    assert!(arena.allocate(30 << 20).is_ok());
+}
+
+#[test]
+fn a_parcel_keeps_its_block_and_is_received_once() {
+    let arena = small(16 << 20);
+    let (block, _) = arena.allocate(100).unwrap();
+    fill(&block, 9);
+    let (id, parcel) = (block.id(), block.post().unwrap());
+    drop(block);
+    assert_eq!(arena.stats().unwrap().blocks, 1);
+    let received = arena.receive(id, Some(parcel)).unwrap();
+    assert_eq!(bytes(&received), [9; 100]);
+    // A second use of the same handle finds no parcel, but the block is held.
+    drop(arena.receive(id, Some(parcel)).unwrap());
+    drop(received);
+    assert!(matches!(arena.receive(id, Some(parcel)), Err(ArenaError::Stale { .. })));
+    assert_eq!(arena.stats().unwrap().parcels, 0);
+}
+
+#[test]
+fn forged_handles_are_errors() {
+    let arena = small(16 << 20);
+    let (block, _) = arena.allocate(100).unwrap();
+    let id = block.id();
+    for (index, generation) in [(u32::MAX, 0), (id.index, id.generation + 1), (id.index + 1, 0), (1 << 20, 0)] {
+        assert!(arena.receive(BlockId { index, generation }, None).is_err());
+    }
+    assert!(arena.receive(id, Some(ParcelId { index: u32::MAX, sequence: 0 })).is_err());
+    let other = arena.receive(id, Some(ParcelId { index: 5, sequence: 0 })).unwrap();
+    assert_eq!(other.id(), id);
+}
+
+#[test]
+fn an_address_leads_to_its_block() {
+    let arena = small(16 << 20);
+    let (block, _) = arena.allocate(1000).unwrap();
+    for access in [Access::ReadOnly, Access::ReadWrite] {
+        let address = block.address(access).unwrap().as_ptr() as usize;
+        let (found, offset, through) = arena.block_at(address + 77).unwrap();
+        assert_eq!((found.id(), offset, through), (block.id(), 77, access));
+        assert!(arena.block_at(address + 1001).is_none());
+    }
+    assert!(arena.block_at(std::ptr::from_ref(&block) as usize).is_none());
+}
+
+#[test]
+fn a_sealed_block_has_no_writable_address() {
+    let arena = small(16 << 20);
+    let (mut block, _) = arena.allocate(10).unwrap();
+    block.seal().unwrap();
+    assert!(block.address(Access::ReadWrite).is_none());
+    let again = arena.receive(block.id(), None).unwrap();
+    assert!(again.is_sealed() && again.address(Access::ReadWrite).is_none());
+}
+
+#[test]
+fn a_full_table_is_an_error() {
+    let geometry = Geometry { slots: 64, blocks: 16, parcels: 16, stripe: 1 << 20, capacity: 4 << 20 };
+    let meta = Meta::create(ArenaId(1), geometry).unwrap();
+    meta.superblock().limit.store(4 << 20, Relaxed);
+    let arena = Arena::leaked(meta, Data::create(&geometry).unwrap());
+    arena.take_slot().unwrap();
+    arena.heap().unwrap().format().unwrap();
+    let mut blocks = Vec::new();
+    let error = loop {
+        match arena.allocate(64) {
+            Ok((block, _)) => blocks.push(block),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, ArenaError::TableFull { what: "blocks", .. }), "{error}");
+    let sent = std::iter::repeat_with(|| blocks[0].post()).take_while(Result::is_ok).count();
+    assert_eq!(sent, 16);
+    drop(blocks);
+}

@@ -1,0 +1,278 @@
+//! The data area: files in stripes, mapped twice. The only place that copies bytes in and out of it.
+
+use std::ptr::NonNull;
+
+use onecopy_os::{Mapping, MemoryFile, OsError, Protection, page_size};
+
+use crate::ArenaError;
+use crate::layout::{DATA_FILES, Geometry};
+
+/// Which of the two mappings of the data area an address lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Stores fault.
+    ReadOnly,
+    /// Loads and stores.
+    ReadWrite,
+}
+
+/// A piece that one thread copies before it takes the next: small enough for threads to share the work evenly, large enough to make the sharing free.
+pub const CHUNK: usize = 4 << 20;
+
+/// The mapped data files.
+#[derive(Debug)]
+pub(crate) struct Data {
+    files: [MemoryFile; DATA_FILES],
+    writable: Mapping,
+    readable: Mapping,
+    stripe: u64,
+    capacity: u64,
+}
+
+/// One part of a range that lies in one file.
+struct Piece {
+    file: usize,
+    in_file: u64,
+    in_range: u64,
+    len: u64,
+}
+
+impl Data {
+    pub(crate) fn create(geometry: &Geometry) -> Result<Self, ArenaError> {
+        let make = || MemoryFile::create("onecopy-data", geometry.data_file_size());
+        Self::map([make()?, make()?], geometry)
+    }
+
+    pub(crate) fn adopt(files: [MemoryFile; DATA_FILES], geometry: &Geometry) -> Result<Self, ArenaError> {
+        if files.iter().any(|file| file.size() != geometry.data_file_size()) {
+            return Err(ArenaError::Foreign("a data file has another size than the superblock says".into()));
+        }
+        Self::map(files, geometry)
+    }
+
+    fn map(files: [MemoryFile; DATA_FILES], geometry: &Geometry) -> Result<Self, ArenaError> {
+        let map_as = |protection| -> Result<Mapping, OsError> {
+            let mapping = Mapping::reserve(geometry.capacity as usize)?;
+            for piece in pieces(geometry.stripe, 0, geometry.capacity) {
+                let file = &files[piece.file];
+                mapping.place(piece.in_range as usize, file, piece.in_file, piece.len as usize, protection)?;
+            }
+            Ok(mapping)
+        };
+        let (writable, readable) = (map_as(Protection::ReadWrite)?, map_as(Protection::Read)?);
+        Ok(Self { files, writable, readable, stripe: geometry.stripe, capacity: geometry.capacity })
+    }
+
+    /// The file that carries the transfer locks of forks. It must not be the metadata file: closing a descriptor of that would drop the liveness lock.
+    pub(crate) fn lock_file(&self) -> &MemoryFile {
+        &self.files[0]
+    }
+
+    pub(crate) fn files(&self) -> &[MemoryFile; DATA_FILES] {
+        &self.files
+    }
+
+    fn mapping(&self, access: Access) -> &Mapping {
+        match access {
+            Access::ReadOnly => &self.readable,
+            Access::ReadWrite => &self.writable,
+        }
+    }
+
+    /// The address of a byte of the data area.
+    pub(crate) fn address(&self, offset: u64, access: Access) -> NonNull<u8> {
+        assert!(offset < self.capacity);
+        // SAFETY: the offset lies inside the mapping (asserted), which is as long as the data area.
+        unsafe { self.mapping(access).base().add(offset as usize) }
+    }
+
+    /// Offset of an address in the data area, and the mapping in which it lies.
+    pub(crate) fn position_of(&self, address: usize) -> Option<(u64, Access)> {
+        let within = |access| self.mapping(access).position_of(address).map(|at| (at as u64, access));
+        within(Access::ReadWrite).or_else(|| within(Access::ReadOnly))
+    }
+
+    /// Puts memory behind a range.
+    pub(crate) fn reserve(&self, offset: u64, len: u64) -> Result<(), OsError> {
+        self.each_piece(offset, len, MemoryFile::reserve)
+    }
+
+    /// Takes the memory behind a page-aligned range away; it reads as zeros after.
+    pub(crate) fn punch(&self, offset: u64, len: u64) -> Result<(), OsError> {
+        self.each_piece(offset, len, MemoryFile::punch)
+    }
+
+    fn each_piece(
+        &self,
+        offset: u64,
+        len: u64,
+        act: fn(&MemoryFile, u64, u64) -> Result<(), OsError>,
+    ) -> Result<(), OsError> {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.capacity));
+        pieces(self.stripe, offset, len).try_for_each(|piece| act(&self.files[piece.file], piece.in_file, piece.len))
+    }
+
+    /// Writes through the files: makes pages without zeroing and without faults. For memory that is not there yet.
+    pub(crate) fn write_through(&self, offset: u64, bytes: &[u8]) -> Result<(), OsError> {
+        assert!(offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= self.capacity));
+        pieces(self.stripe, offset, bytes.len() as u64).try_for_each(|piece| {
+            let part = &bytes[piece.in_range as usize..(piece.in_range + piece.len) as usize];
+            self.files[piece.file].write_at(part, piece.in_file)
+        })
+    }
+
+    /// Copies a range into memory that is not there yet.
+    pub(crate) fn move_through(&self, from: u64, to: u64, len: u64) -> Result<(), OsError> {
+        assert!(from.checked_add(len).is_some_and(|end| end <= self.capacity));
+        if len == 0 {
+            return Ok(());
+        }
+        // SAFETY: the range lies inside the mapping (asserted) and belongs to a block that nobody else has been told of; the bytes only pass through the kernel.
+        let bytes = unsafe { std::slice::from_raw_parts(self.address(from, Access::ReadOnly).as_ptr(), len as usize) };
+        self.write_through(to, bytes)
+    }
+
+    /// Copies into memory that is there already.
+    pub(crate) fn copy_in(&self, offset: u64, bytes: &[u8]) {
+        assert!(offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= self.capacity));
+        if bytes.is_empty() {
+            return;
+        }
+        let to = self.address(offset, Access::ReadWrite);
+        // SAFETY: the destination lies inside the mapping (asserted); no Rust reference to shared memory exists anywhere, so a peer that stores there at the
+        // same time makes wrong bytes, not undefined behaviour of safe code; the source is ordinary memory or lies in the arena, hence `copy`, which allows overlap.
+        unsafe { std::ptr::copy(bytes.as_ptr(), to.as_ptr(), bytes.len()) }
+    }
+
+    /// Zeroes memory that is there already.
+    pub(crate) fn zero(&self, offset: u64, len: u64) {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.capacity));
+        if len == 0 {
+            return;
+        }
+        let to = self.address(offset, Access::ReadWrite);
+        // SAFETY: as in `copy_in`.
+        unsafe { std::ptr::write_bytes(to.as_ptr(), 0, len as usize) }
+    }
+
+    /// The cuts of `[offset, offset + len)` into (start, len) of at most [`CHUNK`] bytes, sorted so that neighbours in the list lie in different files where
+    /// that is possible: threads that take them in turn then write to different inodes.
+    pub(crate) fn shares(&self, offset: u64, len: u64) -> Vec<(u64, u64)> {
+        let mut by_file: [Vec<(u64, u64)>; DATA_FILES] = Default::default();
+        for piece in pieces(self.stripe, offset, len) {
+            let mut at = piece.in_range;
+            let end = piece.in_range + piece.len;
+            while at < end {
+                let part = (end - at).min(CHUNK as u64);
+                by_file[piece.file].push((at, part));
+                at += part;
+            }
+        }
+        let longest = by_file.iter().map(Vec::len).max().unwrap_or(0);
+        (0..longest).flat_map(|i| by_file.iter().filter_map(move |list| list.get(i).copied())).collect()
+    }
+
+    /// Maps the pages of a range privately.
+    pub(crate) fn private_copy(&self, offset: u64, len: u64) -> Result<PrivateCopy, ArenaError> {
+        let page = page_size() as u64;
+        let start = offset / page * page;
+        let end = (offset + len.max(1)).next_multiple_of(page).min(self.capacity);
+        let mapping = Mapping::reserve((end - start) as usize)?;
+        for piece in pieces(self.stripe, start, end - start) {
+            let file = &self.files[piece.file];
+            mapping.place(piece.in_range as usize, file, piece.in_file, piece.len as usize, Protection::CopyOnWrite)?;
+        }
+        Ok(PrivateCopy { mapping, first: (offset - start) as usize })
+    }
+}
+
+/// Cuts a range where a stripe ends.
+fn pieces(stripe: u64, offset: u64, len: u64) -> impl Iterator<Item = Piece> {
+    let mut at = offset;
+    let end = offset + len;
+    std::iter::from_fn(move || {
+        if at >= end {
+            return None;
+        }
+        let (number, inside) = (at / stripe, at % stripe);
+        let part = (stripe - inside).min(end - at);
+        let piece = Piece {
+            file: (number % DATA_FILES as u64) as usize,
+            in_file: number / DATA_FILES as u64 * stripe + inside,
+            in_range: at - offset,
+            len: part,
+        };
+        at += part;
+        Some(piece)
+    })
+}
+
+/// A private mapping of a block: shares its pages until they are written to.
+#[derive(Debug)]
+pub struct PrivateCopy {
+    mapping: Mapping,
+    first: usize,
+}
+
+impl PrivateCopy {
+    /// Address of the block's first byte in the private mapping.
+    pub fn address(&self) -> NonNull<u8> {
+        // SAFETY: `first` is less than a page and the mapping has at least one.
+        unsafe { self.mapping.base().add(self.first) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry() -> Geometry {
+        Geometry { slots: 64, blocks: 64, parcels: 64, stripe: 1 << 20, capacity: 4 << 20 }
+    }
+
+    fn read(data: &Data, offset: u64, len: usize, access: Access) -> Vec<u8> {
+        // SAFETY: inside the data area, and nobody writes during the test.
+        unsafe { std::slice::from_raw_parts(data.address(offset, access).as_ptr(), len) }.to_vec()
+    }
+
+    #[test]
+    fn bytes_cross_stripes_through_every_door() {
+        let data = Data::create(&geometry()).unwrap();
+        let bytes: Vec<u8> = (0..3 << 20).map(|i: u32| (i % 251) as u8).collect();
+        data.write_through(12_345, &bytes).unwrap();
+        assert_eq!(read(&data, 12_345, bytes.len(), Access::ReadOnly), bytes);
+        data.copy_in(12_344, &bytes);
+        assert_eq!(read(&data, 12_344, bytes.len(), Access::ReadWrite), bytes);
+        let private = data.private_copy(12_344, bytes.len() as u64).unwrap();
+        // SAFETY: the private mapping covers the range.
+        let seen = unsafe { std::slice::from_raw_parts(private.address().as_ptr(), bytes.len()) };
+        assert_eq!(seen, bytes);
+        data.punch(0, 4 << 20).unwrap();
+        assert!(read(&data, 0, 4 << 20, Access::ReadOnly).iter().all(|&b| b == 0));
+    }
+
+    #[test]
+    fn shares_cover_the_range_once_and_alternate_files() {
+        let data = Data::create(&Geometry { stripe: 16 << 20, capacity: 64 << 20, ..geometry() }).unwrap();
+        let mut shares = data.shares(100, 60 << 20);
+        let file_of = |at: u64| (100 + at) / (16 << 20) % 2;
+        assert_ne!(file_of(shares[0].0), file_of(shares[1].0));
+        shares.sort_unstable();
+        let mut at = 0;
+        for (start, len) in shares {
+            assert_eq!(start, at);
+            at += len;
+        }
+        assert_eq!(at, 60 << 20);
+    }
+
+    #[test]
+    fn an_address_is_found_in_its_mapping() {
+        let data = Data::create(&geometry()).unwrap();
+        for access in [Access::ReadOnly, Access::ReadWrite] {
+            let address = data.address(777, access).as_ptr() as usize;
+            assert_eq!(data.position_of(address), Some((777, access)));
+        }
+        assert_eq!(data.position_of(std::ptr::from_ref(&data) as usize), None);
+    }
+}

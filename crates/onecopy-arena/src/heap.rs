@@ -1,0 +1,393 @@
+//! Extents: which parts of the data area are used, warm and fresh.
+//!
+//! A [`Heap`] exists only while the heap lock is held. It keeps the tiling of the data area (neighbour links), the free extents in size classes and the
+//! counters; all of these are caches of the used entries (see `recovery`). Links come from shared memory, so each is checked before it is followed.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release};
+
+use onecopy_os::page_size;
+use onecopy_sync::{Acquired, Guard, Tag};
+
+use crate::ArenaError;
+use crate::data::Data;
+use crate::layout::{BlockEntry, CLASSES, GRAIN, NONE, Superblock};
+use crate::meta::{BlockId, Meta};
+use crate::slots::{Slots, Viewer};
+
+/// What a directory entry describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing.
+    Unused = 0,
+    /// Free, page-aligned, without memory: reads as zeros.
+    Fresh = 1,
+    /// Free, with memory behind it.
+    Warm = 2,
+    /// A block.
+    Used = 3,
+}
+
+/// Handed out read-only for ever.
+pub(crate) const SEALED: u32 = 1;
+/// Being filled by `write_through`: only the first `len` bytes are accounted for, and its pages go back when it is freed.
+pub(crate) const DRAFT: u32 = 2;
+
+pub(crate) fn state_of(entry: &BlockEntry) -> State {
+    match entry.state.load(Relaxed) {
+        1 => State::Fresh,
+        2 => State::Warm,
+        3 => State::Used,
+        _ => State::Unused,
+    }
+}
+
+/// Bytes of memory that a used entry accounts for.
+pub(crate) fn committed_of(entry: &BlockEntry) -> u64 {
+    let counted = if entry.flags.load(Relaxed) & DRAFT == 0 { &entry.size } else { &entry.len };
+    counted.load(Relaxed)
+}
+
+/// Size class of a size: four per power of two, counted in grains.
+pub(crate) fn class_of(size: u64) -> usize {
+    let grains = (size / GRAIN).max(1);
+    let power = grains.ilog2();
+    let quarter = if power >= 2 { grains >> (power - 2) } else { grains << (2 - power) } & 3;
+    (power as usize * 4 + quarter as usize).min(CLASSES - 1)
+}
+
+pub(crate) fn add(counter: &AtomicU64, bytes: u64) {
+    counter.store(counter.load(Relaxed).saturating_add(bytes), Relaxed);
+}
+
+pub(crate) fn subtract(counter: &AtomicU64, bytes: u64) {
+    counter.store(counter.load(Relaxed).saturating_sub(bytes), Relaxed);
+}
+
+fn count(counter: &AtomicU32, change: i32) {
+    counter.store(counter.load(Relaxed).saturating_add_signed(change), Relaxed);
+}
+
+/// The tables of extents, under the heap lock.
+pub(crate) struct Heap<'a> {
+    pub(crate) meta: &'a Meta,
+    pub(crate) data: &'a Data,
+    pub(crate) me: Tag,
+    _guard: Guard<'a>,
+}
+
+impl<'a> Heap<'a> {
+    /// Takes the heap lock; repairs the heap if the last owner died with it.
+    pub(crate) fn lock(meta: &'a Meta, data: &'a Data, me: Tag) -> Result<Self, ArenaError> {
+        let viewer = Viewer { slots: Slots { meta, data }, me };
+        match meta.superblock().heap_lock.lock(&viewer) {
+            Acquired::Clean(guard) => Ok(Self { meta, data, me, _guard: guard }),
+            Acquired::OwnerDied(guard) => {
+                let heap = Self { meta, data, me, _guard: guard };
+                heap.recover()?;
+                Ok(heap)
+            }
+        }
+    }
+
+    pub(crate) fn first(&self) -> &Superblock {
+        self.meta.superblock()
+    }
+
+    pub(crate) fn entry(&self, index: u32) -> Result<&BlockEntry, ArenaError> {
+        self.meta.block(index).map_err(|_| ArenaError::damaged(format!("link to block {index}")))
+    }
+
+    /// Makes the whole data area one fresh extent.
+    pub(crate) fn format(&self) -> Result<(), ArenaError> {
+        for bin in self.first().bins.iter().flatten() {
+            bin.store(NONE, Relaxed);
+        }
+        let whole = self.new_entry()?;
+        let entry = self.entry(whole)?;
+        entry.offset.store(0, Relaxed);
+        entry.size.store(self.meta.geometry().capacity, Relaxed);
+        entry.before.store(NONE, Relaxed);
+        entry.after.store(NONE, Relaxed);
+        self.set_free(whole, State::Fresh)
+    }
+
+    // --- entries ---
+
+    pub(crate) fn new_entry(&self) -> Result<u32, ArenaError> {
+        let first = self.first();
+        let free = first.entries_free.load(Relaxed);
+        if free != NONE {
+            first.entries_free.store(self.entry(free)?.bin_next.load(Relaxed), Relaxed);
+            return Ok(free);
+        }
+        let index = first.entries_touched.load(Relaxed);
+        if index >= self.meta.geometry().blocks {
+            return Err(ArenaError::TableFull {
+                what: "blocks",
+                capacity: self.meta.geometry().blocks,
+                way_out: "drop some arrays or put many small ones into one",
+            });
+        }
+        first.entries_touched.store(index + 1, Relaxed);
+        Ok(index)
+    }
+
+    pub(crate) fn drop_entry(&self, index: u32) -> Result<(), ArenaError> {
+        let entry = self.entry(index)?;
+        entry.state.store(State::Unused as u32, Relaxed);
+        entry.bin_next.store(self.first().entries_free.load(Relaxed), Relaxed);
+        self.first().entries_free.store(index, Relaxed);
+        Ok(())
+    }
+
+    // --- bins ---
+
+    fn bin(&self, state: State, size: u64) -> &AtomicU32 {
+        &self.first().bins[usize::from(state == State::Fresh)][class_of(size)]
+    }
+
+    pub(crate) fn bin_insert(&self, index: u32, state: State) -> Result<(), ArenaError> {
+        let entry = self.entry(index)?;
+        let size = entry.size.load(Relaxed);
+        let head = self.bin(state, size);
+        let next = head.load(Relaxed);
+        entry.bin_previous.store(NONE, Relaxed);
+        entry.bin_next.store(next, Relaxed);
+        if next != NONE {
+            self.entry(next)?.bin_previous.store(index, Relaxed);
+        }
+        head.store(index, Relaxed);
+        entry.state.store(state as u32, Relaxed);
+        if state == State::Warm {
+            add(&self.first().warm_bytes, size);
+        }
+        Ok(())
+    }
+
+    fn bin_remove(&self, index: u32) -> Result<(), ArenaError> {
+        let entry = self.entry(index)?;
+        let (state, size) = (state_of(entry), entry.size.load(Relaxed));
+        let (previous, next) = (entry.bin_previous.load(Relaxed), entry.bin_next.load(Relaxed));
+        if previous == NONE {
+            self.bin(state, size).store(next, Relaxed);
+        } else {
+            self.entry(previous)?.bin_next.store(next, Relaxed);
+        }
+        if next != NONE {
+            self.entry(next)?.bin_previous.store(previous, Relaxed);
+        }
+        if state == State::Warm {
+            subtract(&self.first().warm_bytes, size);
+        }
+        // In no bin, it must not look like a free neighbour that could be swallowed.
+        entry.state.store(State::Unused as u32, Relaxed);
+        Ok(())
+    }
+
+    /// The extents of one bin, from its head.
+    pub(crate) fn in_bin(&self, state: State, class: usize) -> impl Iterator<Item = Result<u32, ArenaError>> {
+        let mut next = self.first().bins[usize::from(state == State::Fresh)][class].load(Relaxed);
+        let mut left = self.meta.geometry().blocks;
+        std::iter::from_fn(move || {
+            if next == NONE {
+                return None;
+            }
+            let index = next;
+            let Ok(entry) = self.entry(index) else { return Some(Err(ArenaError::damaged("a bin's link"))) };
+            next = entry.bin_next.load(Relaxed);
+            left = left.saturating_sub(1);
+            Some(if left > 0 && state_of(entry) == state { Ok(index) } else { Err(ArenaError::damaged("a bin")) })
+        })
+    }
+
+    fn find(&self, state: State, size: u64) -> Result<Option<u32>, ArenaError> {
+        // Every extent of a higher class is large enough; in the class of the size itself each must be asked. A freed block is asked for again at the same size more
+        // often than not, so that class is asked first.
+        let own = class_of(size);
+        for index in self.in_bin(state, own) {
+            let index = index?;
+            if self.entry(index)?.size.load(Relaxed) >= size {
+                return Ok(Some(index));
+            }
+        }
+        (own + 1..CLASSES).find_map(|class| self.in_bin(state, class).next()).transpose()
+    }
+
+    /// The largest free extent of a state.
+    pub(crate) fn largest(&self, state: State) -> Result<Option<(u32, u64)>, ArenaError> {
+        let Some(class) = (0..CLASSES).rev().find(|&class| self.in_bin(state, class).next().is_some()) else {
+            return Ok(None);
+        };
+        let mut best = None;
+        for index in self.in_bin(state, class) {
+            let index = index?;
+            let size = self.entry(index)?.size.load(Relaxed);
+            if best.is_none_or(|(_, most)| size > most) {
+                best = Some((index, size));
+            }
+        }
+        Ok(best)
+    }
+
+    // --- tiling ---
+
+    /// Cuts an extent that is in no bin; answers the new entry of what lies behind the cut, in no bin either.
+    fn split(&self, index: u32, size: u64) -> Result<u32, ArenaError> {
+        let rest = self.new_entry()?;
+        let (entry, tail) = (self.entry(index)?, self.entry(rest)?);
+        let (offset, whole, after) = (entry.offset.load(Relaxed), entry.size.load(Relaxed), entry.after.load(Relaxed));
+        if size == 0 || size >= whole {
+            return Err(ArenaError::damaged(format!("extent {index} is cut at {size} of {whole}")));
+        }
+        tail.offset.store(offset + size, Relaxed);
+        tail.size.store(whole - size, Relaxed);
+        tail.before.store(index, Relaxed);
+        tail.after.store(after, Relaxed);
+        if after != NONE {
+            self.entry(after)?.before.store(rest, Relaxed);
+        }
+        entry.after.store(rest, Relaxed);
+        entry.size.store(size, Relaxed);
+        Ok(rest)
+    }
+
+    /// Makes an extent that is in no bin free, together with its free neighbours of the same state.
+    pub(crate) fn set_free(&self, index: u32, state: State) -> Result<(), ArenaError> {
+        let mut index = index;
+        let before = self.entry(index)?.before.load(Relaxed);
+        if before != NONE && state_of(self.entry(before)?) == state {
+            self.bin_remove(before)?;
+            self.swallow_after(before)?;
+            index = before;
+        }
+        let after = self.entry(index)?.after.load(Relaxed);
+        if after != NONE && state_of(self.entry(after)?) == state {
+            self.bin_remove(after)?;
+            self.swallow_after(index)?;
+        }
+        self.bin_insert(index, state)
+    }
+
+    fn swallow_after(&self, index: u32) -> Result<(), ArenaError> {
+        let entry = self.entry(index)?;
+        let gone = entry.after.load(Relaxed);
+        let swallowed = self.entry(gone)?;
+        let after = swallowed.after.load(Relaxed);
+        add(&entry.size, swallowed.size.load(Relaxed));
+        entry.after.store(after, Relaxed);
+        if after != NONE {
+            self.entry(after)?.before.store(index, Relaxed);
+        }
+        self.drop_entry(gone)
+    }
+
+    // --- what the arena asks for ---
+
+    /// Takes `size` bytes out of the free extents of a state; the extent is then in no bin and must be used or freed before the lock goes.
+    pub(crate) fn take(&self, state: State, size: u64) -> Result<Option<u32>, ArenaError> {
+        let Some(index) = self.find(state, size)? else { return Ok(None) };
+        self.bin_remove(index)?;
+        self.cut(index, size, state)?;
+        Ok(Some(index))
+    }
+
+    /// Cuts an extent that is in no bin to `size` and frees the rest.
+    pub(crate) fn cut(&self, index: u32, size: u64, rest_state: State) -> Result<(), ArenaError> {
+        if self.entry(index)?.size.load(Relaxed) > size {
+            let rest = self.split(index, size)?;
+            self.set_free(rest, rest_state)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a taken extent a block that `self.me` holds.
+    pub(crate) fn publish(&self, index: u32, len: u64, flags: u32) -> Result<BlockId, ArenaError> {
+        let entry = self.entry(index)?;
+        entry.len.store(len, Relaxed);
+        entry.flags.store(flags, Relaxed);
+        entry.parcels.store(0, Relaxed);
+        for word in self.meta.holders(index) {
+            word.store(0, Relaxed);
+        }
+        self.meta.set_holder(index, self.me.slot());
+        // SYNC POINT: with this store the block exists; `recovery` believes the fields above from now on.
+        entry.state.store(State::Used as u32, Release);
+        add(&self.first().used_bytes, committed_of(entry));
+        count(&self.first().used_blocks, 1);
+        Ok(BlockId { index, generation: entry.generation.load(Relaxed) })
+    }
+
+    /// The entry of a block that still is the one named.
+    pub(crate) fn block(&self, id: BlockId) -> Result<&BlockEntry, ArenaError> {
+        let entry = self.meta.block(id.index)?;
+        if state_of(entry) == State::Used && entry.generation.load(Relaxed) == id.generation {
+            Ok(entry)
+        } else {
+            Err(ArenaError::Stale { block: id.index, generation: id.generation })
+        }
+    }
+
+    /// Frees a block if nobody holds it and nothing is in flight.
+    pub(crate) fn free_if_garbage(&self, index: u32) -> Result<bool, ArenaError> {
+        let entry = self.entry(index)?;
+        if state_of(entry) != State::Used || entry.parcels.load(Relaxed) != 0 || self.meta.is_held(index) {
+            return Ok(false);
+        }
+        let draft = entry.flags.load(Relaxed) & DRAFT != 0;
+        subtract(&self.first().used_bytes, committed_of(entry));
+        count(&self.first().used_blocks, -1);
+        entry.generation.store(entry.generation.load(Relaxed).wrapping_add(1), Relaxed);
+        if draft {
+            self.data.punch(entry.offset.load(Relaxed), entry.size.load(Relaxed))?;
+        }
+        // SYNC POINT: the generation has moved on, so handles of the block fail from here on; with this store the block is no more.
+        entry.state.store(State::Unused as u32, Release);
+        self.set_free(index, if draft { State::Fresh } else { State::Warm })?;
+        Ok(true)
+    }
+
+    /// Takes a warm extent of at most about `bytes` out of circulation, as a block of this process without contents, so that its pages can be given back without
+    /// holding the lock. What is not on whole pages stays warm.
+    pub(crate) fn borrow_warm(&self, bytes: u64) -> Result<Option<(BlockId, u64, u64)>, ArenaError> {
+        let page = page_size() as u64;
+        let Some((index, size)) = self.largest(State::Warm)? else { return Ok(None) };
+        let offset = self.entry(index)?.offset.load(Relaxed);
+        let (start, end) = (offset.next_multiple_of(page), (offset + size) / page * page);
+        if start >= end {
+            return Ok(None);
+        }
+        // From the end: what lies lower stays in one piece with its neighbours for the longest.
+        let start = start.max(end.saturating_sub(bytes.next_multiple_of(page)));
+        self.bin_remove(index)?;
+        let mut middle = index;
+        if start > offset {
+            middle = self.split(index, start - offset)?;
+            self.bin_insert(index, State::Warm)?;
+        }
+        self.cut(middle, end - start, State::Warm)?;
+        Ok(Some((self.publish(middle, end - start, 0)?, start, end - start)))
+    }
+
+    /// Puts back what `borrow_warm` took, now without memory.
+    pub(crate) fn return_fresh(&self, id: BlockId) -> Result<(), ArenaError> {
+        let entry = self.block(id)?;
+        self.meta.clear_holder(id.index, self.me.slot());
+        subtract(&self.first().used_bytes, committed_of(entry));
+        count(&self.first().used_blocks, -1);
+        entry.generation.store(id.generation.wrapping_add(1), Relaxed);
+        entry.state.store(State::Unused as u32, Release);
+        self.set_free(id.index, State::Fresh)
+    }
+
+    /// Lets a block end earlier; what it loses becomes free.
+    pub(crate) fn shrink(&self, id: BlockId, len: u64, size: u64) -> Result<(), ArenaError> {
+        let entry = self.block(id)?;
+        subtract(&self.first().used_bytes, committed_of(entry));
+        let was_draft = entry.flags.load(Relaxed) & DRAFT != 0;
+        entry.flags.store(entry.flags.load(Relaxed) & !DRAFT, Relaxed);
+        entry.len.store(len, Relaxed);
+        self.cut(id.index, size, if was_draft { State::Fresh } else { State::Warm })?;
+        add(&self.first().used_bytes, committed_of(entry));
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! Where everything lies in the metadata file. All of it is atomics: any of it may be changed by another process at any time.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use onecopy_sync::{RobustMutex, Tag};
+
+use crate::ArenaError;
+
+/// First bytes of the file.
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"onecopy\x01");
+/// Version of the format.
+pub(crate) const VERSION: u32 = 1;
+/// Reads back reversed on a machine of the other byte order.
+pub(crate) const BYTE_ORDER: u32 = 0x0102_0304;
+/// Every extent starts and ends at a multiple of this: a cache line.
+pub(crate) const GRAIN: u64 = 64;
+/// No entry.
+pub(crate) const NONE: u32 = u32::MAX;
+/// Data files of an arena: filling fresh memory through one inode is serialised by its lock.
+pub(crate) const DATA_FILES: usize = 2;
+/// Size classes of free extents: four per power of two.
+pub(crate) const CLASSES: usize = 4 * 48;
+/// Smallest data area.
+const LEAST_CAPACITY: u64 = 1 << 20;
+
+/// A random name of an arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ArenaId(pub u64);
+
+impl fmt::Display for ArenaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Sizes of an arena's tables, fixed when it is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Processes at a time.
+    pub slots: u32,
+    /// Directory entries: blocks and free extents.
+    pub blocks: u32,
+    /// Handles in flight at a time.
+    pub parcels: u32,
+    /// Bytes of a stripe of the data area; a power of two.
+    pub stripe: u64,
+    /// Bytes of the data area, a multiple of the stripe.
+    pub capacity: u64,
+}
+
+/// Memory mappings a process may have is limited, and each costs a microsecond when joining.
+const MOST_STRIPES: u64 = 128;
+const LEAST_STRIPE: u64 = 64 << 20;
+
+impl Geometry {
+    /// The tables for an arena whose limit is `limit` bytes.
+    pub fn for_limit(limit: u64) -> Self {
+        let wanted = limit.saturating_mul(2).clamp(LEAST_CAPACITY, 1 << 46);
+        let stripe = (wanted / MOST_STRIPES).next_power_of_two().max(LEAST_STRIPE.min(wanted.next_power_of_two() / 2));
+        Self { slots: 512, blocks: 1 << 21, parcels: 1 << 20, stripe, capacity: wanted.next_multiple_of(stripe) }
+    }
+
+    pub(crate) fn holder_words(&self) -> u32 {
+        self.slots / 64
+    }
+
+    fn region_offsets(&self) -> [u64; 5] {
+        let slots = 4096_u64.max(size_of::<Superblock>() as u64).next_multiple_of(4096);
+        let directory = (slots + u64::from(self.slots) * size_of::<SlotEntry>() as u64).next_multiple_of(4096);
+        let holders = directory + u64::from(self.blocks) * size_of::<BlockEntry>() as u64;
+        let parcels = holders + u64::from(self.blocks) * u64::from(self.holder_words()) * 8;
+        let end = parcels + u64::from(self.parcels) * size_of::<ParcelEntry>() as u64;
+        [slots, directory, holders, parcels, end.next_multiple_of(4096)]
+    }
+
+    pub(crate) fn slots_at(&self) -> usize {
+        self.region_offsets()[0] as usize
+    }
+
+    pub(crate) fn directory_at(&self) -> usize {
+        self.region_offsets()[1] as usize
+    }
+
+    pub(crate) fn holders_at(&self) -> usize {
+        self.region_offsets()[2] as usize
+    }
+
+    pub(crate) fn parcels_at(&self) -> usize {
+        self.region_offsets()[3] as usize
+    }
+
+    /// Bytes of the metadata file.
+    pub(crate) fn metadata_size(&self) -> u64 {
+        self.region_offsets()[4]
+    }
+
+    /// Bytes of one data file.
+    pub(crate) fn data_file_size(&self) -> u64 {
+        (self.capacity / self.stripe).div_ceil(DATA_FILES as u64) * self.stripe
+    }
+
+    /// Refuses a geometry that would let an index leave the file or an offset leave the data area.
+    pub(crate) fn verify(&self, metadata_size: u64) -> Result<(), ArenaError> {
+        let sound = self.slots.is_multiple_of(64)
+            && (64..Tag::SLOT_LIMIT).contains(&self.slots)
+            && (16..=1 << 26).contains(&self.blocks)
+            && (16..=1 << 26).contains(&self.parcels)
+            && self.stripe.is_power_of_two()
+            && self.stripe >= 4096
+            && self.capacity >= LEAST_CAPACITY
+            && self.capacity <= 1 << 47
+            && self.capacity.is_multiple_of(self.stripe)
+            && self.metadata_size() == metadata_size;
+        if sound { Ok(()) } else { Err(ArenaError::Foreign(format!("impossible geometry {self:?}"))) }
+    }
+}
+
+/// The first page.
+#[repr(C)]
+pub(crate) struct Superblock {
+    pub(crate) magic: AtomicU64,
+    pub(crate) version: AtomicU32,
+    pub(crate) byte_order: AtomicU32,
+    pub(crate) id: AtomicU64,
+    pub(crate) slots: AtomicU32,
+    pub(crate) blocks: AtomicU32,
+    pub(crate) parcels: AtomicU32,
+    /// Protects everything below and all extents and parcels.
+    pub(crate) heap_lock: RobustMutex,
+    pub(crate) stripe: AtomicU64,
+    pub(crate) capacity: AtomicU64,
+    /// Bytes of memory that may be behind the data area.
+    pub(crate) limit: AtomicU64,
+    /// Bytes of free extents that may stay warm.
+    pub(crate) warm_budget: AtomicU64,
+    pub(crate) used_bytes: AtomicU64,
+    pub(crate) warm_bytes: AtomicU64,
+    pub(crate) used_blocks: AtomicU32,
+    /// Entries at and above this index have never been in use.
+    pub(crate) entries_touched: AtomicU32,
+    /// Head of the list of unused entries below.
+    pub(crate) entries_free: AtomicU32,
+    pub(crate) parcels_touched: AtomicU32,
+    pub(crate) parcels_free: AtomicU32,
+    pub(crate) parcels_full: AtomicU32,
+    /// Heads of the lists of warm, then of fresh extents, per size class.
+    pub(crate) bins: [[AtomicU32; CLASSES]; 2],
+}
+
+/// A process.
+#[repr(C, align(64))]
+pub(crate) struct SlotEntry {
+    /// Generation in the upper half, [`SlotState`](crate::slots::SlotState) in the lower.
+    pub(crate) word: AtomicU64,
+    pub(crate) start_time: AtomicU64,
+    /// Bytes that this process may still commit from past budget checks.
+    pub(crate) promised: AtomicU64,
+    pub(crate) pid: AtomicU32,
+}
+
+/// An extent of the data area.
+#[repr(C, align(64))]
+pub(crate) struct BlockEntry {
+    pub(crate) state: AtomicU32,
+    pub(crate) generation: AtomicU32,
+    pub(crate) offset: AtomicU64,
+    pub(crate) size: AtomicU64,
+    /// Bytes that were asked for; at most `size`.
+    pub(crate) len: AtomicU64,
+    pub(crate) flags: AtomicU32,
+    /// Cache: full parcels of this block.
+    pub(crate) parcels: AtomicU32,
+    /// Neighbours in address order.
+    pub(crate) before: AtomicU32,
+    pub(crate) after: AtomicU32,
+    /// Neighbours in a bin, or in the list of unused entries.
+    pub(crate) bin_previous: AtomicU32,
+    pub(crate) bin_next: AtomicU32,
+}
+
+/// A handle in flight.
+#[repr(C, align(32))]
+pub(crate) struct ParcelEntry {
+    /// Sequence number in the upper half, state in the lower.
+    pub(crate) word: AtomicU64,
+    pub(crate) block: AtomicU32,
+    pub(crate) generation: AtomicU32,
+    /// Tag of the sender, for those who look.
+    pub(crate) sender: AtomicU32,
+    pub(crate) next_free: AtomicU32,
+}
+
+const _: () = {
+    assert!(size_of::<Superblock>() <= 4096);
+    assert!(size_of::<SlotEntry>() == 64);
+    assert!(size_of::<BlockEntry>() == 64);
+    assert!(size_of::<ParcelEntry>() == 32);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_gives_a_sound_geometry() {
+        for shift in 12..46 {
+            for limit in [1_u64 << shift, (1 << shift) + 12_345] {
+                let geometry = Geometry::for_limit(limit);
+                geometry.verify(geometry.metadata_size()).unwrap();
+                assert!(geometry.capacity >= limit.min(1 << 46), "{geometry:?}");
+                assert!(geometry.capacity / geometry.stripe <= 2 * MOST_STRIPES, "{geometry:?}");
+            }
+        }
+    }
+}

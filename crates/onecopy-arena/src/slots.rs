@@ -1,0 +1,180 @@
+//! The process table: who is a member, and who of them lives.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use onecopy_os::{LockByte, TransferLock, current_pid, start_time};
+use onecopy_sync::{Owners, Tag};
+
+use crate::ArenaError;
+use crate::data::Data;
+use crate::meta::Meta;
+
+/// Sweeps for those that have no slot of their own yet.
+pub(crate) const JANITOR: u32 = 0;
+
+/// State of a slot, the lower half of its word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SlotState {
+    Free = 0,
+    /// Taken by a parent for the child that it forks.
+    Forking = 1,
+    Live = 2,
+    /// Its owner is dead and its bits are being cleared.
+    Reaping = 3,
+}
+
+pub(crate) fn pack(generation: u32, state: SlotState) -> u64 {
+    u64::from(generation) << 32 | state as u64
+}
+
+pub(crate) fn generation_of(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+pub(crate) fn state_of(word: u64) -> SlotState {
+    match word as u32 {
+        1 => SlotState::Forking,
+        2 => SlotState::Live,
+        3 => SlotState::Reaping,
+        // A word that nobody writes is damage; as free it is taken and overwritten by the next that joins.
+        _ => SlotState::Free,
+    }
+}
+
+/// A slot reserved for a child, between the two sides of a fork.
+#[derive(Debug)]
+pub(crate) struct Cradle {
+    pub(crate) tag: Tag,
+    _lock: TransferLock,
+}
+
+/// The process table of an arena.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slots<'a> {
+    pub(crate) meta: &'a Meta,
+    pub(crate) data: &'a Data,
+}
+
+impl Slots<'_> {
+    /// Takes a free slot for this process, or answers none when all are taken.
+    pub(crate) fn join(self) -> Result<Option<Tag>, ArenaError> {
+        for slot in JANITOR + 1..self.meta.geometry().slots {
+            let word = self.meta.slot(slot).word.load(Acquire);
+            if state_of(word) != SlotState::Free || !LockByte(slot).try_lock(self.meta.file())? {
+                continue;
+            }
+            if self.advance(slot, word, generation_of(word), SlotState::Live) {
+                return Ok(Some(self.introduce(slot, generation_of(word))));
+            }
+            LockByte(slot).unlock(self.meta.file())?;
+        }
+        Ok(None)
+    }
+
+    /// Reserves a slot for a child that is about to be forked; none when all are taken.
+    pub(crate) fn reserve_for_child(self) -> Result<Option<Cradle>, ArenaError> {
+        for slot in JANITOR + 1..self.meta.geometry().slots {
+            let word = self.meta.slot(slot).word.load(Acquire);
+            if state_of(word) != SlotState::Free {
+                continue;
+            }
+            let Some(lock) = TransferLock::try_take(self.data.lock_file(), LockByte(slot))? else { continue };
+            if self.advance(slot, word, generation_of(word), SlotState::Forking) {
+                return Ok(Some(Cradle { tag: Tag::new(slot, generation_of(word)), _lock: lock }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// In the child: moves into the slot that the parent reserved.
+    pub(crate) fn move_in(self, cradle: &Cradle) -> Result<Tag, ArenaError> {
+        let slot = cradle.tag.slot();
+        // A process that looks for a free slot may hold the byte for a moment, hence the wait.
+        LockByte(slot).lock(self.meta.file())?;
+        let word = self.meta.slot(slot).word.load(Acquire);
+        let tag = self.introduce(slot, generation_of(word));
+        self.meta.slot(slot).word.store(pack(generation_of(word), SlotState::Live), Release);
+        Ok(tag)
+    }
+
+    /// Leaves in good order, after all that the slot held has been given back.
+    pub(crate) fn leave(self, tag: Tag) -> Result<(), ArenaError> {
+        let entry = self.meta.slot(tag.slot());
+        entry.promised.store(0, Relaxed);
+        let generation = generation_of(entry.word.load(Relaxed));
+        entry.word.store(pack(generation.wrapping_add(1), SlotState::Free), Release);
+        Ok(LockByte(tag.slot()).unlock(self.meta.file())?)
+    }
+
+    fn advance(self, slot: u32, seen: u64, generation: u32, state: SlotState) -> bool {
+        self.meta.slot(slot).word.compare_exchange(seen, pack(generation, state), AcqRel, Relaxed).is_ok()
+    }
+
+    fn introduce(self, slot: u32, generation: u32) -> Tag {
+        let entry = self.meta.slot(slot);
+        entry.promised.store(0, Relaxed);
+        entry.pid.store(current_pid(), Relaxed);
+        entry.start_time.store(start_time(current_pid()).unwrap_or(0), Relaxed);
+        Tag::new(slot, generation)
+    }
+
+    /// Whether whoever has `slot` in the state `word` lives. `own` is this process's slot, whose lock it cannot see.
+    pub(crate) fn occupant_lives(self, slot: u32, word: u64, own: u32) -> bool {
+        if slot == own {
+            return true;
+        }
+        // An answer that cannot be had counts as "lives": to free early is worse than to free late.
+        let recorded = || LockByte(slot).held_by_another(self.meta.file()).unwrap_or(true);
+        let transferred = || TransferLock::is_held(self.data.lock_file(), LockByte(slot)).unwrap_or(true);
+        match state_of(word) {
+            SlotState::Free | SlotState::Reaping => false,
+            SlotState::Live => recorded(),
+            // The child locks before it lets go of the transfer lock: asked in this order, one of them is seen.
+            SlotState::Forking => transferred() || recorded(),
+        }
+    }
+
+    /// Bytes promised by all members but not yet committed.
+    pub(crate) fn promised(self) -> u64 {
+        (0..self.meta.geometry().slots)
+            .map(|slot| self.meta.slot(slot))
+            .filter(|entry| state_of(entry.word.load(Relaxed)) != SlotState::Free)
+            .map(|entry| entry.promised.load(Relaxed))
+            .fold(0, u64::saturating_add)
+    }
+
+    /// The members as (slot, pid, lives).
+    pub(crate) fn members(self, own: u32) -> Vec<(u32, u32, bool)> {
+        (JANITOR + 1..self.meta.geometry().slots)
+            .filter_map(|slot| {
+                let word = self.meta.slot(slot).word.load(Acquire);
+                let pid = self.meta.slot(slot).pid.load(Relaxed);
+                (state_of(word) != SlotState::Free).then(|| (slot, pid, self.occupant_lives(slot, word, own)))
+            })
+            .collect()
+    }
+}
+
+/// Lock owners as this process sees them.
+pub(crate) struct Viewer<'a> {
+    pub(crate) slots: Slots<'a>,
+    pub(crate) me: Tag,
+}
+
+impl Owners for Viewer<'_> {
+    fn me(&self) -> Tag {
+        self.me
+    }
+
+    fn is_alive(&self, tag: Tag) -> bool {
+        if tag.slot() >= self.slots.meta.geometry().slots {
+            return false;
+        }
+        if tag.slot() == JANITOR {
+            return LockByte(JANITOR).held_by_another(self.slots.meta.file()).unwrap_or(true);
+        }
+        let word = self.slots.meta.slot(tag.slot()).word.load(Acquire);
+        Tag::truncate(generation_of(word)) == tag.generation()
+            && self.slots.occupant_lives(tag.slot(), word, self.me.slot())
+    }
+}
