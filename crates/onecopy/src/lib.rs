@@ -1,1 +1,39 @@
 //! One copy of your data, every process.
+//!
+//! Arrays live in an [`Arena`]: shared memory without a name, which the kernel frees when the last process that uses it ends. What crosses between
+//! processes is an [`ArrayHandle`] of some sixty bytes, however large the array is.
+//!
+//! ```
+//! use onecopy::{Array, DType, Mode};
+//!
+//! let arena = onecopy::session()?;
+//! let array = Array::copy_of(arena, &[1.0_f64, 2.0, 3.0].map(f64::to_ne_bytes).concat(), DType::scalar("<f8")?, &[3])?;
+//! let handle = array.send()?;                      // bytes to send through any channel
+//! drop(array);                                     // the handle in flight keeps the data alive
+//! let received = Array::receive(&handle)?;         // in this or any other process of the user
+//! assert_eq!(received.shape(), [3]);
+//! assert_eq!(received.mode(), Mode::ReadWrite);
+//! # Ok::<(), onecopy::Error>(())
+//! ```
+
+mod array;
+mod copying;
+mod counters;
+mod dtype;
+mod error;
+mod handle;
+mod session;
+
+pub use array::{Array, Mode};
+pub use copying::copy_into;
+pub use counters::{Counters, counters};
+pub use dtype::{DType, Field};
+pub use error::Error;
+pub use handle::{ArrayHandle, HandleError};
+pub use onecopy_arena::{
+    Access, Arena, ArenaError, ArenaId, Block, BlockId, Contents, Draft, JoinHint, Options, ParcelId, PrivateCopy,
+    Stats,
+};
+pub use onecopy_filters as filters;
+pub use onecopy_text as text;
+pub use session::{SESSION_VARIABLE, session, session_hint};

@@ -1,0 +1,63 @@
+//! Copying large data into the arena with more than one thread.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::{available_parallelism, scope};
+
+use onecopy_arena::{Arena, Block, CHUNK};
+
+use crate::{Error, counters};
+
+/// More threads than this do not make memory faster.
+const MOST_THREADS: usize = 4;
+/// Below this a thread costs more than it saves.
+const LEAST_FOR_THREADS: usize = 2 * CHUNK;
+
+/// Copies `bytes` into a new block.
+///
+/// Recycled memory is written by plain copies, fresh memory through the files, in both cases by as many threads as help.
+pub fn copy_into(arena: &'static Arena, bytes: &[u8]) -> Result<Block, Error> {
+    let len = bytes.len() as u64;
+    let draft = arena.draft(len, len)?;
+    let shares = draft.shares(len);
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<(), Error> {
+        while let Some(&(start, size)) = shares.get(next.fetch_add(1, Relaxed)) {
+            draft.write_at(start, &bytes[start as usize..(start + size) as usize])?;
+        }
+        Ok(())
+    };
+    let threads = if bytes.len() < LEAST_FOR_THREADS { 1 } else { threads() };
+    scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        others.into_iter().fold(own, |result, other| {
+            result.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    })?;
+    counters::moved_in(len);
+    Ok(draft.finish(len)?)
+}
+
+fn threads() -> usize {
+    available_parallelism().map_or(1, usize::from).min(MOST_THREADS)
+}
+
+#[cfg(test)]
+mod tests {
+    use onecopy_arena::{Access, Options};
+
+    use super::*;
+
+    #[test]
+    fn every_byte_arrives_fresh_and_recycled() {
+        let arena = Arena::create(Options { limit: Some(256 << 20), warm: Some(64 << 20) }).unwrap();
+        let bytes: Vec<u8> = (0..40_000_003_u32).map(|i| (i % 253) as u8).collect();
+        for _ in 0..2 {
+            let block = copy_into(arena, &bytes).unwrap();
+            let address = block.address(Access::ReadOnly).unwrap();
+            // SAFETY: the block is as long as the bytes and nobody writes to it.
+            let copied = unsafe { std::slice::from_raw_parts(address.as_ptr(), bytes.len()) };
+            assert!(copied == bytes);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! What crosses between processes instead of an array.
+//!
+//! Little-endian, in this order:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 4 | `oc`, version, mode |
+//! | 8 + 4 × 4 | arena: id, pid of the sender, its descriptors of the metadata and data files |
+//! | 8 | block: index, generation |
+//! | 8 | parcel: index, sequence (index 2³²−1: none) |
+//! | 8 | offset of the first item in the block |
+//! | 1 | number of dimensions n |
+//! | n × 8, n × 8 | shape, strides in bytes |
+//! | rest | data type |
+
+use onecopy_arena::{ArenaId, BlockId, JoinHint, ParcelId};
+
+use crate::Mode;
+
+const MAGIC: [u8; 3] = *b"oc\x01";
+const NO_PARCEL: u32 = u32::MAX;
+/// numpy's own limit.
+const MOST_DIMENSIONS: usize = 64;
+
+/// Bytes that are no handle, or one that does not fit the block it names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid handle: {0}; handles come from arrays that were sent by onecopy of the same version")]
+pub struct HandleError(pub(crate) String);
+
+/// Where an array is, and how its items lie there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArrayHandle {
+    /// The arena and a process that has it.
+    pub arena: JoinHint,
+    /// The block.
+    pub block: BlockId,
+    /// What keeps the block alive until the handle is received.
+    pub parcel: Option<ParcelId>,
+    /// What the receiver may do.
+    pub mode: Mode,
+    /// Bytes from the start of the block to the first item.
+    pub offset: u64,
+    /// Items along each dimension.
+    pub shape: Vec<u64>,
+    /// Bytes from one item to the next along each dimension.
+    pub strides: Vec<i64>,
+    /// Type of the items, encoded.
+    pub dtype: Vec<u8>,
+}
+
+impl ArrayHandle {
+    /// The bytes to send.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64 + 16 * self.shape.len() + self.dtype.len());
+        out.extend_from_slice(&MAGIC);
+        out.push(self.mode as u8);
+        out.extend_from_slice(&self.arena.id.0.to_le_bytes());
+        let parcel = self.parcel.unwrap_or(ParcelId { index: NO_PARCEL, sequence: 0 });
+        let [a, b] = self.arena.data;
+        let (pid, meta) = (self.arena.pid, self.arena.meta as u32);
+        for number in
+            [pid, meta, a as u32, b as u32, self.block.index, self.block.generation, parcel.index, parcel.sequence]
+        {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.extend_from_slice(&self.offset.to_le_bytes());
+        out.push(self.shape.len() as u8);
+        out.extend(self.shape.iter().flat_map(|n| n.to_le_bytes()));
+        out.extend(self.strides.iter().flat_map(|n| n.to_le_bytes()));
+        out.extend_from_slice(&self.dtype);
+        out
+    }
+
+    /// Reads a handle. Whether it fits the block is found out when it is received.
+    pub fn decode(bytes: &[u8]) -> Result<Self, HandleError> {
+        let mut reader = Reader { bytes };
+        reader.handle().ok_or_else(|| HandleError(format!("{} bytes that are not one", bytes.len())))
+    }
+
+    /// Checks that every item lies inside a block of `len` bytes; `itemsize` is that of the data type.
+    pub fn check_bounds(&self, len: u64, itemsize: u64) -> Result<(), HandleError> {
+        let (mut low, mut high) = (i128::from(self.offset), i128::from(self.offset) + i128::from(itemsize));
+        if self.shape.contains(&0) {
+            high = low;
+        } else {
+            for (&n, &stride) in self.shape.iter().zip(&self.strides) {
+                let reach = i128::from(n - 1).saturating_mul(i128::from(stride));
+                low = low.saturating_add(reach.min(0));
+                high = high.saturating_add(reach.max(0));
+            }
+        }
+        if low >= 0 && high <= i128::from(len) {
+            Ok(())
+        } else {
+            Err(HandleError(format!("it spans bytes {low} to {high} of a block of {len}")))
+        }
+    }
+}
+
+/// Reads bytes that may be anybody's.
+struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.bytes.split_first_chunk::<N>()?;
+        self.bytes = rest;
+        Some(*head)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn handle(&mut self) -> Option<ArrayHandle> {
+        if self.take::<3>()? != MAGIC {
+            return None;
+        }
+        let mode = Mode::from_bits(self.take::<1>()?[0])?;
+        let id = ArenaId(self.u64()?);
+        let (pid, meta, a, b) = (self.u32()?, self.u32()?, self.u32()?, self.u32()?);
+        let block = BlockId { index: self.u32()?, generation: self.u32()? };
+        let parcel = ParcelId { index: self.u32()?, sequence: self.u32()? };
+        let offset = self.u64()?;
+        let dimensions = usize::from(self.take::<1>()?[0]);
+        if dimensions > MOST_DIMENSIONS {
+            return None;
+        }
+        let shape = (0..dimensions).map(|_| self.u64()).collect::<Option<_>>()?;
+        let strides = (0..dimensions).map(|_| self.take().map(i64::from_le_bytes)).collect::<Option<_>>()?;
+        Some(ArrayHandle {
+            arena: JoinHint { id, pid, meta: meta as i32, data: [a as i32, b as i32] },
+            block,
+            parcel: (parcel.index != NO_PARCEL).then_some(parcel),
+            mode,
+            offset,
+            shape,
+            strides,
+            dtype: self.bytes.to_vec(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn handles() -> impl Strategy<Value = ArrayHandle> {
+        let shape = prop::collection::vec((0_u64..50, -500_i64..500), 0..6);
+        (shape, any::<[u32; 8]>(), any::<u64>(), 0_u8..3, prop::collection::vec(any::<u8>(), 0..9)).prop_map(
+            |(shape, n, offset, mode, dtype)| ArrayHandle {
+                arena: JoinHint { id: ArenaId(offset), pid: n[0], meta: n[1] as i32, data: [n[2] as i32, n[3] as i32] },
+                block: BlockId { index: n[4], generation: n[5] },
+                parcel: (n[6] % 2 == 0 && n[6] != NO_PARCEL).then_some(ParcelId { index: n[6], sequence: n[7] }),
+                mode: Mode::from_bits(mode).unwrap(),
+                offset,
+                shape: shape.iter().map(|s| s.0).collect(),
+                strides: shape.iter().map(|s| s.1).collect(),
+                dtype,
+            },
+        )
+    }
+
+    /// Every byte of every item, the slow way.
+    fn bytes_of(handle: &ArrayHandle, itemsize: i128) -> Vec<i128> {
+        let mut starts = vec![i128::from(handle.offset)];
+        for (&n, &stride) in handle.shape.iter().zip(&handle.strides) {
+            starts =
+                starts.iter().flat_map(|&at| (0..i128::from(n)).map(move |i| at + i * i128::from(stride))).collect();
+        }
+        starts.iter().flat_map(|&at| at..at + itemsize).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_handle_crosses(handle in handles()) {
+            let bytes = handle.encode();
+            prop_assert_eq!(ArrayHandle::decode(&bytes).unwrap(), handle.clone());
+            let fixed = bytes.len() - handle.dtype.len();
+            for cut in 0..fixed {
+                prop_assert!(ArrayHandle::decode(&bytes[..cut]).is_err());
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = ArrayHandle::decode(&bytes);
+            let _ = ArrayHandle::decode(&[&MAGIC[..], &bytes].concat());
+        }
+
+        #[test]
+        fn bounds_are_those_of_every_item(
+            offset in 0_u64..60, shape in prop::collection::vec((0_u64..4, -9_i64..9), 0..4), itemsize in 0_u64..5, len in 0_u64..80,
+        ) {
+            let mut handle = ArrayHandle::decode(&sample().encode()).unwrap();
+            handle.offset = offset;
+            handle.shape = shape.iter().map(|s| s.0).collect();
+            handle.strides = shape.iter().map(|s| s.1).collect();
+            let inside = bytes_of(&handle, itemsize.into()).iter().all(|&at| at >= 0 && at < i128::from(len));
+            let accepted = handle.check_bounds(len, itemsize).is_ok();
+            // Never accepts a byte outside; it may refuse an array without bytes that points outside.
+            prop_assert!(!accepted || inside);
+            prop_assert!(accepted || !inside || itemsize == 0 || handle.shape.contains(&0));
+        }
+    }
+
+    fn sample() -> ArrayHandle {
+        ArrayHandle {
+            arena: JoinHint { id: ArenaId(1), pid: 1, meta: 3, data: [4, 5] },
+            block: BlockId { index: 1, generation: 2 },
+            parcel: None,
+            mode: Mode::ReadOnly,
+            offset: 0,
+            shape: vec![],
+            strides: vec![],
+            dtype: vec![],
+        }
+    }
+
+    #[test]
+    fn huge_shapes_do_not_overflow() {
+        let handle = ArrayHandle { shape: vec![u64::MAX; 64], strides: vec![i64::MIN; 64], ..sample() };
+        assert!(handle.check_bounds(u64::MAX, u64::MAX).is_err());
+    }
+}

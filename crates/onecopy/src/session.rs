@@ -1,0 +1,85 @@
+//! The arena that the processes of one program share.
+//!
+//! The first process that asks for it makes it and says in its environment where it is; its children find it there. So a pool's workers and their parent
+//! are in one arena however they were started, and results of a worker outlive it.
+
+use std::sync::{Mutex, PoisonError};
+
+use onecopy_arena::{Arena, JoinHint, Options};
+
+use crate::Error;
+
+/// The environment variable by which children find their parent's arena.
+pub const SESSION_VARIABLE: &str = "ONECOPY_SESSION";
+/// The environment variable that sets the limit of a new arena.
+const LIMIT_VARIABLE: &str = "ONECOPY_LIMIT";
+
+static SESSION: Mutex<Option<&'static Arena>> = Mutex::new(None);
+
+/// The session's arena; joined or made at the first call.
+pub fn session() -> Result<&'static Arena, Error> {
+    let mut session = SESSION.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(arena) = *session {
+        return Ok(arena);
+    }
+    let arena = match inherited() {
+        Some(arena) => arena,
+        None => Arena::create(Options { limit: limit_setting()?, warm: None })?,
+    };
+    *session = Some(arena);
+    Ok(arena)
+}
+
+/// What [`SESSION_VARIABLE`] of a child has to be.
+pub fn session_hint() -> Result<String, Error> {
+    Ok(session()?.hint().to_string())
+}
+
+/// The arena of the parent. A session whose processes have all ended, or a variable that came from elsewhere, is no error: this process starts a session of its own.
+fn inherited() -> Option<&'static Arena> {
+    let hint: JoinHint = std::env::var(SESSION_VARIABLE).ok()?.parse().ok()?;
+    Arena::join(hint).ok()
+}
+
+fn limit_setting() -> Result<Option<u64>, Error> {
+    let Ok(value) = std::env::var(LIMIT_VARIABLE) else { return Ok(None) };
+    match parse_size(&value) {
+        Some(bytes) if bytes > 0 => Ok(Some(bytes)),
+        _ => {
+            Err(Error::Setting { name: LIMIT_VARIABLE, value, reason: "expected a size such as 8GiB or 500MB".into() })
+        }
+    }
+}
+
+/// Bytes of a size with a decimal (kB, MB, GB, TB) or binary (KiB, MiB, GiB, TiB) unit.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..digits].parse().ok()?;
+    let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "tb" => 1e12,
+        "k" | "kib" => 1024.0,
+        "m" | "mib" => 1_048_576.0,
+        "g" | "gib" => 1_073_741_824.0,
+        "t" | "tib" => 1_099_511_627_776.0,
+        _ => return None,
+    };
+    Some((number * unit) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_size("8GiB"), Some(8 << 30));
+        assert_eq!(parse_size("1.5 MB"), Some(1_500_000));
+        assert_eq!(parse_size("4096"), Some(4096));
+        assert_eq!((parse_size("8 apples"), parse_size(""), parse_size("-1")), (None, None, None));
+    }
+}
