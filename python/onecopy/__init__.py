@@ -1,5 +1,56 @@
-"""One copy of your data, every process."""
+"""One copy of your data, every process.
 
+Arrays made by `onecopy.empty`, `onecopy.zeros`, `onecopy.array`, `onecopy.share` or `onecopy.loadtxt` are plain numpy arrays whose memory lies in an arena that
+all processes of a program share. They travel through `multiprocessing` as handles, without a copy.
+"""
+
+from onecopy import _pickling as _pickling  # registers the reducers
+from onecopy._arrays import (
+    array,
+    asarray,
+    empty,
+    empty_like,
+    full,
+    full_like,
+    is_shared,
+    ones,
+    ones_like,
+    share,
+    zeros,
+    zeros_like,
+)
+from onecopy._errors import (
+    ArenaError,
+    InvalidHandleError,
+    OnecopyError,
+    OutOfMemoryError,
+    ParseError,
+    StaleHandleError,
+)
 from onecopy._native import __version__
+from onecopy._session import reap, set_limit, stats
 
-__all__ = ["__version__"]
+__all__ = [
+    "ArenaError",
+    "InvalidHandleError",
+    "OnecopyError",
+    "OutOfMemoryError",
+    "ParseError",
+    "StaleHandleError",
+    "__version__",
+    "array",
+    "asarray",
+    "empty",
+    "empty_like",
+    "full",
+    "full_like",
+    "is_shared",
+    "ones",
+    "ones_like",
+    "reap",
+    "set_limit",
+    "share",
+    "stats",
+    "zeros",
+    "zeros_like",
+]

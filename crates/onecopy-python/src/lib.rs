@@ -4,8 +4,16 @@
 
 use pyo3::prelude::*;
 
+mod array;
+mod dtype;
+mod errors;
+mod ndarray;
+mod session;
+
 /// The compiled half of the package `onecopy`.
 #[pymodule(gil_used = true)]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add("__version__", env!("CARGO_PKG_VERSION"))
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    array::register(m)?;
+    session::register(m)
 }

@@ -61,6 +61,11 @@ pub(crate) fn moved_in(bytes: u64) {
 }
 
 impl Counters {
+    /// Says that an array of `bytes` bytes was sent as a handle.
+    pub fn count_sent(bytes: u64) {
+        sent(bytes);
+    }
+
     /// Says that an array's bytes went into a message.
     pub fn count_copied(bytes: u64) {
         count(&ARRAYS_COPIED, &BYTES_COPIED, bytes);

@@ -36,4 +36,4 @@ pub use onecopy_arena::{
 };
 pub use onecopy_filters as filters;
 pub use onecopy_text as text;
-pub use session::{SESSION_VARIABLE, session, session_hint};
+pub use session::{SESSION_VARIABLE, parse_size, session, session_hint};

@@ -52,7 +52,7 @@ fn limit_setting() -> Result<Option<u64>, Error> {
 }
 
 /// Bytes of a size with a decimal (kB, MB, GB, TB) or binary (KiB, MiB, GiB, TiB) unit.
-pub(crate) fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number: f64 = text[..digits].parse().ok()?;

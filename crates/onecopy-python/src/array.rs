@@ -1,0 +1,239 @@
+//! numpy arrays over blocks of the arena, and the handles of such arrays.
+
+use numpy::{PyArrayDescr, PyArrayDescrMethods};
+use onecopy::{Access, Arena, ArrayHandle, Block, Contents, Counters, Mode, PrivateCopy, copy_into};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::dtype;
+use crate::errors::OrRaise;
+use crate::ndarray::{NdArray, Placement, over};
+
+/// Waiting for less than this is cheaper than letting another thread run meanwhile.
+const RELEASE_GIL_ABOVE: usize = 64 << 10;
+
+/// Keeps a block alive for the arrays over it: the base of every shared array.
+#[pyclass(frozen, name = "Block", module = "onecopy._native")]
+struct BlockOwner {
+    block: Block,
+    /// Set where the arrays are private views of the block.
+    private: Option<PrivateCopy>,
+}
+
+/// Memory of an array that lies in the arena.
+struct Located {
+    block: Block,
+    offset: u64,
+    mode: Mode,
+}
+
+/// Adds this file's names to the module.
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<BlockOwner>()?;
+    m.add_function(wrap_pyfunction!(empty, m)?)?;
+    m.add_function(wrap_pyfunction!(put, m)?)?;
+    m.add_function(wrap_pyfunction!(view, m)?)?;
+    m.add_function(wrap_pyfunction!(is_shared, m)?)?;
+    m.add_function(wrap_pyfunction!(encode, m)?)?;
+    m.add_function(wrap_pyfunction!(decode, m)?)?;
+    m.add_function(wrap_pyfunction!(count_copied, m)?)
+}
+
+/// A new array over a whole block, in C or Fortran order.
+pub(crate) fn array_over<'py>(
+    py: Python<'py>,
+    block: Block,
+    dtype: Bound<'py, PyArrayDescr>,
+    shape: &[u64],
+    fortran: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let strides = dense_strides(shape, dtype.itemsize(), fortran);
+    wrap(py, block, Mode::ReadWrite, 0, dtype, (shape, &strides))
+}
+
+fn dense_strides(shape: &[u64], itemsize: usize, fortran: bool) -> Vec<i64> {
+    let mut strides = vec![0; shape.len()];
+    let mut step = itemsize as i64;
+    let mut set = |i: usize| {
+        strides[i] = step;
+        step = step.saturating_mul(shape[i].max(1) as i64);
+    };
+    if fortran {
+        (0..shape.len()).for_each(&mut set);
+    } else {
+        (0..shape.len()).rev().for_each(&mut set);
+    }
+    strides
+}
+
+/// The array whose first item lies `offset` bytes into a block. The caller has checked that all items lie inside.
+fn wrap<'py>(
+    py: Python<'py>,
+    block: Block,
+    mode: Mode,
+    offset: u64,
+    dtype: Bound<'py, PyArrayDescr>,
+    (shape, strides): (&[u64], &[i64]),
+) -> PyResult<Bound<'py, PyAny>> {
+    let private = if mode == Mode::CopyOnWrite { Some(block.private_copy().or_raise(py)?) } else { None };
+    let access = if mode == Mode::ReadWrite { Access::ReadWrite } else { Access::ReadOnly };
+    let start = private.as_ref().map(PrivateCopy::address).or_else(|| block.address(access));
+    let start = start.ok_or_else(|| PyValueError::new_err("the block is sealed: ask for mode=\"ro\""))?;
+    let first = start.map_addr(|address| address.saturating_add(offset as usize));
+    let owner = Bound::new(py, BlockOwner { block, private })?.into_any();
+    over(owner, dtype, &Placement { first, shape, strides, writable: mode != Mode::ReadOnly })
+}
+
+/// New shared array without defined contents, or of zeros.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "arguments from Python arrive by value")]
+fn empty<'py>(
+    py: Python<'py>,
+    shape: Vec<u64>,
+    dtype: Bound<'py, PyArrayDescr>,
+    fortran: bool,
+    zero: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    dtype::encode(&dtype)?;
+    let count = shape.iter().try_fold(dtype.itemsize() as u64, |bytes, &n| bytes.checked_mul(n));
+    let bytes = count.filter(|&bytes| i64::try_from(bytes).is_ok()).ok_or_else(|| {
+        PyValueError::new_err(format!("an array of shape {shape:?} and dtype {dtype} is too large for any memory"))
+    })?;
+    let make = || -> Result<Block, onecopy::Error> {
+        let (block, contents) = onecopy::session()?.allocate(bytes)?;
+        if zero && contents == Contents::Garbage {
+            block.zero();
+        }
+        Ok(block)
+    };
+    let block = release_above(py, bytes as usize, make).or_raise(py)?;
+    array_over(py, block, dtype, &shape, fortran)
+}
+
+/// Runs `work` with the GIL released if it moves many bytes.
+fn release_above<T: Send>(py: Python<'_>, bytes: usize, work: impl FnOnce() -> T + Send) -> T {
+    if bytes > RELEASE_GIL_ABOVE { py.detach(work) } else { work() }
+}
+
+/// Copy of a contiguous array in the arena, with the same order of items; none for an array that is not contiguous.
+#[pyfunction]
+fn put<'py>(py: Python<'py>, array: &Bound<'py, PyAny>, seal: bool) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let source = NdArray::of(array)?;
+    let dtype = source.dtype();
+    dtype::encode(&dtype)?;
+    let Some(bytes) = source.bytes() else { return Ok(None) };
+    let copy = || -> Result<Block, onecopy::Error> {
+        let mut block = copy_into(onecopy::session()?, bytes)?;
+        if seal {
+            block.seal()?;
+        }
+        Ok(block)
+    };
+    let block = release_above(py, bytes.len(), copy).or_raise(py)?;
+    let shape: Vec<u64> = source.shape().iter().map(|&n| n as u64).collect();
+    let strides: Vec<i64> = source.strides().iter().map(|&n| n as i64).collect();
+    let mode = if seal { Mode::ReadOnly } else { Mode::ReadWrite };
+    wrap(py, block, mode, 0, dtype, (&shape, &strides)).map(Some)
+}
+
+/// Bytes before the first item that the array reaches to (negative strides), and behind its start.
+fn extent(array: &NdArray<'_>) -> (usize, usize) {
+    let (mut before, mut behind) = (0_usize, array.dtype().itemsize());
+    for (&n, &stride) in array.shape().iter().zip(array.strides()) {
+        if n == 0 {
+            return (0, 0);
+        }
+        let reach = (n as usize - 1).saturating_mul(stride.unsigned_abs());
+        if stride < 0 { before += reach } else { behind += reach }
+    }
+    (before, behind)
+}
+
+/// Where in an arena an array lies, if it lies in one.
+fn locate(array: &NdArray<'_>) -> Option<Located> {
+    let (before, behind) = extent(array);
+    let low = array.address().checked_sub(before)?;
+    if let Some((block, offset, access)) = Arena::block_of(low) {
+        let inside = offset + (before + behind) as u64 <= block.len();
+        let writable = access == Access::ReadWrite && array.is_writable();
+        let mode = if writable { Mode::ReadWrite } else { Mode::ReadOnly };
+        return inside.then_some(Located { block, offset: offset + before as u64, mode });
+    }
+    let owner = private_owner(array)?;
+    let owner = owner.get();
+    let start = owner.private.as_ref()?.address().addr().get();
+    let offset = array.address().checked_sub(start)? as u64;
+    let inside = low >= start && offset + behind as u64 <= owner.block.len();
+    inside.then(|| Located { block: owner.block.clone(), offset, mode: Mode::CopyOnWrite })
+}
+
+/// The owner of the private view that an array is, or is a view of.
+fn private_owner<'py>(array: &NdArray<'py>) -> Option<Bound<'py, BlockOwner>> {
+    let mut base = array.base()?;
+    loop {
+        if let Ok(owner) = base.cast::<BlockOwner>() {
+            return Some(owner.clone());
+        }
+        base = NdArray::of(&base).ok()?.base()?;
+    }
+}
+
+/// The same items of a shared array in another mode; none for an array that is not shared.
+#[pyfunction]
+fn view<'py>(py: Python<'py>, array: &Bound<'py, PyAny>, mode: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let source = NdArray::of(array)?;
+    let mode = match mode {
+        "ro" => Mode::ReadOnly,
+        "rw" => Mode::ReadWrite,
+        "cow" => Mode::CopyOnWrite,
+        other => return Err(PyValueError::new_err(format!("mode={other:?}: expected \"ro\", \"rw\" or \"cow\""))),
+    };
+    let Some(place) = locate(&source) else { return Ok(None) };
+    if mode == Mode::ReadWrite && place.mode != Mode::ReadWrite {
+        return Err(PyValueError::new_err("the array is read-only here; share a copy of it for mode=\"rw\""));
+    }
+    let shape: Vec<u64> = source.shape().iter().map(|&n| n as u64).collect();
+    let strides: Vec<i64> = source.strides().iter().map(|&n| n as i64).collect();
+    wrap(py, place.block, mode, place.offset, source.dtype(), (&shape, &strides)).map(Some)
+}
+
+/// Whether an array lies in an arena, so that it travels as a handle.
+#[pyfunction]
+fn is_shared(array: &Bound<'_, PyAny>) -> bool {
+    NdArray::of(array).is_ok_and(|array| locate(&array).is_some())
+}
+
+/// Handle of a shared array, for one receiver; none for an array that is not shared.
+#[pyfunction]
+fn encode<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let source = NdArray::of(array)?;
+    let Some(place) = locate(&source) else { return Ok(None) };
+    let handle = ArrayHandle {
+        arena: place.block.arena().hint(),
+        block: place.block.id(),
+        parcel: Some(place.block.post().or_raise(py)?),
+        mode: place.mode,
+        offset: place.offset,
+        shape: source.shape().iter().map(|&n| n as u64).collect(),
+        strides: source.strides().iter().map(|&n| n as i64).collect(),
+        dtype: dtype::encode(&source.dtype())?,
+    };
+    Counters::count_sent(source.nbytes() as u64);
+    Ok(Some(PyBytes::new(py, &handle.encode())))
+}
+
+/// The array that a handle names.
+#[pyfunction]
+fn decode<'py>(py: Python<'py>, handle: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let handle = ArrayHandle::decode(handle).or_raise(py)?;
+    let dtype = dtype::decode(py, &handle.dtype)?;
+    let block = handle.receive(dtype.itemsize() as u64).or_raise(py)?;
+    wrap(py, block, handle.mode, handle.offset, dtype, (&handle.shape, &handle.strides))
+}
+
+/// Says that an array's bytes went into a message.
+#[pyfunction]
+fn count_copied(nbytes: u64) {
+    Counters::count_copied(nbytes);
+}

@@ -1,0 +1,63 @@
+//! Rust errors as the Python exceptions of `onecopy._errors`, which are classes written in Python so that they pickle and carry their figures.
+
+use onecopy::{ArenaError, Error};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// Converts an error of the Rust API.
+pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
+    match error {
+        Error::Arena(error) => of_arena(py, error),
+        Error::Handle(_) => raise(py, "InvalidHandleError", error),
+        Error::DType(_) => pyo3::exceptions::PyTypeError::new_err(error.to_string()),
+        Error::Setting { .. } | Error::Shape(_) => pyo3::exceptions::PyValueError::new_err(error.to_string()),
+        _ => raise(py, "OnecopyError", error),
+    }
+}
+
+fn of_arena(py: Python<'_>, error: &ArenaError) -> PyErr {
+    match error {
+        ArenaError::OutOfMemory { asked, free, limit, .. } => {
+            let figures = PyDict::new(py);
+            let filled = figures
+                .set_item("asked", asked)
+                .and_then(|()| figures.set_item("free", free))
+                .and_then(|()| figures.set_item("limit", limit));
+            filled.map_or_else(|e| e, |()| raise_with(py, "OutOfMemoryError", error, Some(&figures)))
+        }
+        ArenaError::TableFull { .. } => raise(py, "OutOfMemoryError", error),
+        ArenaError::Stale { .. } => raise(py, "StaleHandleError", error),
+        ArenaError::InvalidHandle(_) => raise(py, "InvalidHandleError", error),
+        _ => raise(py, "ArenaError", error),
+    }
+}
+
+fn raise(py: Python<'_>, name: &str, message: &impl ToString) -> PyErr {
+    raise_with(py, name, message, None)
+}
+
+/// The exception `name(message, **attributes)`; where even that fails, what failed.
+pub(crate) fn raise_with(
+    py: Python<'_>,
+    name: &str,
+    message: &impl ToString,
+    attributes: Option<&Bound<'_, PyDict>>,
+) -> PyErr {
+    let made = py
+        .import("onecopy._errors")
+        .and_then(|module| module.getattr(name))
+        .and_then(|class| class.call((message.to_string(),), attributes));
+    made.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// `result.map_err(to_python)`, where the GIL is held.
+pub(crate) trait OrRaise<T> {
+    /// The value, or the Python exception for the error.
+    fn or_raise(self, py: Python<'_>) -> PyResult<T>;
+}
+
+impl<T, E: Into<Error>> OrRaise<T> for Result<T, E> {
+    fn or_raise(self, py: Python<'_>) -> PyResult<T> {
+        self.map_err(|error| to_python(py, &error.into()))
+    }
+}

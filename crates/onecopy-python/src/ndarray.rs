@@ -1,0 +1,149 @@
+//! numpy arrays through numpy's C API: the only module here with `unsafe`.
+
+use std::ffi::c_int;
+use std::ptr::{NonNull, null_mut};
+
+use numpy::npyffi::flags::{NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE};
+use numpy::npyffi::{
+    NpyTypes, PY_ARRAY_API, PyArray_Check, PyArrayObject, PyArrayObject_fields, get_type_object, npy_intp,
+};
+use numpy::{PyArrayDescr, PyArrayDescrMethods};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+
+/// An instance of `numpy.ndarray` or of a class derived from it.
+#[derive(Debug)]
+pub(crate) struct NdArray<'py> {
+    object: Bound<'py, PyAny>,
+}
+
+/// Where the items of a new array lie.
+pub(crate) struct Placement<'a> {
+    pub(crate) first: NonNull<u8>,
+    pub(crate) shape: &'a [u64],
+    pub(crate) strides: &'a [i64],
+    pub(crate) writable: bool,
+}
+
+impl<'py> NdArray<'py> {
+    /// The array behind an object.
+    pub(crate) fn of(object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        // SAFETY: `object` is a valid Python object and the GIL is held.
+        if unsafe { PyArray_Check(object.py(), object.as_ptr()) } == 0 {
+            let class = object.get_type().qualname()?;
+            return Err(PyTypeError::new_err(format!(
+                "expected a numpy array, got {class}; make one of it with onecopy.array()"
+            )));
+        }
+        Ok(Self { object: object.clone() })
+    }
+
+    fn fields(&self) -> &PyArrayObject_fields {
+        // SAFETY: the type was checked when this value was made, and all versions of numpy that this module runs on share this layout. Nothing writes these
+        // fields while the GIL is held.
+        unsafe { &(*self.object.as_ptr().cast::<PyArrayObject>()).fields }
+    }
+
+    pub(crate) fn py(&self) -> Python<'py> {
+        self.object.py()
+    }
+
+    /// Address of the first item.
+    pub(crate) fn address(&self) -> usize {
+        self.fields().data as usize
+    }
+
+    pub(crate) fn shape(&self) -> &[npy_intp] {
+        self.per_dimension(self.fields().dimensions)
+    }
+
+    pub(crate) fn strides(&self) -> &[npy_intp] {
+        self.per_dimension(self.fields().strides)
+    }
+
+    fn per_dimension(&self, numbers: *const npy_intp) -> &[npy_intp] {
+        let count = self.fields().nd as usize;
+        if count == 0 {
+            return &[];
+        }
+        // SAFETY: numpy keeps `nd` numbers there, for as long as the array lives and is not reshaped in place, which needs the GIL.
+        unsafe { std::slice::from_raw_parts(numbers, count) }
+    }
+
+    pub(crate) fn dtype(&self) -> Bound<'py, PyArrayDescr> {
+        // SAFETY: `descr` is a borrowed reference to a dtype object, never null in an array.
+        unsafe {
+            let object: Bound<'py, PyAny> = Bound::from_borrowed_ptr(self.py(), self.fields().descr.cast());
+            object.cast_into_unchecked()
+        }
+    }
+
+    pub(crate) fn base(&self) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: `base` is null or a borrowed reference.
+        unsafe { Bound::from_borrowed_ptr_or_opt(self.py(), self.fields().base) }
+    }
+
+    pub(crate) fn is_writable(&self) -> bool {
+        self.has(NPY_ARRAY_WRITEABLE)
+    }
+
+    /// Whether the items lie without gaps, in C or in Fortran order.
+    pub(crate) fn is_contiguous(&self) -> bool {
+        self.has(NPY_ARRAY_C_CONTIGUOUS) || self.has(NPY_ARRAY_F_CONTIGUOUS)
+    }
+
+    fn has(&self, flag: c_int) -> bool {
+        self.fields().flags & flag != 0
+    }
+
+    /// Bytes of all items.
+    pub(crate) fn nbytes(&self) -> usize {
+        self.shape().iter().fold(self.dtype().itemsize(), |bytes, &n| bytes.saturating_mul(n as usize))
+    }
+
+    /// The bytes of a contiguous array.
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
+        let len = self.nbytes();
+        if !self.is_contiguous() {
+            return None;
+        }
+        if len == 0 {
+            return Some(&[]);
+        }
+        // SAFETY: a contiguous array of `len` bytes starts at `data` and lives as long as the reference to it that `self` holds. Another thread may write to it while
+        // the GIL is released, as with every numpy function that releases it: the copy then holds some of the old and some of the new bytes.
+        Some(unsafe { std::slice::from_raw_parts(self.fields().data.cast::<u8>().cast_const(), len) })
+    }
+}
+
+/// Makes an array over memory that `owner` keeps.
+pub(crate) fn over<'py>(
+    owner: Bound<'py, PyAny>,
+    dtype: Bound<'py, PyArrayDescr>,
+    placement: &Placement<'_>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = owner.py();
+    let mut shape: Vec<npy_intp> = placement.shape.iter().map(|&n| n as npy_intp).collect();
+    let mut strides: Vec<npy_intp> = placement.strides.iter().map(|&n| n as npy_intp).collect();
+    let flags = if placement.writable { NPY_ARRAY_WRITEABLE } else { 0 };
+    // SAFETY: the two vectors have `nd` numbers each; the dtype's reference is given away, as the function asks; the caller made sure that every item lies in the
+    // memory of `owner`, which becomes the array's base and so outlives it. `SetBaseObject` takes the reference even where it fails.
+    unsafe {
+        let array = PY_ARRAY_API.PyArray_NewFromDescr(
+            py,
+            get_type_object(py, NpyTypes::PyArray_Type),
+            dtype.into_dtype_ptr(),
+            shape.len() as c_int,
+            shape.as_mut_ptr(),
+            strides.as_mut_ptr(),
+            placement.first.as_ptr().cast(),
+            flags,
+            null_mut(),
+        );
+        let array = Bound::from_owned_ptr_or_err(py, array)?;
+        if PY_ARRAY_API.PyArray_SetBaseObject(py, array.as_ptr().cast(), owner.into_ptr()) < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(array)
+    }
+}

@@ -1,0 +1,79 @@
+//! The session's arena: where it is, its figures, its limit.
+
+use onecopy::{Stats, counters, session as arena};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::errors::OrRaise;
+
+/// Adds this file's names to the module.
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("SESSION_VARIABLE", onecopy::SESSION_VARIABLE)?;
+    m.add_function(wrap_pyfunction!(session_hint, m)?)?;
+    m.add_function(wrap_pyfunction!(stats, m)?)?;
+    m.add_function(wrap_pyfunction!(set_limit, m)?)?;
+    m.add_function(wrap_pyfunction!(parse_size, m)?)?;
+    m.add_function(wrap_pyfunction!(reap, m)?)?;
+    m.add_function(wrap_pyfunction!(trim, m)?)
+}
+
+/// Where the session's arena is, for the environment of children.
+#[pyfunction]
+fn session_hint(py: Python<'_>) -> PyResult<String> {
+    onecopy::session_hint().or_raise(py)
+}
+
+/// Figures of the session's arena, and what this process moved.
+#[pyfunction]
+fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let Stats { id, limit, used_bytes, warm_bytes, warm_budget, blocks, parcels, members } =
+        arena().and_then(|arena| Ok(arena.stats()?)).or_raise(py)?;
+    let out = PyDict::new(py);
+    out.set_item("arena", id.to_string())?;
+    out.set_item("limit", limit)?;
+    out.set_item("used_bytes", used_bytes)?;
+    out.set_item("warm_bytes", warm_bytes)?;
+    out.set_item("warm_budget", warm_budget)?;
+    out.set_item("blocks", blocks)?;
+    out.set_item("handles_in_flight", parcels)?;
+    let living: Vec<u32> = members.iter().filter(|(.., lives)| *lives).map(|&(_, pid, _)| pid).collect();
+    out.set_item("processes", living)?;
+    let moved = counters();
+    out.set_item("handles_sent", moved.handles_sent)?;
+    out.set_item("bytes_by_handle", moved.bytes_by_handle)?;
+    out.set_item("handles_received", moved.handles_received)?;
+    out.set_item("arrays_moved_in", moved.arrays_moved_in)?;
+    out.set_item("bytes_moved_in", moved.bytes_moved_in)?;
+    out.set_item("arrays_copied", moved.arrays_copied)?;
+    out.set_item("bytes_copied", moved.bytes_copied)?;
+    Ok(out)
+}
+
+/// Changes the limit of the session's arena.
+#[pyfunction]
+fn set_limit(py: Python<'_>, limit: u64, warm: Option<u64>) -> PyResult<()> {
+    py.detach(|| Ok(arena()?.set_limit(limit, warm)?))
+        .map_err(|error: onecopy::Error| crate::errors::to_python(py, &error))
+}
+
+/// Bytes of a size with a unit.
+#[pyfunction]
+fn parse_size(text: &str) -> PyResult<u64> {
+    onecopy::parse_size(text).ok_or_else(|| {
+        pyo3::exceptions::PyValueError::new_err(format!(
+            "size {text:?}: expected a number of bytes or a size such as 8GiB or 500MB"
+        ))
+    })
+}
+
+/// Takes away what dead processes held; (processes, blocks).
+#[pyfunction]
+fn reap(py: Python<'_>) -> PyResult<(u32, u32)> {
+    py.detach(|| arena().and_then(|arena| Ok(arena.reap()?))).or_raise(py)
+}
+
+/// Gives freed memory beyond `keep` bytes back to the system; bytes given.
+#[pyfunction]
+fn trim(py: Python<'_>, keep: u64) -> PyResult<u64> {
+    py.detach(|| arena().and_then(|arena| Ok(arena.trim(keep)?))).or_raise(py)
+}

@@ -1,0 +1,86 @@
+"""The exceptions of onecopy.
+
+Each is an `OnecopyError` and also the builtin exception that a user would catch. All of them pickle with their attributes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class OnecopyError(Exception):
+    """Base of all exceptions that onecopy raises on its own account.
+
+    Parameters
+    ----------
+    message : str
+        What happened and what to do about it.
+    **attributes : object
+        The figures of the message, which become attributes.
+    """
+
+    def __init__(self, message: str = "", **attributes: Any) -> None:
+        super().__init__(message)
+        self.__dict__.update(attributes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the message and the attributes."""
+        return (type(self), self.args, self.__dict__.copy())
+
+    def __str__(self) -> str:
+        """Return the message; `KeyError` and its kin would show its repr."""
+        return str(self.args[0]) if self.args else ""
+
+
+class OutOfMemoryError(OnecopyError, MemoryError):
+    """There is not enough memory, or a table of the arena is full.
+
+    Attributes
+    ----------
+    asked : int
+        Bytes asked for.
+    free : int
+        Bytes that could be had.
+    limit : str
+        Which limit is the narrowest: the arena's, RAM, or a cgroup.
+    """
+
+    asked: int
+    free: int
+    limit: str
+
+
+class StaleHandleError(OnecopyError, LookupError):
+    """A handle names an array that has been freed."""
+
+
+class InvalidHandleError(OnecopyError, ValueError):
+    """Bytes are no handle, or one that does not fit what it names."""
+
+
+class ArenaError(OnecopyError, OSError):
+    """An arena cannot be reached, is damaged, or the system refused a call on it."""
+
+
+class ParseError(OnecopyError, ValueError):
+    """A text file does not hold what it should.
+
+    Attributes
+    ----------
+    filename : str
+        The file.
+    line : int
+        Line, from 1.
+    column : int or None
+        Column in bytes of the field's first character, from 1; None where the whole line is meant.
+    field : str or None
+        Name of the field.
+    text : str or None
+        Text of the field.
+    """
+
+    filename: str
+    line: int
+    column: int | None
+    field: str | None
+    text: str | None

@@ -1,0 +1,84 @@
+"""How arrays travel through `multiprocessing`: as handles.
+
+The reducers are registered with the pickler that `multiprocessing` uses for queues, pipes, process arguments and pools, and nowhere else: `pickle.dump` to a
+file still stores the data.
+"""
+
+from __future__ import annotations
+
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from onecopy import _native
+from onecopy._arrays import Array, _move_in
+
+#: Arrays outside the arena from this size on are copied into it once and travel as handles; smaller ones travel in the message. Below it a copy through
+#: a pipe costs less than a block that somebody has to receive.
+LEAST_BYTES_TO_MOVE = 64 << 10
+
+
+def _handle_of(array: Array) -> bytes | None:
+    """Return a handle of the array if it is shared or worth being moved in."""
+    handle = _native.encode(array)
+    if handle is None and array.nbytes >= LEAST_BYTES_TO_MOVE and _is_plain(array.dtype):
+        # The message alone keeps the copy, so the receiver is its only holder, as it would be of an unpickled array.
+        handle = _native.encode(_move_in(array))
+    return handle
+
+
+def _is_plain(dtype: np.dtype[Any]) -> bool:
+    return not dtype.hasobject and dtype.kind in "biufcmMSUV"
+
+
+def _reduce_array(array: Array) -> Any:
+    handle = _handle_of(array)
+    if handle is None:
+        _native.count_copied(array.nbytes)
+        return array.__reduce__()
+    if array.dtype.metadata is not None:
+        return _as_class, (handle, array.dtype, np.ndarray)
+    return _native.decode, (handle,)
+
+
+def _reduce_derived(array: Array) -> Any:
+    """Reduce an array of a derived class whose only state is its dtype."""
+    handle = _handle_of(array.view(np.ndarray))
+    if handle is None:
+        _native.count_copied(array.nbytes)
+        return array.__reduce__()
+    return _as_class, (handle, array.dtype, type(array))
+
+
+def _as_class(handle: bytes, dtype: np.dtype[Any], class_: type[Array]) -> Array:
+    return cast(Array, _native.decode(handle).view(dtype, class_))
+
+
+def _reduce_memmap(array: Array) -> Any:
+    # The receiver has no use for the file: it gets the items, as a plain array.
+    return _reduce_array(array.view(np.ndarray))
+
+
+def _reduce_masked(array: np.ma.MaskedArray[Any, Any]) -> Any:
+    plain = np.asarray(array.data)
+    if not _is_plain(plain.dtype):
+        return array.__reduce__()
+    mask = array.mask if array.mask is np.ma.nomask else np.asarray(array.mask)
+    return _as_masked, (plain, mask, array.fill_value, array.hardmask)
+
+
+def _as_masked(data: Array, mask: npt.ArrayLike, fill_value: Any, hard: bool) -> np.ma.MaskedArray[Any, Any]:
+    return np.ma.MaskedArray(data, mask, fill_value=fill_value, hard_mask=hard, shrink=False)
+
+
+def _register() -> None:
+    ForkingPickler.register(np.ndarray, _reduce_array)
+    for derived in (np.recarray, np.matrix):
+        ForkingPickler.register(derived, _reduce_derived)
+    ForkingPickler.register(np.memmap, _reduce_memmap)
+    ForkingPickler.register(np.ma.MaskedArray, _reduce_masked)
+
+
+_register()

@@ -1,0 +1,110 @@
+"""The session: the arena that this process and its children share."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from onecopy import _native
+
+
+def _announce() -> None:
+    """Tell children that will be started from here where the arena is."""
+    os.environ[_native.SESSION_VARIABLE] = _native.session_hint()
+
+
+def _start() -> None:
+    """Join the parent's arena or make one, before any child can be started.
+
+    An arena made only when it is first used would be made by each worker of a pool on its own, and would end with the worker. Where it cannot be made now (a
+    tight `ulimit -v`), the error belongs to the first call that needs it and not to the import.
+    """
+    try:
+        _announce()
+    except (OSError, MemoryError):
+        return
+    os.register_at_fork(after_in_child=_announce_quietly)
+
+
+def _announce_quietly() -> None:
+    try:
+        _announce()
+    except (OSError, MemoryError):
+        os.environ.pop(_native.SESSION_VARIABLE, None)
+
+
+def stats() -> dict[str, Any]:
+    """Figures of the session's arena, and of what this process has moved.
+
+    Returns
+    -------
+    dict
+        Of the arena: ``arena`` (its id), ``limit``, ``used_bytes``, ``warm_bytes`` (freed memory kept for the next array), ``warm_budget``, ``blocks``,
+        ``handles_in_flight``, ``processes`` (pids). Of this process: ``handles_sent``, ``bytes_by_handle`` (bytes of arrays that were sent without being
+        copied), ``handles_received``, ``arrays_moved_in`` and ``bytes_moved_in`` (copied into the arena, once), ``arrays_copied`` and ``bytes_copied``
+        (copied through a message). All sizes are in bytes.
+
+    Examples
+    --------
+    >>> import onecopy as oc
+    >>> before = oc.stats()["used_bytes"]
+    >>> a = oc.zeros(1000)
+    >>> oc.stats()["used_bytes"] - before
+    8000
+    """
+    return _native.stats()
+
+
+def set_limit(limit: int | str, *, warm: int | str | None = None) -> None:
+    """Change how much memory the session's arena may have.
+
+    Parameters
+    ----------
+    limit : int or str
+        Bytes, or a size such as ``"8GiB"``. At most the addresses that the arena has, which is twice its first limit; that is 80 % of the memory of the
+        machine or cgroup, or the environment variable ``ONECOPY_LIMIT``.
+    warm : int or str, optional
+        Bytes of freed memory that are kept for the next array; an eighth of the limit by default.
+
+    Raises
+    ------
+    OutOfMemoryError
+        The arena has fewer addresses than that.
+    ValueError
+        The size is not one.
+
+    Examples
+    --------
+    >>> import onecopy as oc
+    >>> limit = oc.stats()["limit"]
+    >>> oc.set_limit("1GiB")
+    >>> oc.stats()["limit"]
+    1073741824
+    >>> oc.set_limit(limit)
+    """
+    _native.set_limit(_bytes_of(limit), None if warm is None else _bytes_of(warm))
+
+
+def _bytes_of(size: int | str) -> int:
+    return _native.parse_size(size) if isinstance(size, str) else size
+
+
+def reap() -> tuple[int, int]:
+    """Take away what processes left that have been killed.
+
+    This happens by itself whenever memory is needed or a process joins; call it to have the memory back now.
+
+    Returns
+    -------
+    processes, blocks : int
+        How many dead processes there were and how many blocks were freed.
+
+    Examples
+    --------
+    >>> import onecopy as oc
+    >>> processes, blocks = oc.reap()
+    """
+    return _native.reap()
+
+
+_start()
