@@ -46,6 +46,9 @@ pub enum Contents {
 /// Small blocks are cut from pieces of this size, so that the budget check and the system call are paid once for many.
 const SMALL_COMMIT: u64 = 1 << 20;
 
+/// An arena smaller than this is no use as a default.
+const LEAST_DEFAULT_LIMIT: u64 = 16 << 20;
+
 /// An arena that this process is a member of. Members stay members until they end, so there is only `&'static Arena`.
 #[derive(Debug)]
 pub struct Arena {
@@ -59,15 +62,40 @@ pub struct Arena {
 impl Arena {
     /// Makes an arena and joins it.
     pub fn create(options: Options) -> Result<&'static Self, ArenaError> {
-        let limit = options.limit.unwrap_or_else(|| physical_limit() / 5 * 4);
         let mut arenas = membership::arenas();
         membership::watch_forks()?;
-        let arena = Self::lay_out(limit, options.warm)?;
+        let arena = match options.limit {
+            Some(limit) => Self::lay_out(limit, options.warm),
+            None => Self::lay_out_what_fits(physical_limit() / 5 * 4, options.warm),
+        };
+        let arena = arena.map_err(|error| Self::no_room_to_map(error, options.limit))?;
         arena.take_slot()?;
         arena.heap()?.format()?;
         arena.meta.seal();
         arenas.push(arena);
         Ok(arena)
+    }
+
+    /// Halves a limit that nobody asked for until the address space suffices (`ulimit -v`).
+    fn lay_out_what_fits(limit: u64, warm: Option<u64>) -> Result<&'static Self, ArenaError> {
+        match Self::lay_out(limit, warm) {
+            Err(ArenaError::Os(error)) if error.is_exhaustion() && limit / 2 >= LEAST_DEFAULT_LIMIT => {
+                Self::lay_out_what_fits(limit / 2, warm)
+            }
+            other => other,
+        }
+    }
+
+    fn no_room_to_map(error: ArenaError, asked: Option<u64>) -> ArenaError {
+        match error {
+            ArenaError::Os(error) if error.is_exhaustion() => ArenaError::OutOfMemory {
+                asked: asked.unwrap_or(LEAST_DEFAULT_LIMIT),
+                free: 0,
+                limit: format!("the address space of this process ({error})"),
+                way_out: "raise it (ulimit -v), or ask for less by ONECOPY_LIMIT",
+            },
+            other => other,
+        }
     }
 
     fn lay_out(limit: u64, warm: Option<u64>) -> Result<&'static Self, ArenaError> {

@@ -58,7 +58,9 @@ impl Geometry {
     pub fn for_limit(limit: u64) -> Self {
         let wanted = limit.saturating_mul(2).clamp(LEAST_CAPACITY, 1 << 46);
         let stripe = (wanted / MOST_STRIPES).next_power_of_two().max(LEAST_STRIPE.min(wanted.next_power_of_two() / 2));
-        Self { slots: 512, blocks: 1 << 21, parcels: 1 << 20, stripe, capacity: wanted.next_multiple_of(stripe) }
+        // Sparse, but address space all the same: a small arena gets small tables.
+        let blocks = (wanted / 2048).clamp(1 << 12, 1 << 21).next_power_of_two() as u32;
+        Self { slots: 512, blocks, parcels: blocks / 2, stripe, capacity: wanted.next_multiple_of(stripe) }
     }
 
     pub(crate) fn holder_words(&self) -> u32 {

@@ -1,0 +1,28 @@
+"""What every test may rely on."""
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+import onecopy as oc
+
+
+FIGURES = ("blocks", "used_bytes", "handles_in_flight")
+
+
+def held() -> list[int]:
+    """Return what of the arena is in use."""
+    stats = oc.stats()
+    return [stats[figure] for figure in FIGURES]
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Fail a test that leaves blocks or handles in flight behind."""
+    before = held()
+    yield
+    if held() != before:
+        gc.collect()
+        oc.reap()
+    assert dict(zip(FIGURES, held(), strict=True)) == dict(zip(FIGURES, before, strict=True))
