@@ -28,7 +28,8 @@ struct Place {
 }
 
 impl Arena {
-    /// Starts a block of about `expected` and at most `bound` bytes.
+    /// Starts a block of about `expected` and hardly more than `bound` bytes. Both are guesses: addresses are set aside for the bound, memory is taken as bytes come, and
+    /// a draft that outgrows its bound moves.
     pub fn draft(&'static self, expected: u64, bound: u64) -> Result<Draft, ArenaError> {
         let size = extent_size(expected.min(bound))?;
         let place = if let Some(id) = self.take_warm(size, size)? {
@@ -107,12 +108,14 @@ impl Draft {
         if end <= place.room() {
             return Ok(());
         }
-        if place.growing.is_none() {
-            // The expectation was too small, and the recycled extent with it: move to fresh addresses, of which there is plenty.
+        if end > place.size {
+            // The expectation was too small: move to fresh addresses, of which there is plenty.
             let mut larger = self.arena.fresh_place(end.saturating_mul(4).max(end + STEP))?;
+            let written = self.end.load(Relaxed).min(place.room());
             larger.budget(end.min(larger.size))?;
             let (from, to) = (place.block.offset(), larger.block.offset());
-            self.arena.data.move_through(from, to, place.size).map_err(|error| Arena::refused(error, end))?;
+            let moved = written.min(larger.size);
+            self.arena.data.move_through(from, to, moved).map_err(|error| Arena::refused(error, end))?;
             *place = larger;
         }
         if end > place.size { Err(self.arena.no_addresses(end, place.size)) } else { place.budget(end) }
