@@ -32,10 +32,10 @@ impl Block {
         &self.bytes[self.start..self.end + PADDING]
     }
 
-    /// At least `length` bytes behind the text, to be written and then counted by [`grow`](Self::grow).
+    /// The `length` bytes behind the text, to be written and then counted by [`grow`](Self::grow).
     pub(crate) fn spare(&mut self, length: usize) -> &mut [u8] {
         self.reserve(length);
-        &mut self.bytes[self.end..]
+        &mut self.bytes[self.end..self.end + length]
     }
 
     pub(crate) fn grow(&mut self, length: usize) {
@@ -43,7 +43,7 @@ impl Block {
     }
 
     pub(crate) fn push(&mut self, text: &[u8]) {
-        self.spare(text.len())[..text.len()].copy_from_slice(text);
+        self.spare(text.len()).copy_from_slice(text);
         self.grow(text.len());
     }
 

@@ -113,7 +113,7 @@ impl<'a, R: ReadAt> BgzfFeed<'a, R> {
         while let Some((data, size)) = block_size(&taken.compressed[used..]) {
             let member = &taken.compressed[used..used + size];
             let length = text_size_of(member);
-            let out = &mut block.spare(length)[..length];
+            let out = block.spare(length);
             inflate_member(&mut decompressor, member, data, out)
                 .map_err(|reason| self.corrupt(taken.offset + used as u64, &reason))?;
             block.grow(length);

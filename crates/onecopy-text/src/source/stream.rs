@@ -90,7 +90,7 @@ impl Feed for StreamFeed<'_> {
 fn fill(reader: &mut dyn Read, block: &mut Block, length: usize) -> io::Result<bool> {
     let mut left = length;
     while left > 0 {
-        match reader.read(&mut block.spare(left)[..left]) {
+        match reader.read(block.spare(left)) {
             Ok(0) => return Ok(true),
             Ok(length) => {
                 block.grow(length);
