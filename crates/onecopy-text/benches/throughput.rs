@@ -1,0 +1,160 @@
+//! MB/s of text into records in memory, from files in the page cache, with 1 and 2 threads.
+//!
+//! `cargo bench -p onecopy-text [-- NAME]`; a name selects the cases that contain it.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use onecopy_text::{Expected, Layout, Options, Progress, Scalar, Schema, Sink, Source, read};
+
+/// Memory that was written before, as recycled shared memory is.
+struct WarmMemory {
+    bytes: *mut u8,
+    size: usize,
+    record_size: OnceLock<usize>,
+}
+
+// SAFETY: the only access through the pointer is in `write`, to ranges that the reader keeps disjoint.
+unsafe impl Sync for WarmMemory {}
+
+impl WarmMemory {
+    fn new(memory: &mut [u8]) -> Self {
+        Self { bytes: memory.as_mut_ptr(), size: memory.len(), record_size: OnceLock::new() }
+    }
+}
+
+impl Sink for WarmMemory {
+    fn begin(&self, expected: &Expected) -> io::Result<()> {
+        self.record_size.set(expected.record_size).map_err(|_| io::Error::other("begun twice"))
+    }
+
+    fn write(&self, first_record: u64, records: &[u8]) -> io::Result<()> {
+        let size = self.record_size.get().ok_or(io::ErrorKind::InvalidInput)?;
+        let offset = first_record as usize * size;
+        if offset + records.len() > self.size {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        // SAFETY: the range lies within the memory, which outlives the sink, and no other write touches it.
+        unsafe { std::ptr::copy_nonoverlapping(records.as_ptr(), self.bytes.add(offset), records.len()) };
+        Ok(())
+    }
+}
+
+/// Repeatable numbers, good enough for digits.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+fn methylation(out: &mut dyn Write, rows: u64) -> io::Result<()> {
+    let (mut random, mut position) = (Random(1), 10_000);
+    for row in 0..rows {
+        position += 2 + random.below(598);
+        let (c, t) = (random.below(40), random.below(40));
+        let percent = 100.0 * c as f64 / (c + t).max(1) as f64;
+        writeln!(out, "chr{}\t{position}\t{percent:.4}\t{c}\t{t}", 1 + row * 22 / rows)?;
+    }
+    Ok(())
+}
+
+fn grid(out: &mut dyn Write, rows: u64, columns: u64) -> io::Result<()> {
+    let mut random = Random(2);
+    for _ in 0..rows {
+        for column in 0..columns {
+            let value = (random.below(800_000) as f64 - 300_000.0) / 10_000.0;
+            write!(out, "{value:.4}{}", if column + 1 == columns { '\n' } else { ' ' })?;
+        }
+    }
+    Ok(())
+}
+
+fn exponents(out: &mut dyn Write, rows: u64) -> io::Result<()> {
+    let mut random = Random(3);
+    for _ in 0..rows {
+        let mut value = || (random.below(1 << 31) as f64 - 1e9) / 12_345.678;
+        writeln!(out, "{:.18e} {:.18e} {:.18e}", value(), value(), value())?;
+    }
+    Ok(())
+}
+
+fn make(directory: &Path, name: &str, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<PathBuf> {
+    let path = directory.join(name);
+    let mut out = BufWriter::new(File::create(&path)?);
+    fill(&mut out)?;
+    out.flush()?;
+    Ok(path)
+}
+
+fn compress(path: &Path, name: &str, with: impl FnOnce(&[u8]) -> io::Result<Vec<u8>>) -> io::Result<PathBuf> {
+    let compressed = path.with_file_name(name);
+    std::fs::write(&compressed, with(&std::fs::read(path)?)?)?;
+    Ok(compressed)
+}
+
+fn gzip(text: &[u8]) -> io::Result<Vec<u8>> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+    out.write_all(text)?;
+    out.finish()
+}
+
+fn main() -> io::Result<()> {
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let directory = tempfile::tempdir()?;
+    let mut memory = vec![1; 320 << 20];
+    let tabs = Options { delimiter: Some(b"\t".to_vec()), ..Options::default() };
+    let record: Schema = Layout::packed([
+        ("chr", Scalar::Bytes(10)),
+        ("pos", Scalar::I32),
+        ("pct", Scalar::F32),
+        ("c", Scalar::I32),
+        ("t", Scalar::I32),
+    ])
+    .into();
+    let calls = make(directory.path(), "calls.tsv", |out| methylation(out, 5_000_000))?;
+    let mut run = |name: &str, path: &Path, schema: &Schema, options: &Options| {
+        if name.contains(&filter) {
+            report(name, path, schema, options, &mut memory);
+        }
+    };
+    run("methylation, tabs", &calls, &record, &tabs);
+    run("methylation, white space", &calls, &record, &Options::default());
+    if "gzip".contains(&filter) {
+        let compressed = compress(&calls, "calls.tsv.gz", gzip)?;
+        run("methylation, gzip", &compressed, &record, &tabs);
+    }
+    if "zstd".contains(&filter) {
+        let compressed = compress(&calls, "calls.tsv.zst", |text| zstd::bulk::compress(text, 3))?;
+        run("methylation, zstd", &compressed, &record, &tabs);
+    }
+    let path = make(directory.path(), "grid.txt", |out| grid(out, 13_000, 1000))?;
+    run("grid of 1,000 columns, float32", &path, &Schema::rows(Scalar::F32), &Options::default());
+    run("grid of 1,000 columns, float64", &path, &Schema::rows(Scalar::F64), &Options::default());
+    let path = make(directory.path(), "savetxt.txt", |out| exponents(out, 1_000_000))?;
+    run("as numpy.savetxt writes, float64", &path, &Schema::rows(Scalar::F64), &Options::default());
+    Ok(())
+}
+
+fn report(name: &str, path: &Path, schema: &Schema, options: &Options, memory: &mut [u8]) {
+    print!("{name:34}");
+    for threads in [1, 2] {
+        let options = Options { threads, ..options.clone() };
+        let mut best = f64::INFINITY;
+        let mut bytes = 0;
+        for _ in 0..5 {
+            let sink = WarmMemory::new(memory);
+            let start = Instant::now();
+            let summary = read(Source::path(path), schema, &options, &sink, &Progress::new());
+            best = best.min(start.elapsed().as_secs_f64());
+            bytes = summary.expect("the file is right").bytes_text;
+        }
+        print!("  {threads} thread{}: {:6.0} MB/s", if threads == 1 { "" } else { "s" }, bytes as f64 / best / 1e6);
+    }
+    println!();
+}

@@ -1,0 +1,323 @@
+//! Everything that can go wrong, each as one line that says where, what and the way out.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use crate::layout::Scalar;
+
+/// A place in a file, both numbers from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The name of the source.
+    pub file: String,
+    /// Line, with all lines of the file counted.
+    pub line: u64,
+    /// Byte in the line.
+    pub column: u64,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// Which field of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldId {
+    /// By the name in the dtype or the header.
+    Name(String),
+    /// By the column in the file, counted from 1.
+    Column(u64),
+}
+
+impl fmt::Display for FieldId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "field '{name}'"),
+            Self::Column(column) => write!(f, "column {column}"),
+        }
+    }
+}
+
+/// What is wrong with the text of a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FieldProblem {
+    /// Not a spelling of the type.
+    Malformed,
+    /// A number outside the range of the type.
+    Overflow {
+        /// The range, for example `-128 to 127`.
+        range: String,
+    },
+    /// More characters than the field holds.
+    TooLong {
+        /// Characters in the text.
+        length: usize,
+        /// Characters that fit.
+        width: usize,
+    },
+    /// Not UTF-8.
+    InvalidUtf8,
+    /// A character that one byte cannot hold.
+    NotLatin1 {
+        /// The character.
+        character: char,
+    },
+    /// A byte of value zero.
+    Nul,
+}
+
+/// A field that cannot become an element of its type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// Where the field begins.
+    pub at: Location,
+    /// Which field.
+    pub field: FieldId,
+    /// The text of the field, shortened when it is long, special bytes escaped.
+    pub text: String,
+    /// The wanted type.
+    pub expected: Scalar,
+    /// What is wrong.
+    pub problem: FieldProblem,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, field, text, expected, problem } = self;
+        write!(f, "{at}: {field}: '{text}' ")?;
+        match problem {
+            FieldProblem::Malformed => {
+                write!(f, "is not {expected}; correct it, choose another dtype, or list it as a missing value")
+            }
+            FieldProblem::Overflow { range } => write!(f, "does not fit {expected} ({range}); choose a wider dtype"),
+            FieldProblem::TooLong { length, width } => {
+                write!(f, "has {length} characters and {expected} holds {width}; choose a wider dtype or set truncate=True")
+            }
+            FieldProblem::InvalidUtf8 => write!(f, "is not UTF-8; set encoding='latin-1' if the file is"),
+            FieldProblem::NotLatin1 { character } => {
+                write!(f, "has the character '{character}', which {expected} cannot hold; choose a U dtype")
+            }
+            FieldProblem::Nul => write!(f, "contains a NUL byte; the file is binary, damaged, or in UTF-16"),
+        }
+    }
+}
+
+/// A compression that was recognised by the first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// gzip, of one or many members.
+    Gzip,
+    /// Blocked gzip as `bgzip` writes it.
+    Bgzf,
+    /// Zstandard.
+    Zstd,
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gzip => "gzip",
+            Self::Bgzf => "BGZF",
+            Self::Zstd => "zstd",
+        })
+    }
+}
+
+/// Why a text could not be read. `Display` is one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// A field that cannot become an element of its type.
+    #[error("{0}")]
+    Field(Box<FieldError>),
+    /// A line has fewer columns than it must have.
+    #[error("{at}: {found} columns where {expected} are needed; correct the line, or choose another delimiter or usecols")]
+    TooFewColumns {
+        /// Where the line ends.
+        at: Location,
+        /// Columns that the line must have.
+        expected: usize,
+        /// Columns that it has.
+        found: usize,
+    },
+    /// A line has more columns than the dtype or the first line.
+    #[error("{at}: {found} columns where {expected} are expected; choose columns with usecols, or another dtype or delimiter")]
+    TooManyColumns {
+        /// Where the first column too many begins.
+        at: Location,
+        /// Columns that the line must have.
+        expected: usize,
+        /// Columns that it has.
+        found: usize,
+    },
+    /// A line is longer than this reader takes; mostly a quote that is never closed, or no text at all.
+    #[error("{file}:{line}: the line is longer than {limit} bytes; is a quote not closed, or the file not text?")]
+    LineTooLong {
+        /// The name of the source.
+        file: String,
+        /// The line.
+        line: u64,
+        /// The longest line that can be read, in bytes.
+        limit: usize,
+    },
+    /// A column was chosen by a name that the header does not have.
+    #[error("{file}: no column is called '{name}'; the header has {names}")]
+    NoSuchName {
+        /// The name of the source.
+        file: String,
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        names: String,
+    },
+    /// Options that contradict each other or the dtype.
+    #[error("{message}")]
+    Options {
+        /// What to change.
+        message: String,
+    },
+    /// There is no such file.
+    #[error("{file}: no such file; check the name")]
+    NotFound {
+        /// The name of the source.
+        file: String,
+    },
+    /// The path is a directory.
+    #[error("{file}: is a directory; name the files in it")]
+    IsDirectory {
+        /// The name of the source.
+        file: String,
+    },
+    /// The file may not be read.
+    #[error("{file}: permission denied; make it readable for this user")]
+    PermissionDenied {
+        /// The name of the source.
+        file: String,
+    },
+    /// Reading failed below this library.
+    #[error("{file}: cannot read: {source}")]
+    Io {
+        /// The name of the source.
+        file: String,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// Compressed data that ends too early.
+    #[error("{file}: truncated {compression} data: it ends at byte {offset}; copy or download it again")]
+    Truncated {
+        /// The name of the source.
+        file: String,
+        /// How it is compressed.
+        compression: Compression,
+        /// Bytes of compressed data there are.
+        offset: u64,
+    },
+    /// Compressed data that does not decompress.
+    #[error("{file}: corrupt {compression} data at byte {offset}: {reason}; copy or download it again")]
+    Corrupt {
+        /// The name of the source.
+        file: String,
+        /// How it is compressed.
+        compression: Compression,
+        /// Where in the compressed data, as far as known.
+        offset: u64,
+        /// What the decompressor says.
+        reason: String,
+    },
+    /// The file got another size while it was read.
+    #[error("{file}: changed while it was read (from {before} to {now} bytes); read it again when its writer is done")]
+    Changed {
+        /// The name of the source.
+        file: String,
+        /// Size in bytes at the start.
+        before: u64,
+        /// Size in bytes at the end.
+        now: u64,
+    },
+    /// The sink did not take the records.
+    #[error("{0}")]
+    Sink(#[source] io::Error),
+    /// [`Progress::cancel`](crate::Progress::cancel) was called.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl ReadError {
+    /// Where in the text, if it is about a place in the text.
+    pub fn location(&self) -> Option<&Location> {
+        match self {
+            Self::Field(error) => Some(&error.at),
+            Self::TooFewColumns { at, .. } | Self::TooManyColumns { at, .. } => Some(at),
+            _ => None,
+        }
+    }
+
+    /// The error of the system for the file called `file`, sorted by what a user would do about it.
+    pub(crate) fn from_io(file: &str, source: io::Error) -> Self {
+        let file = file.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::NotFound { file },
+            io::ErrorKind::IsADirectory => Self::IsDirectory { file },
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied { file },
+            _ => Self::Io { file, source },
+        }
+    }
+}
+
+/// The name of a path for messages.
+pub(crate) fn display_name(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// `text` for a message: at most 40 characters, what is not printable escaped.
+pub(crate) fn shorten(text: &[u8]) -> String {
+    const LIMIT: usize = 40;
+    let head = &text[..text.len().min(4 * LIMIT)];
+    let mut shown = String::new();
+    let mut count = 0;
+    for chunk in head.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            shown.extend(character.escape_debug().filter(|_| count < LIMIT));
+            count += 1;
+        }
+        for byte in chunk.invalid() {
+            shown.extend(byte.escape_ascii().map(char::from).filter(|_| count < LIMIT));
+            count += 1;
+        }
+    }
+    if count > LIMIT || head.len() < text.len() {
+        shown.push('…');
+    }
+    shown.replace("\\'", "'").replace("\\\"", "\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shown_text_is_short_and_printable() {
+        assert_eq!(shorten(b"a'b"), "a'b");
+        assert_eq!(shorten(b"a\tb\0\xff"), "a\\tb\\0\\xff");
+        assert_eq!(shorten(&[b'x'; 41]), format!("{}…", "x".repeat(40)));
+        assert_eq!(shorten("é".repeat(500).as_bytes()), format!("{}…", "é".repeat(40)));
+    }
+
+    #[test]
+    fn messages_are_one_line_with_a_way_out() {
+        let at = Location { file: "a.txt".into(), line: 3, column: 7 };
+        let field = FieldError {
+            at,
+            field: FieldId::Name("pos".into()),
+            text: "9999".into(),
+            expected: Scalar::I8,
+            problem: FieldProblem::Overflow { range: "-128 to 127".into() },
+        };
+        let message = ReadError::Field(Box::new(field)).to_string();
+        assert_eq!(message, "a.txt:3:7: field 'pos': '9999' does not fit int8 (-128 to 127); choose a wider dtype");
+    }
+}

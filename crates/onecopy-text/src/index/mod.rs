@@ -1,0 +1,291 @@
+//! The structural index: where fields and lines begin and end, found 64 bytes at a time without a branch per byte.
+//!
+//! Each group of 64 bytes becomes bit masks (bit i = byte i). A field ends where a separator stands and begins behind
+//! one; shifting a mask by one bit relates each byte to its neighbour, and the bit that falls out is carried on.
+
+mod lanes;
+#[cfg(any(test, not(target_arch = "x86_64")))]
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use lanes::Lanes;
+
+use crate::block::PADDING;
+use crate::dialect::Dialect;
+
+/// Bytes that one mask covers.
+const GROUP: usize = 64;
+const _: () = assert!(GROUP <= PADDING);
+
+/// Which bytes matter.
+#[derive(Debug, Clone)]
+pub(crate) struct Marks {
+    /// `None`: runs of white space.
+    delimiter: Option<u8>,
+    /// Lines with one of these bytes need the exact rules.
+    special: Vec<u8>,
+}
+
+impl Marks {
+    /// `None` if the dialect is beyond the index.
+    pub(crate) fn new(dialect: &Dialect) -> Option<Self> {
+        let delimiter = match dialect.delimiter.as_deref() {
+            None => None,
+            Some([byte]) => Some(*byte),
+            Some(_) => return None,
+        };
+        let mut special: Vec<u8> = dialect.comments.iter().map(|comment| comment[0]).collect();
+        special.sort_unstable();
+        special.dedup();
+        Some(Self { delimiter, special })
+    }
+}
+
+/// Positions in one block of whole lines.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    starts: Vec<u32>,
+    ends: Vec<u32>,
+    started: usize,
+    ended: usize,
+    lines: Vec<LineEnd>,
+    special: Vec<u32>,
+}
+
+/// The end of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LineEnd {
+    /// Its first byte.
+    pub(crate) at: u32,
+    /// Number of fields up to here, from the start of the block.
+    pub(crate) fields: u32,
+}
+
+/// Masks of one group.
+struct Group {
+    starts: u64,
+    ends: u64,
+    lines: u64,
+    special: u64,
+}
+
+/// What the last byte of a group means for the first byte of the next: masks with at most the lowest bit set.
+#[derive(Clone, Copy)]
+struct Carry {
+    /// It was a carriage return.
+    after_return: u64,
+    /// It was a separator; so is the start of the block.
+    after_separator: u64,
+}
+
+impl Carry {
+    /// Moves `mask` to the bytes behind, with what the group before left in `carried`.
+    fn shift(mask: u64, carried: &mut u64) -> u64 {
+        let shifted = mask << 1 | *carried;
+        *carried = mask >> 63;
+        shifted
+    }
+}
+
+impl Index {
+    /// First byte of each field.
+    pub(crate) fn starts(&self) -> &[u32] {
+        &self.starts[..self.started]
+    }
+
+    /// The byte behind each field.
+    pub(crate) fn ends(&self) -> &[u32] {
+        &self.ends[..self.ended]
+    }
+
+    pub(crate) fn lines(&self) -> &[LineEnd] {
+        &self.lines
+    }
+
+    /// Bytes whose line needs the exact rules: comments, and white space that may hide beyond ASCII.
+    pub(crate) fn special(&self) -> &[u32] {
+        &self.special
+    }
+
+    /// Indexes `padded`: whole lines, the last with its line end, and [`PADDING`] bytes behind.
+    pub(crate) fn scan(&mut self, padded: &[u8], marks: &Marks) {
+        #[cfg(target_arch = "x86_64")]
+        x86::scan(self, padded, marks);
+        #[cfg(not(target_arch = "x86_64"))]
+        self.scan_with::<portable::Portable>(padded, marks);
+    }
+
+    #[inline(always)]
+    fn scan_with<L: Lanes>(&mut self, padded: &[u8], marks: &Marks) {
+        (self.started, self.ended) = (0, 0);
+        self.lines.clear();
+        self.special.clear();
+        let length = padded.len() - PADDING;
+        let mut carry = Carry { after_return: 0, after_separator: 1 };
+        for base in (0..length).step_by(GROUP) {
+            let bytes = padded[base..].first_chunk().expect("the padding is as long as a group");
+            let lanes = L::load(bytes);
+            let mut group = match marks.delimiter {
+                Some(delimiter) => delimited(&lanes, delimiter, &mut carry),
+                None => spaced(&lanes, &mut carry),
+            };
+            for &byte in &marks.special {
+                group.special |= lanes.equal(byte);
+            }
+            if length - base < GROUP {
+                group.keep_first(length - base);
+            }
+            self.append(&group, base as u32);
+        }
+    }
+
+    #[inline(always)]
+    fn append(&mut self, group: &Group, base: u32) {
+        self.append_lines(group, base);
+        let room = self.started.max(self.ended) + GROUP;
+        if self.ends.len() < room {
+            self.starts.resize(2 * room, 0);
+            self.ends.resize(2 * room, 0);
+        }
+        self.started += flatten(group.starts, base, &mut self.starts[self.started..]);
+        self.ended += flatten(group.ends, base, &mut self.ends[self.ended..]);
+        let mut special = group.special;
+        while special != 0 {
+            self.special.push(base + special.trailing_zeros());
+            special &= special - 1;
+        }
+    }
+
+    #[inline(always)]
+    fn append_lines(&mut self, group: &Group, base: u32) {
+        let mut lines = group.lines;
+        while lines != 0 {
+            let up_to_here = lines ^ (lines - 1);
+            let fields = self.ended as u32 + (group.ends & up_to_here).count_ones();
+            self.lines.push(LineEnd { at: base + lines.trailing_zeros(), fields });
+            lines &= lines - 1;
+        }
+    }
+}
+
+impl Group {
+    fn keep_first(&mut self, bytes: usize) {
+        let valid = (1 << bytes) - 1;
+        for mask in [&mut self.starts, &mut self.ends, &mut self.lines, &mut self.special] {
+            *mask &= valid;
+        }
+    }
+}
+
+#[inline(always)]
+fn delimited<L: Lanes>(lanes: &L, delimiter: u8, carry: &mut Carry) -> Group {
+    let (feeds, returns) = (lanes.equal(b'\n'), lanes.equal(b'\r'));
+    let feeds_after_return = feeds & Carry::shift(returns, &mut carry.after_return);
+    let lines = returns | (feeds ^ feeds_after_return);
+    let delimiters = lanes.equal(delimiter);
+    let starts = Carry::shift(delimiters | feeds | returns, &mut carry.after_separator) & !feeds_after_return;
+    Group { starts, ends: delimiters | lines, lines, special: 0 }
+}
+
+#[inline(always)]
+fn spaced<L: Lanes>(lanes: &L, carry: &mut Carry) -> Group {
+    let (feeds, returns) = (lanes.equal(b'\n'), lanes.equal(b'\r'));
+    let lines = returns | (feeds & !Carry::shift(returns, &mut carry.after_return));
+    let spaces = lanes.within(b'\t', b'\r') | lanes.within(0x1c, b' ');
+    let after_space = Carry::shift(spaces, &mut carry.after_separator);
+    Group { starts: after_space & !spaces, ends: spaces & !after_space, lines, special: lanes.non_ascii() }
+}
+
+/// Writes `base` plus the position of each bit to `out`, and rubbish behind; returns the number of bits.
+///
+/// Eight at a time whether there are eight or not: a branch per bit would be mispredicted for each group.
+#[inline(always)]
+fn flatten(mut mask: u64, base: u32, out: &mut [u32]) -> usize {
+    let count = mask.count_ones() as usize;
+    let out: &mut [u32; GROUP] = out.first_chunk_mut().expect("room for a whole group");
+    for eight in out.chunks_exact_mut(8).take(count.div_ceil(8)) {
+        for slot in eight {
+            *slot = base + mask.trailing_zeros();
+            mask &= mask.wrapping_sub(1);
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use proptest::prelude::*;
+
+    fn marks(delimiter: Option<&str>) -> Marks {
+        let delimiter = delimiter.map(|d| d.as_bytes().to_vec());
+        Marks::new(&Dialect::new(&Options { delimiter, ..Options::default() })).unwrap()
+    }
+
+    fn pad(text: &str) -> Vec<u8> {
+        let mut padded = text.as_bytes().to_vec();
+        padded.extend_from_slice(&[b' '; PADDING]);
+        padded
+    }
+
+    fn lines_of_fields(index: &Index, text: &str) -> Vec<Vec<String>> {
+        let mut from = 0;
+        let fields = |to: u32| {
+            let range = std::mem::replace(&mut from, to as usize)..to as usize;
+            range.map(|i| text[index.starts()[i] as usize..index.ends()[i] as usize].to_owned()).collect()
+        };
+        index.lines().iter().map(|line| line.fields).map(fields).collect()
+    }
+
+    /// The obvious way to the same result.
+    fn split(text: &str, delimiter: Option<&str>) -> Vec<Vec<String>> {
+        let text = text.replace("\r\n", "\n").replace('\r', "\n");
+        let is_space = |c: char| c.is_ascii() && crate::dialect::is_space(c as u8);
+        let line = |line: &str| match delimiter {
+            Some(delimiter) => line.split(delimiter).map(str::to_owned).collect(),
+            None => line.split(is_space).filter(|field| !field.is_empty()).map(str::to_owned).collect(),
+        };
+        text.strip_suffix('\n').map_or(vec![], |text| text.split('\n').map(line).collect())
+    }
+
+    fn scans() -> Vec<fn(&mut Index, &[u8], &Marks)> {
+        let mut scans: Vec<fn(&mut Index, &[u8], &Marks)> = vec![Index::scan, Index::scan_with::<portable::Portable>];
+        #[cfg(target_arch = "x86_64")]
+        scans.push(Index::scan_with::<x86::Sse2>);
+        scans
+    }
+
+    fn check(text: &str, delimiter: Option<&str>) {
+        let mut index = Index::default();
+        for scan in scans() {
+            scan(&mut index, &pad(text), &marks(delimiter));
+            assert_eq!(lines_of_fields(&index, text), split(text, delimiter), "{text:?}");
+            let special: Vec<u32> = text
+                .bytes()
+                .enumerate()
+                .filter(|(_, byte)| *byte == b'#' || (delimiter.is_none() && !byte.is_ascii()))
+                .map(|(at, _)| at as u32)
+                .collect();
+            assert_eq!(index.special(), special, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn boundaries_of_groups_do_not_show() {
+        for shift in 0..70 {
+            let head = "x".repeat(shift);
+            for delimiter in [None, Some(","), Some("\t"), Some(" ")] {
+                check(&format!("{head}a,b c\r\n\r\rd\t,\n\n  e  f \r\n"), delimiter);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn index_is_what_splitting_gives(text in "([ab,#é]{0,9}[ \t\n\r\u{b}]{0,3}){0,40}", delimiter in 0..3usize) {
+            check(&format!("{text}\n"), [None, Some(","), Some(" ")][delimiter]);
+        }
+    }
+}

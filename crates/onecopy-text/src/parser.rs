@@ -1,0 +1,302 @@
+//! One block of whole lines to records: first the rows are located and counted, then, with their place in the file
+//! known, parsed.
+
+use std::io;
+use std::ops::Range;
+
+use crate::block::Block;
+use crate::convert::Fault;
+use crate::dialect::{Dialect, Tokens, after_line_end, count_line_ends};
+use crate::error::{FieldError, FieldProblem, Location, ReadError, shorten};
+use crate::index::{Index, Marks};
+use crate::kernels::Rows;
+use crate::plan::{Plan, Target};
+use crate::sink::Sink;
+
+/// Bytes of records that are collected before the sink gets them: they should still be in the cache.
+const BATCH: usize = 64 << 10;
+
+/// What a block holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) records: u64,
+    pub(crate) lines: u64,
+}
+
+/// A line that holds a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Row {
+    /// As many fields as expected, the first of which is this one; for the kernels.
+    Indexed(u32),
+    /// Anything else: a range in `Parser::exact`.
+    Exact(u32),
+}
+
+/// Parses blocks; keeps its buffers from block to block.
+pub(crate) struct Parser<'a> {
+    file: &'a str,
+    dialect: &'a Dialect,
+    plan: &'a Plan,
+    marks: Option<Marks>,
+    index: Index,
+    rows: Vec<Row>,
+    /// Lines that need the exact rules.
+    exact: Vec<Range<usize>>,
+    first_fields: Vec<u32>,
+    tokens: Tokens,
+    records: Vec<u8>,
+}
+
+/// A wrong line: where in the block, and what about it.
+struct Flaw {
+    at: usize,
+    problem: Problem,
+}
+
+enum Problem {
+    Field { target: usize, text: Vec<u8>, fault: Fault },
+    TooFewColumns { expected: usize, found: usize },
+    TooManyColumns { expected: usize, found: usize },
+}
+
+/// Why parsing a block ended early.
+pub(crate) enum Failure {
+    Text(ReadError),
+    Sink(io::Error),
+}
+
+impl<'a> Parser<'a> {
+    pub(crate) fn new(file: &'a str, dialect: &'a Dialect, plan: &'a Plan) -> Self {
+        Self {
+            file,
+            dialect,
+            plan,
+            marks: Marks::new(dialect),
+            index: Index::default(),
+            rows: Vec::new(),
+            exact: Vec::new(),
+            first_fields: Vec::new(),
+            tokens: Tokens::default(),
+            records: Vec::new(),
+        }
+    }
+
+    /// Finds the lines of the block that hold records.
+    pub(crate) fn locate(&mut self, block: &Block) -> Count {
+        self.rows.clear();
+        self.exact.clear();
+        let lines = match &self.marks {
+            Some(marks) if !self.dialect.has_quote(block.text()) => {
+                self.index.scan(block.padded(), marks);
+                self.locate_indexed(block.text());
+                self.index.lines().len() as u64
+            }
+            _ => {
+                self.locate_exact(block.text());
+                count_line_ends(block.text())
+            }
+        };
+        Count { records: self.rows.len() as u64, lines }
+    }
+
+    fn locate_indexed(&mut self, text: &[u8]) {
+        let delimited = self.dialect.delimiter.is_some();
+        let (starts, ends) = (self.index.starts(), self.index.ends());
+        let is_blank = |fields: Range<usize>| match fields.len() {
+            0 => true,
+            1 if delimited => starts[fields.start] == ends[fields.start],
+            _ => false,
+        };
+        let mut special = self.index.special().iter().copied().peekable();
+        let (mut first_field, mut line_start) = (0, 0);
+        for line in self.index.lines() {
+            let fields = first_field as usize..line.fields as usize;
+            let is_special = special.next_if(|&at| at < line.at).is_some();
+            while special.next_if(|&at| at < line.at).is_some() {}
+            if fields.len() == self.plan.columns && !is_special && !is_blank(fields.clone()) {
+                self.rows.push(Row::Indexed(first_field));
+            } else if is_special || !is_blank(fields) {
+                let range = line_start..line.at as usize;
+                self.dialect.tokenize(&text[range.clone()], 0, &mut self.tokens);
+                if !self.tokens.is_blank() {
+                    self.rows.push(Row::Exact(self.exact.len() as u32));
+                    self.exact.push(range);
+                }
+            }
+            first_field = line.fields;
+            line_start = after_line_end(text, line.at as usize);
+        }
+    }
+
+    fn locate_exact(&mut self, text: &[u8]) {
+        let mut start = 0;
+        while start < text.len() {
+            let next = self.dialect.tokenize(text, start, &mut self.tokens);
+            if !self.tokens.is_blank() {
+                self.rows.push(Row::Exact(self.exact.len() as u32));
+                self.exact.push(start..next);
+            }
+            start = next;
+        }
+    }
+
+    /// Parses the first `count` rows that [`locate`](Self::locate) found in `block`; `first_record` and `lines_before`
+    /// are the records and lines of the file before the block.
+    pub(crate) fn parse(
+        &mut self,
+        block: &Block,
+        count: usize,
+        first_record: u64,
+        lines_before: u64,
+        sink: &impl Sink,
+    ) -> Result<(), Failure> {
+        let record_size = self.plan.record_size;
+        let per_batch = (BATCH / record_size.max(1)).max(1);
+        let mut records = std::mem::take(&mut self.records);
+        records.resize(records.len().max(per_batch.min(count) * record_size), 0);
+        let mut outcome = Ok(());
+        for first in (0..count).step_by(per_batch) {
+            let batch = first..count.min(first + per_batch);
+            let out = &mut records[..batch.len() * record_size];
+            outcome = match self.parse_batch(block, batch, out) {
+                Ok(()) => sink.write(first_record + first as u64, out).map_err(Failure::Sink),
+                Err(flaw) => Err(Failure::Text(self.explain(block.text(), flaw, lines_before))),
+            };
+            if outcome.is_err() {
+                break;
+            }
+        }
+        self.records = records;
+        outcome
+    }
+
+    fn parse_batch(&mut self, block: &Block, batch: Range<usize>, out: &mut [u8]) -> Result<(), Flaw> {
+        let record_size = self.plan.record_size;
+        let (mut row, mut rest) = (batch.start, out);
+        while row < batch.end {
+            let indexed = |row: &Row| matches!(row, Row::Indexed(_));
+            let length = self.rows[row..batch.end].iter().take_while(|row| indexed(row)).count();
+            let (out, behind) = rest.split_at_mut(length.max(1) * record_size);
+            if length > 0 {
+                self.parse_indexed(block, row..row + length, out)?;
+            } else {
+                self.parse_exact(block.text(), row, out)?;
+            }
+            row += length.max(1);
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    fn parse_indexed(&mut self, block: &Block, rows: Range<usize>, out: &mut [u8]) -> Result<(), Flaw> {
+        let plan = self.plan;
+        self.first_fields.clear();
+        self.first_fields.extend(self.rows[rows].iter().map(|row| match row {
+            Row::Indexed(field) | Row::Exact(field) => *field,
+        }));
+        let (starts, ends) = (self.index.starts(), self.index.ends());
+        let mut rows = Rows { padded: block.padded(), starts, ends, first: &self.first_fields };
+        let mut flaw = None;
+        for run in &plan.runs {
+            // Only an earlier row can still hold the first flaw.
+            let done = run.fill(rows, out, plan.record_size, |row, i, text, place| {
+                let outcome = convert(plan, &plan.targets[run.target + i], text, place);
+                outcome.is_ok() || {
+                    let at = starts[rows.first[row] as usize + run.column + i] as usize;
+                    flaw = outcome.err().map(|fault| Flaw::field(at, run.target + i, text, fault));
+                    false
+                }
+            });
+            rows.first = &rows.first[..done];
+        }
+        for run in &plan.runs {
+            fill_missing(plan, run, rows, out);
+        }
+        flaw.map_or(Ok(()), Err)
+    }
+
+    fn parse_exact(&mut self, text: &[u8], row: usize, record: &mut [u8]) -> Result<(), Flaw> {
+        let (Row::Indexed(i) | Row::Exact(i)) = self.rows[row];
+        let line = self.exact[i as usize].clone();
+        self.dialect.tokenize(&text[..line.end], line.start, &mut self.tokens);
+        let found = self.tokens.len();
+        if self.plan.exact && found != self.plan.columns {
+            let expected = self.plan.columns;
+            return Err(if found < expected {
+                Flaw { at: line.end, problem: Problem::TooFewColumns { expected, found } }
+            } else {
+                let at = self.tokens.start(expected);
+                Flaw { at, problem: Problem::TooManyColumns { expected, found } }
+            });
+        }
+        for (i, target) in self.plan.targets.iter().enumerate() {
+            let Some(column) = target.column_of(found) else {
+                let expected = target.columns_needed();
+                return Err(Flaw { at: line.end, problem: Problem::TooFewColumns { expected, found } });
+            };
+            let field = self.tokens.get(column);
+            convert(self.plan, target, field, target.place(record))
+                .map_err(|fault| Flaw::field(self.tokens.start(column), i, field, fault))?;
+        }
+        Ok(())
+    }
+
+    fn explain(&self, text: &[u8], flaw: Flaw, lines_before: u64) -> ReadError {
+        // The end of a line belongs to the line: what stands before it decides.
+        let before = text[..flaw.at].strip_suffix(b"\n").unwrap_or(&text[..flaw.at]);
+        let before = if before.len() < flaw.at { before.strip_suffix(b"\r").unwrap_or(before) } else { before };
+        let line_start = memchr::memrchr2(b'\n', b'\r', before).map_or(0, |end| end + 1);
+        let line = lines_before + count_line_ends(&text[..line_start]) + 1;
+        let at = Location { file: self.file.into(), line, column: (before.len() - line_start) as u64 + 1 };
+        match flaw.problem {
+            Problem::TooFewColumns { expected, found } => ReadError::TooFewColumns { at, expected, found },
+            Problem::TooManyColumns { expected, found } => ReadError::TooManyColumns { at, expected, found },
+            Problem::Field { target, text, fault } => {
+                let Target { id, cell, .. } = &self.plan.targets[target];
+                let problem = match fault {
+                    Fault::Bad => FieldProblem::Malformed,
+                    Fault::Overflow => FieldProblem::Overflow { range: cell.range() },
+                    Fault::TooLong { length, width } => FieldProblem::TooLong { length, width },
+                    Fault::Utf8 => FieldProblem::InvalidUtf8,
+                    Fault::NotLatin1(character) => FieldProblem::NotLatin1 { character },
+                    Fault::Nul => FieldProblem::Nul,
+                };
+                let (field, text, expected) = (id.clone(), shorten(&text), cell.scalar);
+                ReadError::Field(Box::new(FieldError { at, field, text, expected, problem }))
+            }
+        }
+    }
+}
+
+impl Flaw {
+    fn field(at: usize, target: usize, text: &[u8], fault: Fault) -> Self {
+        Self { at, problem: Problem::Field { target, text: text.to_vec(), fault } }
+    }
+}
+
+/// A field in all its spellings, missing values included.
+#[cold]
+fn convert(plan: &Plan, target: &Target, text: &[u8], place: &mut [u8]) -> Result<(), Fault> {
+    match target.fill_for(text, plan.rules) {
+        Some(fill) => place.copy_from_slice(fill),
+        None => target.cell.convert(text, plan.rules, place)?,
+    }
+    Ok(())
+}
+
+/// Replaces what a kernel took for a number, for example -9999.
+fn fill_missing(plan: &Plan, run: &crate::kernels::Run, rows: Rows<'_>, out: &mut [u8]) {
+    for i in 0..run.count {
+        let target = &plan.targets[run.target + i];
+        if !target.has_missing() {
+            continue;
+        }
+        for (&first, record) in rows.first.iter().zip(out.chunks_exact_mut(plan.record_size)) {
+            let field = first as usize + run.column + i;
+            let text = &rows.padded[rows.starts[field] as usize..rows.ends[field] as usize];
+            if let Some(fill) = target.fill_for(text, plan.rules) {
+                target.place(record).copy_from_slice(fill);
+            }
+        }
+    }
+}

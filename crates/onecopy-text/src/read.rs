@@ -1,0 +1,279 @@
+//! The read itself: threads that take portions of the text, join their lines, and parse them into the sink.
+//!
+//! Two things go from portion to portion in the order of the file, each by a [`Relay`]: the start of a line that was
+//! cut, and the number of records and lines so far. Everything else happens at the same time.
+
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use crate::block::{Block, MAX_LINE};
+use crate::dialect::Dialect;
+use crate::error::ReadError;
+use crate::layout::Schema;
+use crate::options::Options;
+use crate::parser::{Failure, Parser};
+use crate::plan::Plan;
+use crate::preamble::Preamble;
+use crate::progress::Progress;
+use crate::relay::{Relay, Stop};
+use crate::sink::{Expected, Sink};
+use crate::source::{Feed, Portion, Source, TextSize};
+
+/// What was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Records given to the sink. Zero is no error here: the text was empty, or all of it skipped or comment.
+    pub records: u64,
+    /// Elements of each record.
+    pub columns: usize,
+    /// The names of these columns in the header line.
+    pub names: Option<Vec<String>>,
+    /// Bytes of text, after decompression.
+    pub bytes_text: u64,
+}
+
+/// Reads the records of `source` into `sink`, on all cores.
+///
+/// Memory is bounded by a constant per thread and the longest line, besides what the sink keeps.
+///
+/// # Errors
+/// The first error in the order of the file, see [`ReadError`]; the sink may then have got some records.
+///
+/// ```
+/// use onecopy_text::{Layout, MemorySink, Options, Progress, Scalar, Source, read};
+///
+/// let layout = Layout::packed([("chr", Scalar::Bytes(5)), ("pos", Scalar::I32)]);
+/// let sink = MemorySink::new();
+/// let source = Source::memory("calls.txt", b"# calls\nchr1 258\nchr21 3\n");
+/// let summary = read(source, &layout.into(), &Options::default(), &sink, &Progress::new())?;
+/// assert_eq!(summary.records, 2);
+/// assert_eq!(sink.into_bytes(), b"chr1\0\x02\x01\0\0chr21\x03\0\0\0");
+/// # Ok::<(), onecopy_text::ReadError>(())
+/// ```
+pub fn read(
+    source: Source<'_>,
+    schema: &Schema,
+    options: &Options,
+    sink: &impl Sink,
+    progress: &Progress,
+) -> Result<Summary, ReadError> {
+    options.validate()?;
+    let file = source.name.clone();
+    let feed = source.open(options.block_size.min(MAX_LINE), progress)?;
+    let dialect = Dialect::new(options);
+    let mut preamble = Preamble::read(&file, &*feed, &dialect, options)?;
+    if preamble.first_length == 0
+        && let Some(error) = preamble.error
+    {
+        return Err(error);
+    }
+    let plan = Plan::new(&file, options, schema, &preamble.first)?;
+    let size = feed.text_size();
+    sink.begin(&expected(&plan, options, &preamble, size)).map_err(ReadError::Sink)?;
+    let rest = std::mem::take(&mut preamble.rest);
+    let job = Job {
+        file: &file,
+        feed: &*feed,
+        dialect: &dialect,
+        plan: &plan,
+        sink,
+        progress,
+        max_rows: options.max_rows.unwrap_or(u64::MAX),
+        carry: Relay::new(preamble.portions, Vec::new()),
+        count: Relay::new(preamble.portions, Total { lines: preamble.lines, bytes: preamble.bytes, ..Total::default() }),
+        stop: Stop::new(),
+        failure: Mutex::new(None),
+    };
+    let helpers = if preamble.finished || preamble.error.is_some() { 0 } else { threads(options, size) - 1 };
+    // What the preamble has read of the records counts as a portion in front of those that the feed still has.
+    let outcome = preamble.error.map_or(Ok(()), Err);
+    let first = Portion { ticket: preamble.portions, last: preamble.finished, outcome };
+    job.run(helpers, first, &rest);
+    let total = job.finish()?;
+    Ok(Summary {
+        records: total.records,
+        columns: plan.targets.len(),
+        names: preamble.first.names.map(|names| plan.select(&names)),
+        bytes_text: total.bytes,
+    })
+}
+
+/// Threads worth starting: each should have at least two blocks to do.
+fn threads(options: &Options, size: TextSize) -> usize {
+    let wanted = match options.threads {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    match size {
+        TextSize::Exact(size) | TextSize::Guess(size) => {
+            let blocks = usize::try_from(size).unwrap_or(usize::MAX) / options.block_size;
+            wanted.min(blocks / 2).max(1)
+        }
+        TextSize::Unknown => wanted,
+    }
+}
+
+fn expected(plan: &Plan, options: &Options, preamble: &Preamble, size: TextSize) -> Expected {
+    let max_rows = options.max_rows.unwrap_or(u64::MAX);
+    let limit = |records: u64| Some(records.min(max_rows));
+    let record_size = plan.record_size;
+    if preamble.first_length == 0 {
+        return Expected { record_size, at_most: Some(0), estimate: Some(0) };
+    }
+    match size {
+        TextSize::Exact(size) => {
+            // The end of the last line may be missing.
+            let bytes = size.saturating_sub(preamble.bytes) + 1;
+            let shortest = plan.shortest_line(options.delimiter.is_none()) as u64;
+            let at_most = limit(bytes / shortest);
+            Expected { record_size, at_most, estimate: limit(bytes / preamble.first_length as u64 + 1).min(at_most) }
+        }
+        _ => Expected { record_size, at_most: options.max_rows, estimate: None },
+    }
+}
+
+/// What all threads share.
+struct Job<'a, S> {
+    file: &'a str,
+    feed: &'a dyn Feed,
+    dialect: &'a Dialect,
+    plan: &'a Plan,
+    sink: &'a S,
+    progress: &'a Progress,
+    max_rows: u64,
+    /// The start of a line whose end is in the next portion.
+    carry: Relay<Vec<u8>>,
+    count: Relay<Total>,
+    stop: Stop,
+    /// The failure of the lowest ticket so far.
+    failure: Mutex<Option<(u64, ReadError)>>,
+}
+
+/// Sums over the portions so far.
+#[derive(Debug, Default)]
+struct Total {
+    records: u64,
+    lines: u64,
+    bytes: u64,
+    /// The ticket with which `max_rows` was reached.
+    enough_at: Option<u64>,
+}
+
+impl<S: Sink> Job<'_, S> {
+    fn run(&self, helpers: usize, first: Portion, rest: &[u8]) {
+        thread::scope(|scope| {
+            for _ in 0..helpers {
+                // Fewer threads than wanted are slower and nothing worse.
+                let _ = thread::Builder::new().name("onecopy-text".into()).spawn_scoped(scope, || self.work(None));
+            }
+            self.work(Some((first, rest)));
+        });
+    }
+
+    /// Takes portions until there are no more, or no more are wanted.
+    fn work(&self, first: Option<(Portion, &[u8])>) {
+        let _alarm = Alarm(self);
+        let mut parser = Parser::new(self.file, self.dialect, self.plan);
+        let mut block = Block::default();
+        if let Some((portion, text)) = first {
+            block.clear();
+            block.push(text);
+            let last = portion.last || portion.outcome.is_err();
+            self.process(&mut parser, &mut block, portion);
+            if last {
+                return;
+            }
+        }
+        while !self.stop.is_set() {
+            if self.progress.is_cancelled() {
+                return self.fail(0, ReadError::Cancelled);
+            }
+            // The first portion was put in front, so tickets move up by one.
+            let Some(portion) = self.feed.next(&mut block) else { return };
+            self.process(&mut parser, &mut block, Portion { ticket: portion.ticket + 1, ..portion });
+        }
+    }
+
+    fn process(&self, parser: &mut Parser<'_>, block: &mut Block, portion: Portion) {
+        let Portion { ticket, last, outcome } = portion;
+        let bytes = block.text().len() as u64;
+        let Some(mut carry) = self.carry.turn(ticket, &self.stop) else { return };
+        block.join(&mut carry, last && outcome.is_ok(), self.dialect);
+        let too_long = carry.len() > MAX_LINE;
+        drop(carry);
+
+        let found = parser.locate(block);
+        let Some(mut total) = self.count.turn(ticket, &self.stop) else { return };
+        let (first_record, lines_before) = (total.records, total.lines);
+        let records = found.records.min(self.max_rows - first_record);
+        total.records += records;
+        total.lines += found.lines;
+        total.bytes += bytes;
+        let enough = total.records == self.max_rows;
+        if enough {
+            total.enough_at = Some(ticket);
+            self.stop.from(ticket + 1);
+        }
+        drop(total);
+        if enough {
+            self.wake();
+        }
+
+        match parser.parse(block, records as usize, first_record, lines_before, self.sink) {
+            Ok(()) => self.progress.add_records(records),
+            Err(Failure::Text(error)) => return self.fail(ticket, error),
+            Err(Failure::Sink(error)) => return self.fail(ticket, ReadError::Sink(error)),
+        }
+        match outcome {
+            _ if enough => {}
+            Err(error) => self.fail(ticket, error),
+            Ok(()) if too_long => {
+                let line = lines_before + found.lines + 1;
+                self.fail(ticket, ReadError::LineTooLong { file: self.file.into(), line, limit: MAX_LINE });
+            }
+            Ok(()) => {}
+        }
+    }
+
+    /// Records the failure and lets only earlier tickets go on: they may hold an earlier one.
+    fn fail(&self, ticket: u64, error: ReadError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.as_ref().is_none_or(|(earlier, _)| ticket < *earlier) {
+            *failure = Some((ticket, error));
+        }
+        drop(failure);
+        self.stop.from(ticket + 1);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        self.carry.wake();
+        self.count.wake();
+    }
+
+    fn finish(self) -> Result<Total, ReadError> {
+        let total = self.count.into_inner();
+        let failure = self.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            // What came after the last row that is wanted does not matter.
+            Some((ticket, error)) if total.enough_at.is_none_or(|enough| ticket <= enough) => return Err(error),
+            _ => {}
+        }
+        if total.enough_at.is_none() {
+            self.feed.finish()?;
+        }
+        Ok(total)
+    }
+}
+
+/// Stops the other threads when this one panics, so that they do not wait for its ticket.
+struct Alarm<'a, 'j, S: Sink>(&'a Job<'j, S>);
+
+impl<S: Sink> Drop for Alarm<'_, '_, S> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stop.from(0);
+            self.0.wake();
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Where bytes come from, and how compressed ones become text; recognised by content, never by name.
+
+mod bgzf;
+mod gzip;
+mod plain;
+mod stream;
+
+use std::fs::File;
+use std::io::{self, Cursor, Read};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use crate::block::Block;
+use crate::error::{Compression, ReadError, display_name};
+use crate::progress::Progress;
+
+/// What to read.
+///
+/// ```
+/// use onecopy_text::Source;
+/// let source = Source::memory("numbers", b"1 2\n3 4\n");
+/// ```
+pub struct Source<'a> {
+    pub(crate) name: String,
+    kind: Kind<'a>,
+}
+
+enum Kind<'a> {
+    Path(PathBuf),
+    Memory(&'a [u8]),
+    Stream(Box<dyn Read + Send + 'a>),
+}
+
+impl<'a> Source<'a> {
+    /// A file; also a pipe or a device.
+    pub fn path(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self { name: display_name(&path), kind: Kind::Path(path) }
+    }
+
+    /// Bytes in memory, called `name` in messages.
+    pub fn memory(name: impl Into<String>, bytes: &'a [u8]) -> Self {
+        Self { name: name.into(), kind: Kind::Memory(bytes) }
+    }
+
+    /// Bytes that come one after the other, called `name` in messages.
+    pub fn stream(name: impl Into<String>, reader: impl Read + Send + 'a) -> Self {
+        Self { name: name.into(), kind: Kind::Stream(Box::new(reader)) }
+    }
+
+    /// Opens the source; `block_size` is what [`Feed::next`] delivers at a time, more or less.
+    pub(crate) fn open(self, block_size: usize, progress: &'a Progress) -> Result<Box<dyn Feed + 'a>, ReadError> {
+        let Self { name, kind } = self;
+        let opener = Opener { name, block_size, progress };
+        match kind {
+            Kind::Path(path) => opener.path(&path),
+            Kind::Memory(bytes) => opener.sized(bytes, bytes.len() as u64),
+            Kind::Stream(reader) => opener.stream(reader),
+        }
+    }
+}
+
+/// A part of the text, in the order of its ticket.
+pub(crate) struct Portion {
+    /// Consecutive from 0.
+    pub(crate) ticket: u64,
+    /// Whether the text ends here.
+    pub(crate) last: bool,
+    pub(crate) outcome: Result<(), ReadError>,
+}
+
+/// What can be said about the size of a text before it is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TextSize {
+    Exact(u64),
+    /// From the size of the compressed data.
+    Guess(u64),
+    Unknown,
+}
+
+impl TextSize {
+    /// For compressed data of `size` bytes.
+    fn of_compressed(size: u64) -> Self {
+        Self::Guess(size.saturating_mul(4))
+    }
+}
+
+/// Delivers the text in portions, to any thread.
+pub(crate) trait Feed: Sync {
+    /// Fills `block` with the next portion; `None` after the last. With an error the block holds what came before it.
+    fn next(&self, block: &mut Block) -> Option<Portion>;
+
+    /// Size of the whole text.
+    fn text_size(&self) -> TextSize;
+
+    /// What can only be seen when everything was read.
+    fn finish(&self) -> Result<(), ReadError> {
+        Ok(())
+    }
+}
+
+/// Bytes that any thread may read at any place.
+pub(crate) trait ReadAt: Sync {
+    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
+    fn size(&self) -> io::Result<u64>;
+}
+
+impl ReadAt for File {
+    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, out, offset)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+}
+
+impl ReadAt for &[u8] {
+    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        let end = offset as usize + out.len();
+        out.copy_from_slice(self.get(offset as usize..end).ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.len() as u64)
+    }
+}
+
+/// Longest piece of the start that [`recognise`] looks at.
+const HEAD: usize = 512;
+
+/// The compression of data that begins with `head`; `None` for plain text.
+fn recognise(head: &[u8]) -> Option<Compression> {
+    match head {
+        [0x1f, 0x8b, 8, ..] if bgzf::block_size(head).is_some() => Some(Compression::Bgzf),
+        [0x1f, 0x8b, 8, ..] => Some(Compression::Gzip),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Compression::Zstd),
+        _ => None,
+    }
+}
+
+struct Opener<'a> {
+    name: String,
+    block_size: usize,
+    progress: &'a Progress,
+}
+
+impl<'a> Opener<'a> {
+    fn path(self, path: &std::path::Path) -> Result<Box<dyn Feed + 'a>, ReadError> {
+        let fail = |error| ReadError::from_io(&self.name, error);
+        let file = File::open(path).map_err(fail)?;
+        let metadata = file.metadata().map_err(fail)?;
+        if metadata.is_dir() {
+            return Err(ReadError::IsDirectory { file: self.name });
+        }
+        // Files of /proc are regular and claim to be empty.
+        if metadata.is_file() && metadata.len() > 0 {
+            let size = metadata.len();
+            self.sized(file, size)
+        } else {
+            self.stream(Box::new(file))
+        }
+    }
+
+    fn sized(self, input: impl ReadAt + Send + 'a, size: u64) -> Result<Box<dyn Feed + 'a>, ReadError> {
+        let mut head = vec![0; HEAD.min(size as usize)];
+        input.read_exact_at(&mut head, 0).map_err(|error| ReadError::from_io(&self.name, error))?;
+        self.progress.add_total(size);
+        Ok(match recognise(&head) {
+            None => Box::new(plain::PlainFeed::new(input, size, self.name, self.block_size, self.progress)),
+            Some(Compression::Bgzf) => {
+                Box::new(bgzf::BgzfFeed::new(input, size, self.name, self.block_size, self.progress))
+            }
+            compression => {
+                let reader = Box::new(Sequential { input, size, offset: 0 });
+                Box::new(self.decoded(reader, compression, TextSize::of_compressed(size))?)
+            },
+        })
+    }
+
+    fn stream(self, mut reader: Box<dyn Read + Send + 'a>) -> Result<Box<dyn Feed + 'a>, ReadError> {
+        let mut head = Vec::new();
+        let limited = &mut reader.by_ref().take(HEAD as u64);
+        limited.read_to_end(&mut head).map_err(|error| ReadError::from_io(&self.name, error))?;
+        // Blocks of a stream cannot be found ahead of time: BGZF is then gzip like any other.
+        let compression = recognise(&head).map(|c| if c == Compression::Bgzf { Compression::Gzip } else { c });
+        Ok(Box::new(self.decoded(Box::new(Cursor::new(head).chain(reader)), compression, TextSize::Unknown)?))
+    }
+
+    fn decoded(
+        self,
+        reader: Box<dyn Read + Send + 'a>,
+        compression: Option<Compression>,
+        size: TextSize,
+    ) -> Result<stream::StreamFeed<'a>, ReadError> {
+        stream::StreamFeed::new(reader, compression, size, self.name, self.block_size, self.progress)
+    }
+}
+
+/// [`ReadAt`] from the start to the end.
+struct Sequential<R> {
+    input: R,
+    size: u64,
+    offset: u64,
+}
+
+impl<R: ReadAt> Read for Sequential<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let length = out.len().min((self.size - self.offset) as usize);
+        self.input.read_exact_at(&mut out[..length], self.offset)?;
+        self.offset += length as u64;
+        Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_decides() {
+        assert_eq!(recognise(b"chr\tpos"), None);
+        assert_eq!(recognise(b""), None);
+        assert_eq!(recognise(b"\x1f\x8b"), None);
+        assert_eq!(recognise(b"\x1f\x8b\x08\x00rest"), Some(Compression::Gzip));
+        let bgzf = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0\x1b\0";
+        assert_eq!(recognise(bgzf), Some(Compression::Bgzf));
+        assert_eq!(recognise(b"\x28\xb5\x2f\xfd\x04"), Some(Compression::Zstd));
+        assert_eq!(recognise(b"\x53\x2a\x4d\x18\x04"), Some(Compression::Zstd));
+    }
+}
