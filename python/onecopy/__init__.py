@@ -29,6 +29,7 @@ from onecopy._errors import (
 )
 from onecopy._native import __version__
 from onecopy._session import reap, set_limit, stats
+from onecopy._text import loadtxt
 
 __all__ = [
     "ArenaError",
@@ -45,6 +46,7 @@ __all__ = [
     "full",
     "full_like",
     "is_shared",
+    "loadtxt",
     "ones",
     "ones_like",
     "reap",

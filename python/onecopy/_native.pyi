@@ -1,6 +1,7 @@
 """The compiled half of onecopy."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -25,3 +26,10 @@ def set_limit(limit: int, warm: int | None) -> None: ...
 def parse_size(text: str) -> int: ...
 def reap() -> tuple[int, int]: ...
 def trim(keep: int) -> int: ...
+def load(
+    input: str | os.PathLike[str] | bytes,
+    dtype: np.dtype[Any],
+    dialect: dict[str, Any],
+    threads: int,
+    tick: Callable[[int], None] | None,
+) -> tuple[npt.NDArray[Any], list[str] | None, int]: ...

@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 /// Converts an error of the Rust API.
 pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     match error {
-        Error::Arena(error) => of_arena(py, error),
+        Error::Arena(error) => arena_error(py, error),
         Error::Handle(_) => raise(py, "InvalidHandleError", error),
         Error::DType(_) => pyo3::exceptions::PyTypeError::new_err(error.to_string()),
         Error::Setting { .. } | Error::Shape(_) => pyo3::exceptions::PyValueError::new_err(error.to_string()),
@@ -15,7 +15,8 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
-fn of_arena(py: Python<'_>, error: &ArenaError) -> PyErr {
+/// Converts an error of the arena.
+pub(crate) fn arena_error(py: Python<'_>, error: &ArenaError) -> PyErr {
     match error {
         ArenaError::OutOfMemory { asked, free, limit, .. } => {
             let figures = PyDict::new(py);
@@ -32,7 +33,8 @@ fn of_arena(py: Python<'_>, error: &ArenaError) -> PyErr {
     }
 }
 
-fn raise(py: Python<'_>, name: &str, message: &impl ToString) -> PyErr {
+/// The exception `name(message)`.
+pub(crate) fn raise(py: Python<'_>, name: &str, message: &impl ToString) -> PyErr {
     raise_with(py, name, message, None)
 }
 

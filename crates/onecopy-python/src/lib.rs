@@ -9,11 +9,13 @@ mod dtype;
 mod errors;
 mod ndarray;
 mod session;
+mod text;
 
 /// The compiled half of the package `onecopy`.
 #[pymodule(gil_used = true)]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     array::register(m)?;
-    session::register(m)
+    session::register(m)?;
+    text::register(m)
 }

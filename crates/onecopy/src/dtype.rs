@@ -5,12 +5,12 @@
 #[error("data type {text}: {reason}")]
 pub struct DTypeError {
     text: String,
-    reason: &'static str,
+    reason: String,
 }
 
 impl DTypeError {
-    fn new(text: impl Into<String>, reason: &'static str) -> Self {
-        Self { text: text.into(), reason }
+    pub(crate) fn new(text: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { text: text.into(), reason: reason.into() }
     }
 }
 
@@ -118,7 +118,7 @@ impl DType {
 
 /// Bytes of a scalar; refuses what has no fixed size of plain bytes.
 fn scalar_size(text: &str) -> Result<u64, DTypeError> {
-    let refuse = |reason| DTypeError::new(format!("{text:?}"), reason);
+    let refuse = |reason: &str| DTypeError::new(format!("{text:?}"), reason);
     let mut chars = text.chars();
     let (order, kind) = (chars.next(), chars.next());
     let rest = chars.as_str();

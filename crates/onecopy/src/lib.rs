@@ -22,7 +22,9 @@ mod counters;
 mod dtype;
 mod error;
 mod handle;
+mod schema;
 mod session;
+mod tables;
 
 pub use array::{Array, Mode};
 pub use copying::copy_into;
@@ -36,4 +38,6 @@ pub use onecopy_arena::{
 };
 pub use onecopy_filters as filters;
 pub use onecopy_text as text;
+pub use schema::schema_of;
 pub use session::{SESSION_VARIABLE, parse_size, session, session_hint};
+pub use tables::{LoadError, load_text};

@@ -1,0 +1,267 @@
+//! Text files into shared arrays: options in, an array out, with the GIL released and Ctrl-C answered.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread::scope;
+use std::time::Duration;
+
+use numpy::PyArrayDescr;
+use onecopy::text::{Column, Encoding, FieldId, Missing, Options, Progress, ReadError, Schema, Source, Summary};
+use onecopy::{Block, DType, LoadError, load_text, schema_of};
+use pyo3::exceptions::{
+    PyFileNotFoundError, PyIsADirectoryError, PyKeyboardInterrupt, PyOSError, PyPermissionError, PyValueError,
+};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::array::array_over;
+use crate::dtype;
+use crate::errors::{OrRaise, arena_error, raise, raise_with};
+
+/// How often a running load looks for Ctrl-C and reports its progress.
+const TICK: Duration = Duration::from_millis(50);
+/// Below this a load is over before anybody could interrupt it, and a thread would cost more than it.
+const LEAST_FOR_THREAD: u64 = 1 << 20;
+
+/// Adds this file's names to the module.
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(load, m)?)
+}
+
+/// A path, or the bytes of the text themselves.
+#[derive(FromPyObject)]
+enum Input<'py> {
+    #[pyo3(transparent)]
+    Bytes(Bound<'py, PyBytes>),
+    #[pyo3(transparent)]
+    Path(PathBuf),
+}
+
+/// The same without Python in it, for threads.
+#[derive(Clone, Copy)]
+enum Text<'a> {
+    Bytes(&'a [u8]),
+    Path(&'a Path),
+}
+
+impl Input<'_> {
+    fn text(&self) -> Text<'_> {
+        match self {
+            Self::Bytes(bytes) => Text::Bytes(bytes.as_bytes()),
+            Self::Path(path) => Text::Path(path),
+        }
+    }
+}
+
+impl<'a> Text<'a> {
+    /// Bytes as stored, where that can be known before reading.
+    fn stored(self) -> Option<u64> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes.len() as u64),
+            Self::Path(path) => path.metadata().ok().filter(std::fs::Metadata::is_file).map(|found| found.len()),
+        }
+    }
+
+    fn source(self) -> Source<'a> {
+        match self {
+            Self::Bytes(bytes) => Source::memory("<text>", bytes),
+            Self::Path(path) => Source::path(path),
+        }
+    }
+}
+
+/// The dialect, by the names of `numpy.loadtxt` where it has them.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Dialect {
+    delimiter: Option<String>,
+    comments: Vec<String>,
+    quotechar: Option<String>,
+    skiprows: u64,
+    max_rows: Option<u64>,
+    usecols: Option<Vec<ColumnName>>,
+    header: bool,
+    missing: Vec<(String, String, Option<String>)>,
+    truncate: bool,
+    latin1: bool,
+}
+
+#[derive(FromPyObject)]
+enum ColumnName {
+    Index(i64),
+    Name(String),
+}
+
+impl Dialect {
+    fn options(self, threads: usize) -> PyResult<Options> {
+        let quote = self.quotechar.map(|text| match text.as_bytes() {
+            [byte] => Ok(*byte),
+            _ => Err(PyValueError::new_err(format!("quotechar={text:?}: expected one ASCII character"))),
+        });
+        let column = |column| match column {
+            ColumnName::Index(index) => Column::Index(index),
+            ColumnName::Name(name) => Column::Name(name),
+        };
+        Ok(Options {
+            delimiter: self.delimiter.map(String::into_bytes),
+            comments: self.comments.into_iter().map(String::into_bytes).collect(),
+            quote: quote.transpose()?,
+            skip_rows: self.skiprows,
+            max_rows: self.max_rows,
+            use_columns: self.usecols.map(|columns| columns.into_iter().map(column).collect()),
+            header: self.header,
+            missing: self.missing.into_iter().map(|(text, fill, field)| Missing { text, fill, field }).collect(),
+            truncate: self.truncate,
+            encoding: if self.latin1 { Encoding::Latin1 } else { Encoding::Utf8 },
+            threads,
+            ..Options::default()
+        })
+    }
+}
+
+/// Loads one text. Answers the array (records, or rows times columns), the names in the header, and the bytes of text.
+///
+/// `tick`, if given, is called now and then with the bytes of the source read since its last call.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "arguments from Python arrive by value")]
+fn load<'py>(
+    py: Python<'py>,
+    input: Input<'py>,
+    dtype: Bound<'py, PyArrayDescr>,
+    dialect: Dialect,
+    threads: usize,
+    tick: Option<Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Option<Vec<String>>, u64)> {
+    let encoded = dtype::encode(&dtype)?;
+    let schema = schema_of(&DType::decode(&encoded).or_raise(py)?).or_raise(py)?;
+    let options = dialect.options(threads)?;
+    let text = input.text();
+    let job = Job { text, stored: text.stored(), schema: &schema, options: &options, progress: Progress::new() };
+    let loaded = if tick.is_none() && job.stored.is_some_and(|size| size < LEAST_FOR_THREAD) {
+        py.detach(|| job.run())
+    } else {
+        job.run_interruptibly(py, tick.map(Bound::unbind))?
+    };
+    let (block, summary) = loaded.map_err(|error| to_python(py, &error))?;
+    let shape = match schema {
+        Schema::Records(_) => vec![summary.records],
+        Schema::Rows { .. } => vec![summary.records, summary.columns as u64],
+    };
+    let array = array_over(py, block, dtype, &shape, false)?;
+    Ok((array, summary.names, summary.bytes_text))
+}
+
+type Loaded = Result<(Block, Summary), LoadError>;
+
+struct Job<'a> {
+    text: Text<'a>,
+    stored: Option<u64>,
+    schema: &'a Schema,
+    options: &'a Options,
+    progress: Progress,
+}
+
+impl Job<'_> {
+    fn run(&self) -> Loaded {
+        let arena = onecopy::session().map_err(|error| match error {
+            onecopy::Error::Arena(error) => LoadError::Arena(error),
+            other => LoadError::Read(ReadError::Options { message: other.to_string() }),
+        })?;
+        load_text(arena, self.text.source(), self.stored, self.schema, self.options, &self.progress)
+    }
+
+    /// Runs on another thread, while this one looks for signals and reports progress. The error is that of a signal handler or of `tick`.
+    fn run_interruptibly(&self, py: Python<'_>, tick: Option<Py<PyAny>>) -> PyResult<Loaded> {
+        let mut ticker = Ticker { progress: &self.progress, tick, reported: 0 };
+        let (loaded, interruption) = py.detach(|| {
+            scope(|scope| {
+                let (done, finished) = channel();
+                scope.spawn(move || done.send(self.run()));
+                let mut interruption = None;
+                loop {
+                    match finished.recv_timeout(TICK) {
+                        Ok(loaded) => return (Some(loaded), interruption),
+                        // Only a panic ends the thread without an answer; the scope passes it on.
+                        Err(RecvTimeoutError::Disconnected) => return (None, interruption),
+                        Err(RecvTimeoutError::Timeout) if interruption.is_some() => {}
+                        Err(RecvTimeoutError::Timeout) => {
+                            interruption = Python::attach(|py| ticker.run(py)).err();
+                            if interruption.is_some() {
+                                self.progress.cancel();
+                            }
+                        }
+                    }
+                }
+            })
+        });
+        if let Some(interruption) = interruption {
+            return Err(interruption);
+        }
+        ticker.run(py)?;
+        loaded.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("the thread that loads has ended"))
+    }
+}
+
+struct Ticker<'a> {
+    progress: &'a Progress,
+    tick: Option<Py<PyAny>>,
+    reported: u64,
+}
+
+impl Ticker<'_> {
+    fn run(&mut self, py: Python<'_>) -> PyResult<()> {
+        py.check_signals()?;
+        let read = self.progress.bytes_read();
+        if let Some(tick) = &self.tick {
+            tick.call1(py, (read - self.reported,))?;
+        }
+        self.reported = read;
+        Ok(())
+    }
+}
+
+fn to_python(py: Python<'_>, error: &LoadError) -> PyErr {
+    let error = match error {
+        LoadError::Arena(error) => return arena_error(py, error),
+        LoadError::Read(error) => error,
+        other => return raise(py, "OnecopyError", other),
+    };
+    match error {
+        ReadError::NotFound { file } => PyFileNotFoundError::new_err((2, "no such file; check the name", file.clone())),
+        ReadError::IsDirectory { file } => {
+            PyIsADirectoryError::new_err((21, "is a directory; name the files in it", file.clone()))
+        }
+        ReadError::PermissionDenied { file } => {
+            PyPermissionError::new_err((13, "permission denied; make it readable for this user", file.clone()))
+        }
+        ReadError::Options { .. } | ReadError::NoSuchName { .. } => PyValueError::new_err(error.to_string()),
+        ReadError::Io { .. } | ReadError::Changed { .. } | ReadError::Sink(_) => PyOSError::new_err(error.to_string()),
+        ReadError::Cancelled => PyKeyboardInterrupt::new_err(()),
+        _ => parse_error(py, error),
+    }
+}
+
+/// The error with its place as attributes.
+fn parse_error(py: Python<'_>, error: &ReadError) -> PyErr {
+    let place = PyDict::new(py);
+    let fill = || -> PyResult<()> {
+        if let Some(at) = error.location() {
+            place.set_item("filename", &at.file)?;
+            place.set_item("line", at.line)?;
+            place.set_item("column", at.column)?;
+        }
+        if let ReadError::Field(field) = error {
+            place.set_item("field", name_of(&field.field))?;
+            place.set_item("text", &field.text)?;
+        }
+        Ok(())
+    };
+    fill().map_or_else(|failure| failure, |()| raise_with(py, "ParseError", error, Some(&place)))
+}
+
+fn name_of(field: &FieldId) -> String {
+    match field {
+        FieldId::Name(name) => name.clone(),
+        column @ FieldId::Column(_) => column.to_string(),
+    }
+}
