@@ -8,6 +8,7 @@ BENCH_VENV := .venv-bench
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates \( -name '*.rs' -o -name Cargo.toml \) -not -path '*/target/*')
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_QUIET := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint lint-rust lint-python test-rust test-python bench clean
@@ -42,7 +43,7 @@ lint-python: $(VENV)/.stamp-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m mypy.stubtest onecopy._native
+	$(VENV)/bin/python -m mypy.stubtest onecopy._native --allowlist tools/stubtest-allowlist
 
 # The extension crate is left out: its symbols are resolved by the interpreter that loads it, which a test binary is not.
 test-rust:
@@ -55,24 +56,28 @@ test-python: $(VENV)/.stamp-test
 # A stamp is younger than what it was made from, so a second run has nothing to do.
 
 %/.stamp-pip: tools/make-venv
-	tools/make-venv "$(PYTHON)" $*
+	@tools/make-venv "$(PYTHON)" $*
 	@touch $@
 
 %/.stamp-onecopy: %/.stamp-pip $(RUST_SOURCES)
-	$*/bin/python -m pip install --quiet --group build
-	VIRTUAL_ENV="$(CURDIR)/$*" $*/bin/maturin develop --release --locked --quiet
+	@echo "building onecopy for $* (a minute or two the first time)"
+	@$*/bin/python -m pip install --group build
+	@VIRTUAL_ENV="$(CURDIR)/$*" $*/bin/maturin develop --release --locked --quiet
 	@touch $@
 
 %/.stamp-test: %/.stamp-onecopy
-	$*/bin/python -m pip install --quiet --group test --group lint --group demo
+	@echo "installing what the tests need"
+	@$*/bin/python -m pip install --group test --group lint --group demo
 	@touch $@
 
 %/.stamp-demo: %/.stamp-onecopy
-	$*/bin/python -m pip install --quiet --group demo
+	@echo "installing what the demo needs"
+	@$*/bin/python -m pip install --group demo
 	@touch $@
 
 %/.stamp-bench: %/.stamp-onecopy
-	$*/bin/python -m pip install --quiet --group bench
+	@echo "installing the libraries to compare with"
+	@$*/bin/python -m pip install --group bench
 	@touch $@
 
 .PRECIOUS: %/.stamp-pip %/.stamp-onecopy %/.stamp-test %/.stamp-demo %/.stamp-bench
