@@ -77,7 +77,7 @@ def load(files: list[Path]) -> dict[str, np.ndarray]:
 def summarise(workers: Pool, samples: dict[str, np.ndarray]) -> np.ndarray:
     """Let the workers fill one shared table, (samples, chromosomes): they receive views and send nothing back."""
     summary = oc.zeros((len(samples), len(CHROMOSOMES)), dtype=SUMMARY)
-    copied = oc.stats()["bytes_copied"]
+    before = oc.stats()
     with stopwatch() as seconds:
         tasks = [
             (calls[start:stop], summary[sample, number : number + 1])
@@ -85,9 +85,11 @@ def summarise(workers: Pool, samples: dict[str, np.ndarray]) -> np.ndarray:
             for number, (start, stop) in enumerate(_chromosome_ranges(calls))
         ]
         workers.starmap(summarise_chromosome, tasks, chunksize=1)
-    copied = oc.stats()["bytes_copied"] - copied
-    moved = sum(calls.nbytes for calls, _ in tasks)
-    say("compute", f"{len(tasks)} tasks, {moved / 1e6:,.0f} MB of arrays handed to worker processes", seconds())
+    after = oc.stats()
+    shared, copied = (after[name] - before[name] for name in ["bytes_by_handle", "bytes_copied"])
+    say(
+        "compute", f"{len(tasks)} tasks in worker processes, {shared / 1e6:,.0f} MB of arrays handed to them", seconds()
+    )
     say("", f"bytes copied between processes: {copied:,}")
     return summary
 

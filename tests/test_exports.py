@@ -7,6 +7,8 @@ import pytest
 import onecopy
 
 SURFACE = {
+    "ArenaError",
+    "InvalidHandleError",
     "OnecopyError",
     "OutOfMemoryError",
     "ParseError",
@@ -23,6 +25,7 @@ SURFACE = {
     "loadtxt",
     "ones",
     "ones_like",
+    "reap",
     "set_limit",
     "share",
     "stats",
