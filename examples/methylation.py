@@ -87,9 +87,7 @@ def summarise(workers: Pool, samples: dict[str, np.ndarray]) -> np.ndarray:
         workers.starmap(summarise_chromosome, tasks, chunksize=1)
     after = oc.stats()
     shared, copied = (after[name] - before[name] for name in ["bytes_by_handle", "bytes_copied"])
-    say(
-        "compute", f"{len(tasks)} tasks in worker processes, {shared / 1e6:,.0f} MB of arrays handed to them", seconds()
-    )
+    say("compute", f"{len(tasks)} tasks in worker processes on {shared / 1e6:,.0f} MB of shared arrays", seconds())
     say("", f"bytes copied between processes: {copied:,}")
     return summary
 
