@@ -1,0 +1,1 @@
+"""Measures onecopy beside its peers: ``python -m benchmarks --help``."""

@@ -1,0 +1,14 @@
+"""One module per question; each has ``TITLE`` and ``run(scale) -> Table``, and its peers beside onecopy."""
+
+from benchmarks.cases import attach, compressed, fork, handover, memory, pipeline, put, text
+
+CASES = {
+    "attach": attach,
+    "put": put,
+    "handover": handover,
+    "memory": memory,
+    "fork": fork,
+    "text": text,
+    "compressed": compressed,
+    "pipeline": pipeline,
+}

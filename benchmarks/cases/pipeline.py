@@ -1,0 +1,182 @@
+"""Four text files to one HDF5 file, one dataset each: the tutorials' way, the best by hand, and onecopy."""
+
+import subprocess
+import sys
+import time
+from functools import partial
+from multiprocessing import get_context, resource_tracker, shared_memory
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import data, readers
+from benchmarks.isolated import ContenderError, isolated
+from benchmarks.measure import Scale, take_turns
+from benchmarks.report import Table
+from examples.methylation_files import CALL
+
+TITLE = "Four text files to one HDF5 file, in bytes of text per second"
+
+FIGURE = "4 files, one dataset each"
+FILES = 4
+TUTORIAL = "Process + np.loadtxt + SharedMemory + h5py"
+BY_HAND = {
+    "Pool + polars + SharedMemory + h5py": "polars, categoricals",
+    "Pool + pyarrow + SharedMemory + h5py": "pyarrow, dictionary",
+    "Pool + pandas + SharedMemory + h5py": "pandas, categories",
+}
+ONE_PROCESS = {
+    "polars in one process + h5py": "polars, categoricals",
+    "pyarrow in one process + h5py": "pyarrow, dictionary",
+}
+
+
+def run(scale: Scale) -> Table:
+    table = Table(TITLE)
+    files = [data.methylation(scale.rows(5_000_000), seed) for seed in range(FILES)]
+    output = data.FOLDER / "pipeline.h5"
+    paths = [str(path) for path in files]
+    contenders = {
+        "onecopy": partial(_checked, files, output, partial(isolated, way_onecopy, paths, str(output))),
+        "onecopy load (command)": partial(_checked, files, output, partial(way_command, paths, str(output))),
+        TUTORIAL: partial(_checked, files, output, partial(isolated, way_tutorial, paths, str(output))),
+    }
+    for name, reader in BY_HAND.items():
+        measure = partial(isolated, way_pool, reader, paths, str(output), environment=SINGLE_THREAD)
+        contenders[name] = partial(_checked, files, output, measure)
+    for name, reader in ONE_PROCESS.items():
+        contenders[name] = partial(
+            _checked, files, output, partial(isolated, way_one_process, reader, paths, str(output))
+        )
+    results, notes = take_turns(contenders, scale.rounds)
+    text = sum(path.stat().st_size for path in files)
+    for name, seconds in results.items():
+        table.add(FIGURE, name, [text / value for value in seconds], "B/s")
+    table.notes += notes
+    table.claim_ratio(FIGURE, 6, peers=[TUTORIAL])
+    table.claim_ratio(FIGURE, 3, peers=[*BY_HAND, *ONE_PROCESS])
+    return table
+
+
+# A pool has a process per core already: more threads in each would only get into each other's way.
+SINGLE_THREAD = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def way_onecopy(files: list[str], output: str) -> float:
+    import onecopy
+
+    start = time.perf_counter()
+    arrays = {Path(file).stem: onecopy.loadtxt(file, dtype=CALL, delimiter="\t") for file in files}
+    onecopy.to_hdf5(output, arrays, mode="w")
+    return time.perf_counter() - start
+
+
+def way_command(files: list[str], output: str) -> float:
+    """The command line: the start of the interpreter is part of it, as a user waits for that too."""
+    dtype = ",".join(f"{name}:{CALL[name].str.strip('<|')}" for name in readers.NAMES)
+    command = [sys.executable, "-m", "onecopy", "load", *files, "-o", output, "--dtype", dtype, "--force", "--quiet"]
+    start = time.perf_counter()
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise ContenderError((finished.stderr.strip().splitlines() or ["failed"])[-1])
+    return time.perf_counter() - start
+
+
+def way_tutorial(files: list[str], output: str) -> float:
+    """A process per file; each sends the name of its segment through a queue."""
+    import h5py
+
+    start = time.perf_counter()
+    # Tutorials leave this line out: then each child starts a tracker, which removes the segment when the child ends.
+    resource_tracker.ensure_running()
+    fork = get_context("fork")
+    queue = fork.Queue()
+    workers = [fork.Process(target=_send_loaded, args=(file, queue)) for file in files]
+    for worker in workers:
+        worker.start()
+    with h5py.File(output, "w") as target:
+        for _ in files:
+            _write_segment(target, *queue.get())
+    for worker in workers:
+        worker.join()
+    return time.perf_counter() - start
+
+
+def way_pool(reader: str, files: list[str], output: str) -> float:
+    """A process per core that loads into a segment, and a parent that writes segments as they come."""
+    import h5py
+
+    _import_library(reader)
+    start = time.perf_counter()
+    resource_tracker.ensure_running()
+    with get_context("fork").Pool(len(_cores())) as pool, h5py.File(output, "w") as target:
+        for segment in pool.imap_unordered(partial(_load_into_segment, reader), files):
+            _write_segment(target, *segment)
+    return time.perf_counter() - start
+
+
+def way_one_process(reader: str, files: list[str], output: str) -> float:
+    """The library's own threads load one file after the other."""
+    import h5py
+
+    read, convert = readers.CALLS[reader]()
+    start = time.perf_counter()
+    with h5py.File(output, "w") as target:
+        for file in files:
+            target.create_dataset(Path(file).stem, data=convert(read(file)))
+    return time.perf_counter() - start
+
+
+def _cores() -> list[int]:
+    import os
+
+    return sorted(os.sched_getaffinity(0))
+
+
+def _import_library(reader: str) -> None:
+    """Users import at the top; neither way pays for imports in the measured time."""
+    readers.CALLS[reader]()
+
+
+def _send_loaded(file: str, queue: Any) -> None:
+    queue.put(_load_into_segment("np.loadtxt", file))
+
+
+def _load_into_segment(reader: str, file: str) -> tuple[str, str, int]:
+    read, convert = readers.CALLS[reader]()
+    calls = convert(read(file))
+    memory = shared_memory.SharedMemory(create=True, size=calls.nbytes)
+    np.ndarray(calls.shape, calls.dtype, buffer=memory.buf)[:] = calls
+    memory.close()
+    return Path(file).stem, memory.name, len(calls)
+
+
+def _write_segment(target: Any, dataset: str, name: str, rows: int) -> None:
+    memory = shared_memory.SharedMemory(name=name)
+    target.create_dataset(dataset, data=np.ndarray(rows, CALL, buffer=memory.buf))
+    memory.close()
+    memory.unlink()
+
+
+def _checked(files: list[Path], output: Path, measure: Any) -> float:
+    """Measure with no earlier output in the way, then see that the file holds every row."""
+    import h5py
+
+    output.unlink(missing_ok=True)
+    seconds = measure()
+    with h5py.File(output) as written:
+        for file in files:
+            dataset = written[file.stem]
+            first, last = file.open().readline().split(), _last_line(file).split()
+            for row, line in [(dataset[0], first), (dataset[-1], last)]:
+                if (row["chr"].decode(), row["pos"], row["t"]) != (line[0], int(line[1]), int(line[4])):
+                    raise ContenderError(f"{file.stem}: {row} is not {line}")
+    output.unlink()
+    return seconds
+
+
+def _last_line(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(-100, 2)
+        return file.read().decode().splitlines()[-1]
