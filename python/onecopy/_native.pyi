@@ -1,6 +1,7 @@
 """The compiled half of onecopy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
 from typing import Any, final
 
 import numpy as np
@@ -25,3 +26,28 @@ def set_limit(limit: int, warm: int | None) -> None: ...
 def parse_size(text: str) -> int: ...
 def reap() -> tuple[int, int]: ...
 def trim(keep: int) -> int: ...
+
+# files
+def reserve_space(fd: int, size: int, /) -> None: ...
+def rename_noreplace(old: str | PathLike[str], new: str | PathLike[str], /) -> None: ...
+
+# filters
+def compress_chunks(
+    array: npt.NDArray[Any],
+    chunks: Sequence[int],
+    *,
+    codec: str,
+    level: int,
+    shuffle: bool,
+    threads: int,
+    write: Callable[[tuple[int, ...], bytes, int], object],
+) -> None: ...
+def decompress_chunks(
+    array: npt.NDArray[Any],
+    chunks: Sequence[int],
+    *,
+    codec: str,
+    shuffle: bool,
+    threads: int,
+    stored: Iterable[tuple[Sequence[int], bytes, int]],
+) -> None: ...

@@ -7,6 +7,8 @@ use pyo3::prelude::*;
 mod array;
 mod dtype;
 mod errors;
+mod files;
+mod filters;
 mod ndarray;
 mod session;
 
@@ -15,5 +17,7 @@ mod session;
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     array::register(m)?;
+    files::register(m)?;
+    filters::register(m)?;
     session::register(m)
 }
