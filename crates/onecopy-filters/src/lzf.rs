@@ -21,69 +21,87 @@ impl Lzf {
         Self { seen: vec![0; 1 << HASH_BITS] }
     }
 
-    /// Compresses `input` into `output` (which is cleared); `false` when the result would not be smaller.
-    pub(crate) fn compress(&mut self, input: &[u8], output: &mut Vec<u8>) -> bool {
-        output.clear();
-        if u32::try_from(input.len()).is_err() {
-            return false;
-        }
+    /// Compresses `input` into `output`; the length of the result, or `None` when it does not fit.
+    pub(crate) fn compress(&mut self, input: &[u8], output: &mut [u8]) -> Option<usize> {
+        u32::try_from(input.len()).ok()?;
         self.seen.fill(0);
+        let mut output = Output { bytes: output, len: 0 };
         let (mut at, mut literals) = (0, 0);
         while at + 3 <= input.len() {
             let Some(distance) = self.find(input, at) else {
                 at += 1;
                 continue;
             };
-            put_literals(&input[literals..at], output);
+            output.put_literals(&input[literals..at])?;
             let length = match_length(input, at, distance);
-            put_copy(length, distance, output);
-            // The positions inside a copy matter little; the last one joins it to what follows.
-            if at + length + 2 <= input.len() {
-                self.find(input, at + length - 1);
-            }
+            output.put_copy(length, distance)?;
             at += length;
             literals = at;
-            if output.len() >= input.len() {
-                return false;
+            // The positions inside a copy matter little; the last ones join it to what follows.
+            if at + 2 <= input.len() {
+                self.find(input, at - 2);
+                self.find(input, at - 1);
             }
         }
-        put_literals(&input[literals..], output);
-        output.len() < input.len()
+        output.put_literals(&input[literals..])?;
+        Some(output.len)
     }
 
     /// Notes the three bytes at `at`; the distance to where the same three were before, when a copy can reach it.
     fn find(&mut self, input: &[u8], at: usize) -> Option<usize> {
-        let key = u32::from_le_bytes([input[at], input[at + 1], input[at + 2], 0]);
+        let here: [u8; 3] = input[at..at + 3].try_into().expect("three bytes");
+        let key = u32::from_le_bytes([here[0], here[1], here[2], 0]);
         let slot = (key.wrapping_mul(0x9E37_79B1) >> (32 - HASH_BITS)) as usize;
         let before = std::mem::replace(&mut self.seen[slot], at as u32 + 1) as usize;
         let distance = (at + 1).checked_sub(before).filter(|&d| before > 0 && d <= MAX_DISTANCE)?;
-        (input[before - 1..before + 2] == input[at..at + 3]).then_some(distance)
+        (input[before - 1..before + 2] == here).then_some(distance)
     }
 }
 
 fn match_length(input: &[u8], at: usize, distance: usize) -> usize {
-    let ahead = &input[at..input.len().min(at + MAX_COPY)];
-    ahead.iter().zip(&input[at - distance..]).take_while(|(a, b)| a == b).count()
+    let end = input.len().min(at + MAX_COPY);
+    let (ahead, behind) = (&input[at..end], &input[at - distance..end - distance]);
+    let words = ahead.as_chunks::<8>().0.iter().zip(behind.as_chunks::<8>().0);
+    let mut length = 0;
+    for (a, b) in words {
+        let difference = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if difference != 0 {
+            return length + (difference.trailing_zeros() / 8) as usize;
+        }
+        length += 8;
+    }
+    length + ahead[length..].iter().zip(&behind[length..]).take_while(|(a, b)| a == b).count()
 }
 
-fn put_literals(mut bytes: &[u8], output: &mut Vec<u8>) {
-    while !bytes.is_empty() {
-        let (run, rest) = bytes.split_at(bytes.len().min(MAX_LITERALS));
-        output.push(run.len() as u8 - 1);
-        output.extend_from_slice(run);
-        bytes = rest;
-    }
+struct Output<'a> {
+    bytes: &'a mut [u8],
+    len: usize,
 }
 
-fn put_copy(length: usize, distance: usize, output: &mut Vec<u8>) {
-    let (length, distance) = (length - 2, distance - 1);
-    let high = (distance >> 8) as u8;
-    if length < 7 {
-        output.push((length as u8) << 5 | high);
-    } else {
-        output.extend([7 << 5 | high, (length - 7) as u8]);
+impl Output<'_> {
+    fn put_literals(&mut self, bytes: &[u8]) -> Option<()> {
+        for run in bytes.chunks(MAX_LITERALS) {
+            self.put(&[run.len() as u8 - 1])?;
+            self.put(run)?;
+        }
+        Some(())
     }
-    output.push(distance as u8);
+
+    fn put_copy(&mut self, length: usize, distance: usize) -> Option<()> {
+        let (length, distance) = (length - 2, distance - 1);
+        let (high, low) = ((distance >> 8) as u8, distance as u8);
+        if length < 7 {
+            self.put(&[(length as u8) << 5 | high, low])
+        } else {
+            self.put(&[7 << 5 | high, (length - 7) as u8, low])
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Option<()> {
+        self.bytes.get_mut(self.len..self.len + bytes.len())?.copy_from_slice(bytes);
+        self.len += bytes.len();
+        Some(())
+    }
 }
 
 /// Decompresses `input` into exactly `output`; the error says what is wrong.
@@ -162,12 +180,10 @@ mod tests {
         #[test]
         fn comes_back(alphabet in 1u8..=255, seeds in proptest::collection::vec(any::<u8>(), 0..30_000)) {
             let input: Vec<u8> = seeds.iter().map(|&b| b % alphabet).collect();
-            let mut lzf = Lzf::new();
-            let mut stored = vec![1, 2, 3];
-            if lzf.compress(&input, &mut stored) {
-                prop_assert!(stored.len() < input.len());
+            let mut stored = vec![0; input.len()];
+            if let Some(len) = Lzf::new().compress(&input, &mut stored) {
                 let mut back = vec![0; input.len()];
-                prop_assert_eq!(decompress(&stored, &mut back), Ok(()));
+                prop_assert_eq!(decompress(&stored[..len], &mut back), Ok(()));
                 prop_assert_eq!(back, input);
             } else {
                 prop_assert!(alphabet > 2 || input.len() < 16);

@@ -54,6 +54,7 @@ pub struct Encoder {
     pipeline: Pipeline,
     compress: Compress,
     planes: Vec<u8>,
+    output: Vec<u8>,
 }
 
 enum Compress {
@@ -75,7 +76,7 @@ impl Encoder {
             }
             Codec::Lzf => Compress::Lzf(Lzf::new()),
         };
-        Self { pipeline, compress, planes: Vec::new() }
+        Self { pipeline, compress, planes: Vec::new(), output: Vec::new() }
     }
 
     /// Encodes one chunk.
@@ -88,32 +89,23 @@ impl Encoder {
             }
             None => chunk,
         };
-        match self.compress.run(input) {
-            Some(bytes) => Encoded { bytes, filter_mask: 0 },
+        self.output.resize(input.len(), 0);
+        match self.compress.run(input, &mut self.output) {
+            Some(len) => Encoded { bytes: self.output[..len].to_vec(), filter_mask: 0 },
             None => Encoded { bytes: input.to_vec(), filter_mask: self.pipeline.codec_bit() },
         }
     }
 }
 
 impl Compress {
-    /// The compressed bytes, or `None` when they would not be fewer.
-    fn run(&mut self, input: &[u8]) -> Option<Vec<u8>> {
-        let mut output = vec![0; input.len()];
-        match self {
-            Self::Deflate(compressor) => {
-                // Fails only when the result does not fit into as many bytes as the input has.
-                let len = compressor.zlib_compress(input, &mut output).ok()?;
-                output.truncate(len);
-            }
-            Self::Lzf(lzf) => {
-                if !lzf.compress(input, &mut output) {
-                    return None;
-                }
-            }
-        }
-        // A window of finished chunks waits for its turn; their unused halves shall not.
-        output.shrink_to_fit();
-        (output.len() < input.len()).then_some(output)
+    /// Compresses `input` into `output`, which is as long; the length of the result, or `None` when it would not be shorter.
+    fn run(&mut self, input: &[u8], output: &mut [u8]) -> Option<usize> {
+        let len = match self {
+            // Fails only when the result does not fit.
+            Self::Deflate(compressor) => compressor.zlib_compress(input, output).ok()?,
+            Self::Lzf(lzf) => lzf.compress(input, output)?,
+        };
+        (len < input.len()).then_some(len)
     }
 }
 
