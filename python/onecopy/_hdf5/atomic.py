@@ -28,8 +28,8 @@ _STEP = 64 << 20
 class AtomicFile:
     """A temporary file beside its destination, renamed over it by `commit`.
 
-    Leaving the context without `commit` removes the temporary. A writer that was killed cannot do that; the next one to the
-    same destination does: the temporary of a live writer is locked, that of a dead one is not.
+    Leaving the context without `commit` removes the temporary. A writer that was killed cannot do that; the next one to
+    the same destination does: the temporary of a live writer is locked, that of a dead one is not.
 
     Parameters
     ----------
@@ -62,7 +62,11 @@ class AtomicFile:
     def __enter__(self) -> AtomicFile:
         self._old = self._check_destination()
         _remove_stale(self.path)
-        self.temporary, self._fd = _create_locked(self.path)
+        try:
+            self.temporary, self._fd = _create_locked(self.path)
+        except OSError as error:
+            what = f"cannot be created in its directory: {os.strerror(error.errno or 0).lower()}; write elsewhere"
+            raise OSError(error.errno, what, self.given) from None
         try:
             if self.copied:
                 self._copy_old()
@@ -107,7 +111,8 @@ class AtomicFile:
 
     def no_space(self, needed: int, number: int | None = errno.ENOSPC) -> OSError:
         """Build the error for a disk that lacks room for `needed` more bytes."""
-        what = f"the disk is full: {needed:,} bytes more are needed, {self._free():,} are free; make room or write elsewhere"
+        numbers = f"{needed:,} bytes more are needed, {self._free():,} are free"
+        what = f"the disk is full: {numbers}; make room or write elsewhere"
         return OSError(number or errno.ENOSPC, what, self.given)
 
     def commit(self) -> None:
@@ -239,8 +244,8 @@ def _remove_stale(path: Path) -> None:
 def _lock(fd: int, *, wait: bool) -> bool:
     """Lock a file until it is closed or its process dies; `False` when another one holds it.
 
-    A lock of the open file description (fcntl(2)): libhdf5 locks with flock(2), which would collide with a second flock, and
-    a classic record lock would go when libhdf5 closes its own descriptor.
+    A lock of the open file description (fcntl(2)): libhdf5 locks with flock(2), which would collide with another flock,
+    and a classic record lock would go when libhdf5 closes its own descriptor.
     """
     whole_file = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0).ljust(32, b"\0")
     try:

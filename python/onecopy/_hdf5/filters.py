@@ -12,7 +12,7 @@ import numpy as np
 
 Chunks = bool | int | tuple[int, ...] | None
 
-# As large as the chunk cache that libhdf5 gives a dataset by default: a larger chunk would be decoded anew for each access.
+# The chunk cache that libhdf5 gives a dataset by default: a larger chunk would be decoded anew for each access.
 _CHUNK_BYTES = 1 << 20
 _GZIP_LEVEL = 4
 _NATIVE_CODECS: dict[int, Literal["gzip", "lzf"]] = {h5py.h5z.FILTER_DEFLATE: "gzip", h5py.h5z.FILTER_LZF: "lzf"}
@@ -44,19 +44,23 @@ class Filters:
     fletcher32: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.compression, int) and not isinstance(self.compression, bool) and 0 <= self.compression <= 9:
+        if type(self.compression) is int and 0 <= self.compression <= 9:
             if self.compression_opts is not None:
                 raise ValueError(f"compression={self.compression} is a gzip level already: leave compression_opts out")
             object.__setattr__(self, "compression_opts", self.compression)
             object.__setattr__(self, "compression", "gzip")
         if self.compression == "gzip" and self.compression_opts is None:
             object.__setattr__(self, "compression_opts", _GZIP_LEVEL)
+        self._check()
+
+    def _check(self) -> None:
+        if isinstance(self.compression, str) and self.compression not in ("gzip", "lzf", "szip"):
+            known = "'gzip', 'lzf', 'szip' or the number of an HDF5 filter"
+            raise ValueError(f"compression {self.compression!r}: give {known}")
         if self.compression == "gzip" and self.compression_opts not in range(10):
             raise ValueError(f"gzip level {self.compression_opts!r}: give 0 (none) to 9 (smallest)")
         if self.compression == "lzf" and self.compression_opts is not None:
             raise ValueError("lzf has no levels: leave compression_opts out")
-        if isinstance(self.compression, str) and self.compression not in ("gzip", "lzf", "szip"):
-            raise ValueError(f"compression {self.compression!r}: give 'gzip', 'lzf', 'szip' or the number of an HDF5 filter")
         if self.chunks is False and self._filtered:
             raise ValueError("chunks=False, but filters work on chunks: leave it out or switch the filters off")
 
@@ -71,7 +75,7 @@ class Filters:
         """
         if not shape or (0 in shape and not growing):
             return {}
-        if not growing and not self._filtered and self.chunks in (None, False):
+        if not growing and not self._filtered and (self.chunks is None or self.chunks is False):
             return {}
         native = self.compression in ("gzip", "lzf")
         shuffle = native and dtype.itemsize > 1 if self.shuffle is None else self.shuffle
@@ -82,8 +86,8 @@ class Filters:
 def chunk_shape(shape: tuple[int, ...], dtype: np.dtype[Any], chunks: Chunks, growing: bool = False) -> tuple[int, ...]:
     """Return the shape of a chunk: as given, or about 1 MiB of elements that are consecutive in memory.
 
-    An integer is a number of rows (indices of the first axis). No axis of a chunk is longer than that of the array, except
-    the first one of an array that grows.
+    An integer is a number of rows (indices of the first axis). No axis of a chunk is longer than that of the array,
+    except the first one of an array that grows.
     """
     if isinstance(chunks, tuple):
         if len(chunks) != len(shape) or any(n < 1 for n in chunks):

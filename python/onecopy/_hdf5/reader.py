@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, overload
 
 import h5py
@@ -99,14 +99,14 @@ def _read(dataset: h5py.Dataset, threads: int) -> Array:
     if dataset.dtype.hasobject or dataset.shape is None:
         text = h5py.check_string_dtype(dataset.dtype) is not None
         return np.asarray(dataset.asstr()[()] if text else dataset[()])
-    array = _empty(dataset.shape, _plain(dataset.dtype))
+    array = _empty(dataset.shape, dataset.dtype)
     codec = native_codec(dataset)
     if codec is not None:
         _read_compressed(dataset, array, codec, threads)
     elif array.size:
         dataset.read_direct(array)
     dtype = dataset.attrs.get("dtype")
-    return from_storage(array, dtype) if isinstance(dtype, str) else array
+    return from_storage(_without_notes(array), dtype) if isinstance(dtype, str) else _without_notes(array)
 
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -114,15 +114,15 @@ def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return np.empty(shape, dtype)
 
 
-def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Drop h5py's notes (such as "these bytes are UTF-8"), which are not part of a numpy type."""
-    return dtype if dtype.metadata is None else np.dtype(dtype.str)
+def _without_notes(array: Array) -> Array:
+    """Drop what h5py notes in a type (such as "these bytes are UTF-8"), without which it does not read them."""
+    return array if array.dtype.metadata is None else array.view(array.dtype.str)
 
 
 def _read_compressed(dataset: h5py.Dataset, array: Array, codec: Codec, threads: int) -> None:
     file = dataset.file.filename
     steps = [range(0, size, step) for size, step in zip(dataset.shape, dataset.chunks, strict=True)]
-    origins = itertools.product(*steps)
+    origins: Iterable[tuple[int, ...]] = itertools.product(*steps)
     if dataset.id.get_num_chunks() < np.prod([len(step) for step in steps]):
         array[...] = dataset.fillvalue
         # A chunk that was never written has no place in the file.

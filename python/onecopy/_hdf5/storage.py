@@ -1,16 +1,17 @@
 """How numpy types that HDF5 lacks are stored: dates as integers, Unicode strings as UTF-8.
 
-Every other type is stored as h5py maps it. The attribute ``dtype`` of a dataset holds the numpy type of the array that was
-written, and `from_storage` brings that type back.
+Every other type is stored as h5py maps it. The attribute ``dtype`` of a dataset holds the numpy type of the array that
+was written, and `from_storage` brings that type back.
 
-========================  ==================================================================================================
+========================  ==========================================================================================
 numpy                     stored as
-========================  ==================================================================================================
-``datetime64[unit]``      ``int64``; attributes ``units`` ("seconds since 1970-01-01") and ``calendar`` as in the CF
-                          conventions for units from day to nanosecond, which xarray decodes; ``_FillValue`` is NaT
+========================  ==========================================================================================
+``datetime64[unit]``      ``int64``; attributes ``units`` ("seconds since 1970-01-01") and ``calendar`` as in the
+                          CF conventions for units from day to nanosecond, which xarray decodes;
+                          ``_FillValue`` is NaT
 ``timedelta64[unit]``     ``int64``; attribute ``units`` ("seconds") for the same units
 ``U`` (Unicode)           fixed-length strings of UTF-8, as long as the longest one
-========================  ==================================================================================================
+========================  ==========================================================================================
 
 The same holds for fields of structured types, without the attributes ``units``.
 """
@@ -51,7 +52,7 @@ def to_storage(array: Array) -> Array:
 
 
 def from_storage(array: Array, dtype: str) -> Array:
-    """Undo `to_storage`, where `dtype` is what `describe` returned; an array that does not fit it comes back as it is."""
+    """Undo `to_storage`, where `dtype` is what `describe` returned; an array that does not fit it stays as it is."""
     try:
         target = _parse(dtype)
     except (TypeError, ValueError, SyntaxError):
@@ -79,7 +80,9 @@ def cf_attributes(dtype: np.dtype[Any]) -> dict[str, Any]:
 
 
 def _parse(text: str) -> np.dtype[Any]:
-    return np.dtype(ast.literal_eval(text) if text.startswith(("[", "{")) else text)
+    layout: Any = ast.literal_eval(text) if text.startswith(("[", "{")) else text
+    parsed: np.dtype[Any] = np.dtype(layout)
+    return parsed
 
 
 def _without_dates(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -89,13 +92,14 @@ def _without_dates(dtype: np.dtype[Any]) -> np.dtype[Any]:
         return np.dtype((_without_dates(base), shape))
     if dtype.names is not None and dtype.fields is not None:
         fields = [dtype.fields[name] for name in dtype.names]
-        layout: dict[str, Any] = {
+        layout: Any = {
             "names": list(dtype.names),
             "formats": [_without_dates(field[0]) for field in fields],
             "offsets": [field[1] for field in fields],
             "itemsize": dtype.itemsize,
         }
-        return np.dtype(layout)
+        converted: np.dtype[Any] = np.dtype(layout)
+        return converted
     return np.dtype(f"{dtype.str[0]}i8") if dtype.kind in "mM" else dtype
 
 

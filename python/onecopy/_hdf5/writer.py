@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -14,17 +15,20 @@ import numpy.typing as npt
 
 from onecopy import _native
 from onecopy._hdf5.atomic import AtomicFile, Mode
-from onecopy._hdf5.filters import Chunks, Filters, available_threads, native_codec
+from onecopy._hdf5.filters import Chunks, Codec, Filters, available_threads, native_codec
 from onecopy._hdf5.storage import Array, cf_attributes, describe, to_storage
 
 Report = Callable[[int], object]
 
-# What is handed to libhdf5, or copied because it is not contiguous, at a time: large enough to be as fast as one call, small
-# enough for progress, Ctrl-C and memory.
+# What is handed to libhdf5, or copied because it is not contiguous, at a time: large enough to be as fast as one call,
+# small enough for progress, Ctrl-C and memory.
 _BLOCK_BYTES = 32 << 20
-# What libhdf5 may allocate for headers and the index of chunks besides the data itself.
-_METADATA_BYTES = 128 << 10
-_INDEX_BYTES_PER_CHUNK = 64
+# What libhdf5 may allocate besides the data itself: for the file, for a dataset, and in its index for a chunk.
+_FILE_METADATA_BYTES = 128 << 10
+_DATASET_METADATA_BYTES = 4 << 10
+_CHUNK_METADATA_BYTES = 64
+# What a filter may add to a chunk that does not shrink.
+_EXPANSION = 1.01
 
 
 def to_hdf5(
@@ -54,8 +58,8 @@ def to_hdf5(
         The datasets by name; a name may contain groups: ``"run1/reads"``. An iterable is consumed step by step, so that
         not all arrays need to exist at once. A single array becomes the dataset ``data``.
     chunks : bool, int or tuple of int, optional
-        Shape of the chunks; an integer is a number of rows. By default, arrays without filters are contiguous, and others
-        have chunks of about 1 MiB. An axis of a chunk is never longer than that of its array.
+        Shape of the chunks; an integer is a number of rows. By default, arrays without filters are contiguous, and
+        others have chunks of about 1 MiB. An axis of a chunk is never longer than that of its array.
     compression : {"gzip", "lzf", "szip"} or int, optional
         As in h5py: 0 to 9 is a gzip level, a larger number is that of a registered HDF5 filter. gzip and lzf run on all
         cores, the others in libhdf5 on one.
@@ -89,8 +93,8 @@ def to_hdf5(
 
     Notes
     -----
-    All types without Python objects are kept exactly. Dates (``datetime64``, ``timedelta64``) are stored as integers with
-    the attributes of the CF conventions, and Unicode strings as UTF-8; `from_hdf5` brings both back.
+    All types without Python objects are kept exactly. Dates (``datetime64``, ``timedelta64``) are stored as integers
+    with the attributes of the CF conventions, and Unicode strings as UTF-8; `from_hdf5` brings both back.
 
     Examples
     --------
@@ -110,7 +114,7 @@ def to_hdf5(
         report = _reporter(progress, sizes, stack)
         writer = stack.enter_context(Hdf5Writer(path, mode, filters, threads=threads, report=report))
         if sizes is not None and compression is None:
-            writer.reserve(sizes)
+            writer.ensure_room(sizes)
         for name, array in datasets:
             writer.write(name, array, (attrs or {}).get(name))
 
@@ -172,14 +176,18 @@ class Hdf5Writer:
         with suppress(Exception):
             self._h5.close()
 
-    def reserve(self, size: int) -> None:
+    def ensure_room(self, size: int) -> None:
         """Make sure that the disk has room for `size` more bytes, before they are written.
 
         libhdf5 does not survive a full disk: it keeps what it could not write and crashes later. So it never meets one.
         """
         if size > self._room:
-            end = self._h5.id.get_filesize()
-            self._room = self._file.reserve(end + size + _METADATA_BYTES) - end - _METADATA_BYTES
+            end = self._h5.id.get_filesize() + _FILE_METADATA_BYTES
+            self._room = self._file.reserve(end + size) - end
+
+    def _take_room(self, size: int) -> None:
+        self.ensure_room(size)
+        self._room -= size
 
     def write(self, name: str, array: npt.ArrayLike, attrs: Mapping[str, Any] | None = None) -> None:
         """Write an array as a dataset with its attributes."""
@@ -189,7 +197,8 @@ class Hdf5Writer:
             dataset = self._create_object(name, array)
         else:
             stored = to_storage(array)
-            dataset = self._create(name, stored.dtype, **self.filters.for_dataset(stored.shape, stored.dtype), shape=stored.shape)
+            options = self.filters.for_dataset(stored.shape, stored.dtype)
+            dataset = self._create(name, stored.dtype, shape=stored.shape, **options)
             self._write_rows(dataset, stored, 0)
         self._describe(dataset, array, attrs)
 
@@ -204,14 +213,22 @@ class Hdf5Writer:
         return GrowingDataset(dataset, self._write_rows)
 
     def _check_new(self, name: str) -> None:
+        self._take_room(_DATASET_METADATA_BYTES)
         if name in self._h5:
             raise ValueError(f"dataset {name!r} is in {self._file.given} already: give another name")
+        groups = (name.rsplit("/", depth)[0] for depth in range(1, name.strip("/").count("/") + 1))
+        for group in groups:
+            if isinstance(self._h5.get(group), h5py.Dataset):
+                raise ValueError(f"dataset {name!r}: {group!r} is a dataset and no group, give another name")
 
     def _create(self, name: str, dtype: np.dtype[Any], **options: Any) -> h5py.Dataset:
         try:
-            return self._h5.create_dataset(name, dtype=dtype, **options)
-        except TypeError as error:
-            raise TypeError(f"dataset {name!r}: HDF5 cannot hold dtype {dtype}: {error}") from error
+            dataset = self._h5.create_dataset(name, dtype=dtype, **options)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"dataset {name!r} of dtype {dtype} cannot be created: {error}") from error
+        if dataset.dtype.names != dtype.names:
+            raise ValueError(f"dataset {name!r}: HDF5 cannot hold the field names of {dtype}, rename them")
+        return dataset
 
     def _create_object(self, name: str, array: Array) -> h5py.Dataset:
         """Leave types with Python objects inside (strings of any length) to h5py."""
@@ -230,42 +247,50 @@ class Hdf5Writer:
 
     def _write_rows(self, dataset: h5py.Dataset, array: Array, start: int) -> None:
         """Write an array into a dataset from row `start` on, which with chunks is the first row of a chunk."""
-        codec = native_codec(dataset) if array.size else None
         if not array.size:
             return
-        if codec is None and not dataset.compression and not dataset.chunks:
-            self.reserve(array.nbytes)
+        codec = native_codec(dataset)
+        if not dataset.chunks:
+            self._take_room(array.nbytes)
         for first, block in _blocks(array, dataset.chunks, whole=codec is not None):
             if codec is None:
                 self._write_block(dataset, block, start + first)
             else:
-                self._write_compressed(dataset, block, start + first, codec.name, codec.level, codec.shuffle)
+                self._write_compressed(dataset, block, start + first, codec)
 
     def _write_block(self, dataset: h5py.Dataset, block: Array, row: int) -> None:
+        """Let libhdf5 write, and filter, one block."""
         if dataset.chunks:
-            chunks = block.nbytes // (np.prod(dataset.chunks) * block.itemsize) + 1
-            self.reserve(2 * block.nbytes + _INDEX_BYTES_PER_CHUNK * int(chunks))
+            self.ensure_room(_stored_bytes(block, dataset.chunks))
         dataset.write_direct(block, dest_sel=np.s_[row : row + len(block)] if block.ndim else None)
         if dataset.chunks:
+            # What waits in the cache of chunks takes room later; how much, libhdf5 does not say.
             dataset.flush()
             self._room = 0
         self._report(block.nbytes)
 
-    def _write_compressed(self, dataset: h5py.Dataset, block: Array, row: int, codec: str, level: int, shuffle: bool) -> None:
+    def _write_compressed(self, dataset: h5py.Dataset, block: Array, row: int, codec: Codec) -> None:
+        """Compress one block on all cores and hand the chunks over."""
+        chunk_bytes = math.prod(dataset.chunks) * block.itemsize
         left = block.nbytes
-        share = int(np.prod(dataset.chunks)) * block.itemsize
 
         def store(origin: tuple[int, ...], chunk: bytes, mask: int) -> None:
             nonlocal left
-            size = len(chunk) + _INDEX_BYTES_PER_CHUNK
-            self.reserve(size)
-            self._room -= size
+            self._take_room(len(chunk) + _CHUNK_METADATA_BYTES)
             dataset.id.write_direct_chunk((origin[0] + row, *origin[1:]), chunk, mask)
-            self._report(min(share, left))
-            left -= min(share, left)
+            done = min(chunk_bytes, left)
+            left -= done
+            self._report(done)
 
-        options = {"codec": codec, "level": level, "shuffle": shuffle, "threads": self._threads}
-        _native.compress_chunks(block, dataset.chunks, write=store, **options)
+        _native.compress_chunks(
+            block,
+            dataset.chunks,
+            codec=codec.name,
+            level=codec.level,
+            shuffle=codec.shuffle,
+            threads=self._threads,
+            write=store,
+        )
 
 
 class GrowingDataset:
@@ -317,7 +342,8 @@ def _datasets(data: Any) -> tuple[Iterator[tuple[str, Any]], int | None]:
 def _pair(item: Any) -> tuple[str, Any]:
     if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
         return item
-    raise TypeError(f"{item!r:.80} is no pair (name, array): give a mapping, pairs, or an array (numpy.asarray of a list)")
+    way_out = "give a mapping, pairs, or an array (numpy.asarray of a list)"
+    raise TypeError(f"{item!r:.80} is no pair (name, array): {way_out}")
 
 
 def _writable(name: str, data: Any) -> Array:
@@ -341,6 +367,13 @@ def _blocks(array: Array, chunks: tuple[int, ...] | None, *, whole: bool) -> Ite
     step = max(1, _BLOCK_BYTES // (row_bytes * unit)) * unit
     for first in range(0, len(array), step):
         yield first, np.ascontiguousarray(array[first : first + step])
+
+
+def _stored_bytes(block: Array, chunks: tuple[int, ...]) -> int:
+    """Return how much a block takes at most when it is stored in chunks, those at the edge being whole too."""
+    count: int = math.prod(-(-size // side) for size, side in zip(block.shape, chunks, strict=True))
+    chunk_bytes: int = math.ceil(math.prod(chunks) * int(block.itemsize) * _EXPANSION)
+    return count * (chunk_bytes + _CHUNK_METADATA_BYTES)
 
 
 def _reporter(progress: bool | Report, total: int | None, stack: ExitStack) -> Report | None:
