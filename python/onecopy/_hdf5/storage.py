@@ -40,7 +40,7 @@ _CF_UNITS = {
 def to_storage(array: Array) -> Array:
     """Return the array as HDF5 can hold it: itself, a view, or for Unicode strings a copy."""
     dtype = _without_dates(array.dtype)
-    if not _has_unicode(dtype):
+    if not has_unicode(dtype):
         return array if dtype == array.dtype else array.view(dtype)
     if dtype.names is None:
         return _encode(array)
@@ -103,10 +103,11 @@ def _without_dates(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(f"{dtype.str[0]}i8") if dtype.kind in "mM" else dtype
 
 
-def _has_unicode(dtype: np.dtype[Any]) -> bool:
+def has_unicode(dtype: np.dtype[Any]) -> bool:
+    """Tell whether a type has Unicode strings in it, whose size in a file depends on their values."""
     base = dtype.base
     if base.names is not None:
-        return any(_has_unicode(base[name]) for name in base.names)
+        return any(has_unicode(base[name]) for name in base.names)
     return base.kind == "U"
 
 

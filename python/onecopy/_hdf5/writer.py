@@ -16,7 +16,7 @@ import numpy.typing as npt
 from onecopy import _native
 from onecopy._hdf5.atomic import AtomicFile, Mode
 from onecopy._hdf5.filters import Chunks, Codec, Filters, available_threads, native_codec
-from onecopy._hdf5.storage import Array, cf_attributes, describe, to_storage
+from onecopy._hdf5.storage import Array, cf_attributes, describe, has_unicode, to_storage
 
 Report = Callable[[int], object]
 
@@ -29,6 +29,8 @@ _DATASET_METADATA_BYTES = 4 << 10
 _CHUNK_METADATA_BYTES = 64
 # What a filter may add to a chunk that does not shrink.
 _EXPANSION = 1.01
+# HDF5 describes a type in 64 KiB: somewhere above this many fields, that is too little.
+_MANY_FIELDS = 500
 
 
 def to_hdf5(
@@ -202,15 +204,22 @@ class Hdf5Writer:
             self._write_rows(dataset, stored, 0)
         self._describe(dataset, array, attrs)
 
-    def grow(self, name: str, dtype: npt.DTypeLike, attrs: Mapping[str, Any] | None = None) -> GrowingDataset:
-        """Begin a dataset of one axis to which arrays are appended."""
+    def grow(self, name: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> GrowingDataset:
+        """Begin a dataset to which arrays of rows of one shape are appended."""
         self._check_new(name)
-        empty = np.empty(0, dtype)
-        stored = to_storage(empty).dtype
-        options = self.filters.for_dataset((0,), stored, growing=True)
-        dataset = self._create(name, stored, shape=(0,), maxshape=(None,), **options)
-        self._describe(dataset, empty, attrs)
-        return GrowingDataset(dataset, self._write_rows)
+        empty = np.empty((0, *row_shape), dtype)
+        if has_unicode(empty.dtype):
+            raise TypeError(f"dataset {name!r}: strings of type U have no fixed length in a file; use S instead")
+        stored = to_storage(empty)
+        options = self.filters.for_dataset(stored.shape, stored.dtype, growing=True)
+        dataset = self._create(name, stored.dtype, shape=stored.shape, maxshape=(None, *row_shape), **options)
+        self._describe(dataset, empty, None)
+        return GrowingDataset(dataset, empty, self._write_rows)
+
+    def check_dtype(self, name: str, dtype: np.dtype[Any]) -> None:
+        """Raise what `write` would raise for the type, before there is an array."""
+        with h5py.File(name, "w", driver="core", backing_store=False) as scratch:
+            _create_in(scratch, name, to_storage(np.empty(0, dtype)).dtype, shape=(0,))
 
     def _check_new(self, name: str) -> None:
         self._take_room(_DATASET_METADATA_BYTES)
@@ -222,13 +231,7 @@ class Hdf5Writer:
                 raise ValueError(f"dataset {name!r}: {group!r} is a dataset and no group, give another name")
 
     def _create(self, name: str, dtype: np.dtype[Any], **options: Any) -> h5py.Dataset:
-        try:
-            dataset = self._h5.create_dataset(name, dtype=dtype, **options)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"dataset {name!r} of dtype {dtype} cannot be created: {error}") from error
-        if dataset.dtype.names != dtype.names:
-            raise ValueError(f"dataset {name!r}: HDF5 cannot hold the field names of {dtype}, rename them")
-        return dataset
+        return _create_in(self._h5, name, dtype, **options)
 
     def _create_object(self, name: str, array: Array) -> h5py.Dataset:
         """Leave types with Python objects inside (strings of any length) to h5py."""
@@ -296,14 +299,18 @@ class Hdf5Writer:
 class GrowingDataset:
     """A dataset to which arrays are appended. Rows that do not fill a chunk wait for the next array or `finish`."""
 
-    def __init__(self, dataset: h5py.Dataset, write_rows: Callable[[h5py.Dataset, Array, int], None]) -> None:
+    def __init__(
+        self, dataset: h5py.Dataset, empty: Array, write_rows: Callable[[h5py.Dataset, Array, int], None]
+    ) -> None:
+        self.dtype = empty.dtype
+        self.row_shape = empty.shape[1:]
         self._dataset = dataset
         self._write_rows = write_rows
-        self._waiting = np.empty(0, dataset.dtype)
+        self._waiting = to_storage(empty)
         self._written = 0
 
     def append(self, array: Array) -> None:
-        """Add the rows of a one-dimensional array of the dataset's type."""
+        """Add the rows of an array of the dataset's type."""
         rows = self._dataset.chunks[0]
         stored = to_storage(array)
         if len(self._waiting):
@@ -323,9 +330,20 @@ class GrowingDataset:
         self._dataset.attrs["rows"] = self._written
 
     def _put(self, array: Array) -> None:
-        self._dataset.resize((self._written + len(array),))
+        self._dataset.resize(self._written + len(array), axis=0)
         self._write_rows(self._dataset, array, self._written)
         self._written += len(array)
+
+
+def _create_in(file: h5py.File, name: str, dtype: np.dtype[Any], **options: Any) -> h5py.Dataset:
+    try:
+        dataset = file.create_dataset(name, dtype=dtype, **options)
+    except (TypeError, ValueError) as error:
+        way_out = "; columns of one type can be one array instead" if len(dtype.names or ()) > _MANY_FIELDS else ""
+        raise type(error)(f"dataset {name!r}: dtype {dtype!s:.100} cannot be stored: {error}{way_out}") from error
+    if dataset.dtype.names != dtype.names:
+        raise ValueError(f"dataset {name!r}: HDF5 cannot hold the field names of {dtype}, rename them")
+    return dataset
 
 
 def _datasets(data: Any) -> tuple[Iterator[tuple[str, Any]], int | None]:
