@@ -309,6 +309,8 @@ def test_data_that_cannot_be_written(path, data, error, words):
         ({"chunks": (2, 2)}, r"\(2, 2\).*\(3,\)"),
         ({"chunks": (0,)}, r"\(0,\)"),
         ({"mode": "r"}, "'r'.*'x'"),
+        ({"threads": 0}, "threads=0"),
+        ({"attrs": {"y": {"source": "a"}}}, "'y'.*no such dataset"),
     ],
 )
 def test_options_that_do_not_fit(path, options, words):

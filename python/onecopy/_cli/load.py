@@ -23,7 +23,7 @@ from onecopy._cli.options import dtype_text
 from onecopy._cli.ordered import in_order
 from onecopy._cli.plans import Plan, make_plans
 from onecopy._cli.text_reader import LoadedFile, TextReader, text_reader
-from onecopy._hdf5.filters import Filters, available_threads
+from onecopy._hdf5.filters import Filters, thread_count
 from onecopy._hdf5.writer import Hdf5Writer
 
 
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     start = time.monotonic()
     _check_inputs(args.files, args.output)
     reader = text_reader()
-    jobs = args.jobs or available_threads()
+    jobs = thread_count(args.jobs)
     filters = Filters(**args.compression, shuffle=args.shuffle)
     with Hdf5Writer(args.output, "w" if args.force else "x", filters, threads=jobs) as writer:
         plans = make_plans(reader, args)

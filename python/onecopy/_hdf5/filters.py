@@ -128,6 +128,10 @@ def native_codec(dataset: h5py.Dataset) -> Codec | None:
     return Codec(name, values[0] if name == "gzip" else 0, shuffle)
 
 
-def available_threads() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0))
+def thread_count(threads: int | None) -> int:
+    """Return the number of threads asked for, or else of processors that this process may use."""
+    if threads is None:
+        return len(os.sched_getaffinity(0))
+    if threads < 1:
+        raise ValueError(f"threads={threads}: give at least 1, or None for all processors")
+    return threads

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from onecopy import _native
-from onecopy._hdf5.filters import Codec, available_threads, native_codec
+from onecopy._hdf5.filters import Codec, native_codec, thread_count
 from onecopy._hdf5.storage import Array, from_storage
 
 Path = str | os.PathLike[str]
@@ -61,7 +61,7 @@ def from_hdf5(path: Path, name: str | None = None, *, threads: int | None = None
     >>> sorted(oc.from_hdf5(path))
     ['t', 'x']
     """
-    threads = available_threads() if threads is None else threads
+    threads = thread_count(threads)
     with open_file(path) as file:
         if name is not None:
             return _read(_find(file, name), threads)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from onecopy import _native
 from onecopy._hdf5.atomic import AtomicFile, Mode
-from onecopy._hdf5.filters import Chunks, Codec, Filters, available_threads, native_codec
+from onecopy._hdf5.filters import Chunks, Codec, Filters, native_codec, thread_count
 from onecopy._hdf5.storage import Array, cf_attributes, describe, has_unicode, to_storage
 
 Report = Callable[[int], object]
@@ -117,8 +117,11 @@ def to_hdf5(
         writer = stack.enter_context(Hdf5Writer(path, mode, filters, threads=threads, report=report))
         if sizes is not None and compression is None:
             writer.ensure_room(sizes)
+        unused = dict(attrs or {})
         for name, array in datasets:
-            writer.write(name, array, (attrs or {}).get(name))
+            writer.write(name, array, unused.pop(name, None))
+        if unused:
+            raise ValueError(f"attrs for {', '.join(map(repr, unused))}, but there is no such dataset: check the names")
 
 
 class Hdf5Writer:
@@ -146,7 +149,7 @@ class Hdf5Writer:
         report: Report | None = None,
     ) -> None:
         self.filters = filters
-        self._threads = available_threads() if threads is None else threads
+        self._threads = thread_count(threads)
         self._report = report or (lambda _: None)
         self._file = AtomicFile(path, mode)
         self._room = 0
