@@ -27,6 +27,7 @@ from onecopy._errors import (
     ParseError,
     StaleHandleError,
 )
+from onecopy._hdf5 import from_hdf5, to_hdf5
 from onecopy._native import __version__
 from onecopy._session import reap, set_limit, stats
 from onecopy._text import loadtxt
@@ -43,6 +44,7 @@ __all__ = [
     "asarray",
     "empty",
     "empty_like",
+    "from_hdf5",
     "full",
     "full_like",
     "is_shared",
@@ -53,6 +55,7 @@ __all__ = [
     "set_limit",
     "share",
     "stats",
+    "to_hdf5",
     "zeros",
     "zeros_like",
 ]

@@ -1,11 +1,13 @@
 """The compiled half of onecopy."""
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
 from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
+
+__all__ = ["__version__", "compress_chunks", "decompress_chunks", "rename_noreplace", "reserve_space"]
 
 __version__: str
 SESSION_VARIABLE: str
@@ -26,10 +28,37 @@ def set_limit(limit: int, warm: int | None) -> None: ...
 def parse_size(text: str) -> int: ...
 def reap() -> tuple[int, int]: ...
 def trim(keep: int) -> int: ...
+
+# text
 def load(
-    input: str | os.PathLike[str] | bytes,
+    input: str | PathLike[str] | bytes,
     dtype: np.dtype[Any],
     dialect: dict[str, Any],
     threads: int,
     tick: Callable[[int], None] | None,
 ) -> tuple[npt.NDArray[Any], list[str] | None, int]: ...
+
+# files
+def reserve_space(fd: int, size: int, /) -> None: ...
+def rename_noreplace(old: str | PathLike[str], new: str | PathLike[str], /) -> None: ...
+
+# filters
+def compress_chunks(
+    array: npt.NDArray[Any],
+    chunks: Sequence[int],
+    *,
+    codec: str,
+    level: int,
+    shuffle: bool,
+    threads: int,
+    write: Callable[[tuple[int, ...], bytes, int], object],
+) -> None: ...
+def decompress_chunks(
+    array: npt.NDArray[Any],
+    chunks: Sequence[int],
+    *,
+    codec: str,
+    shuffle: bool,
+    threads: int,
+    stored: Iterable[tuple[Sequence[int], bytes, int]],
+) -> None: ...

@@ -7,6 +7,8 @@ use pyo3::prelude::*;
 mod array;
 mod dtype;
 mod errors;
+mod files;
+mod filters;
 mod ndarray;
 mod session;
 mod text;
@@ -16,6 +18,8 @@ mod text;
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     array::register(m)?;
+    files::register(m)?;
+    filters::register(m)?;
     session::register(m)?;
     text::register(m)
 }

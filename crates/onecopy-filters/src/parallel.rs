@@ -1,0 +1,240 @@
+//! A whole array through a pipeline, on several threads.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use crate::error::Error;
+use crate::grid::Grid;
+use crate::ordered::{IN_FLIGHT_PER_THREAD, ordered};
+use crate::pipeline::{Decoder, Encoded, Encoder, Pipeline};
+use crate::region::{Source, Target};
+
+/// Encodes every cell of `grid` over `source` on `threads` threads and passes the chunks to `emit` on the calling thread, in
+/// order. Cells at the edge are padded with zeros. While `emit` stores a chunk, the threads encode the next ones; a few
+/// chunks per thread are in memory at a time, however large the array is.
+///
+/// # Errors
+/// [`Error::MemorySize`] when `source` is not as large as the array, and the first error of `emit`.
+pub fn compress<E: From<Error>>(
+    source: Source,
+    grid: &Grid,
+    pipeline: &Pipeline,
+    threads: usize,
+    emit: impl FnMut(usize, Encoded) -> Result<(), E>,
+) -> Result<(), E> {
+    check_size(source.len(), grid)?;
+    let start = || (Encoder::new(*pipeline), vec![0; grid.cell_bytes()]);
+    let work = |(encoder, buffer): &mut (Encoder, Vec<u8>), cell: usize| {
+        gather(source, grid, cell, buffer);
+        encoder.encode(buffer)
+    };
+    ordered(grid.cells(), threads, start, work, emit)
+}
+
+fn gather(source: Source, grid: &Grid, cell: usize, buffer: &mut [u8]) {
+    let mut inside = 0;
+    grid.runs(cell, |run| inside += run.len);
+    if inside < buffer.len() {
+        buffer.fill(0);
+    }
+    grid.runs(cell, |run| source.read(run.array, &mut buffer[run.cell..run.cell + run.len]));
+}
+
+/// A chunk as it was found in the file.
+#[derive(Debug, Clone)]
+pub struct StoredChunk<B> {
+    /// Index of the cell, see [`Grid::cell_at`].
+    pub cell: usize,
+    /// The stored bytes.
+    pub bytes: B,
+    /// HDF5's filter mask: the filters that were skipped.
+    pub filter_mask: u32,
+}
+
+/// Decodes `chunks`, which come in any order and are taken on the calling thread, into `target` on `threads` threads.
+/// A few chunks per thread are in memory at a time. Elements of cells that do not come are left as they are.
+///
+/// # Errors
+/// [`Error::MemorySize`] when `target` is not as large as the array, [`Error::Cell`] when a cell comes twice or does not
+/// exist, [`Error::Corrupt`] when a chunk cannot be decoded, and the first error among `chunks`. Part of `target` may have
+/// been written then.
+pub fn decompress<B: AsRef<[u8]> + Send, E: From<Error>>(
+    target: &mut Target,
+    grid: &Grid,
+    pipeline: &Pipeline,
+    threads: usize,
+    chunks: impl IntoIterator<Item = Result<StoredChunk<B>, E>>,
+) -> Result<(), E> {
+    check_size(target.len(), grid)?;
+    let threads = threads.clamp(1, grid.cells().max(1));
+    let (sender, receiver) = sync_channel(threads * IN_FLIGHT_PER_THREAD);
+    // Owned by the workers alone: when the last one leaves, for whatever reason, the sender notices.
+    let receiver = Arc::new(Mutex::new(receiver));
+    let failure = Failure::default();
+    let fed = thread::scope(|scope| {
+        for _ in 0..threads {
+            let (receiver, target, failure) = (Arc::clone(&receiver), &*target, &failure);
+            scope.spawn(move || decode_all(&receiver, target, grid, pipeline, failure));
+        }
+        drop(receiver);
+        feed(&sender, grid, chunks, &failure).inspect_err(|_| failure.raised.store(true, Ordering::Relaxed))?;
+        drop(sender);
+        Ok(())
+    });
+    match failure.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error.into()),
+        None => fed,
+    }
+}
+
+/// The first error of a worker, and whether everybody shall stop.
+#[derive(Default)]
+struct Failure {
+    raised: AtomicBool,
+    error: Mutex<Option<Error>>,
+}
+
+impl Failure {
+    fn raise(&self, error: Error) {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.raised.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Passes each chunk on, each cell once.
+fn feed<B, E: From<Error>>(
+    sender: &SyncSender<StoredChunk<B>>,
+    grid: &Grid,
+    chunks: impl IntoIterator<Item = Result<StoredChunk<B>, E>>,
+    failure: &Failure,
+) -> Result<(), E> {
+    let mut seen = vec![false; grid.cells()];
+    for chunk in chunks {
+        let chunk = chunk?;
+        match seen.get_mut(chunk.cell) {
+            Some(seen) if !*seen => *seen = true,
+            _ => return Err(Error::Cell { cell: chunk.cell, cells: grid.cells() }.into()),
+        }
+        if failure.raised.load(Ordering::Relaxed) || sender.send(chunk).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn decode_all<B: AsRef<[u8]>>(
+    receiver: &Mutex<Receiver<StoredChunk<B>>>,
+    target: &Target,
+    grid: &Grid,
+    pipeline: &Pipeline,
+    failure: &Failure,
+) {
+    let mut decoder = Decoder::new(*pipeline);
+    let mut buffer = vec![0; grid.cell_bytes()];
+    while !failure.raised.load(Ordering::Relaxed) {
+        let received = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(chunk) = received else { return };
+        if let Err(error) = decoder.decode(chunk.bytes.as_ref(), chunk.filter_mask, &mut buffer) {
+            return failure.raise(error);
+        }
+        grid.runs(chunk.cell, |run| {
+            // SAFETY: runs of different cells do not overlap (property of `Grid`), and `feed` passes each cell on once.
+            unsafe { target.write(run.array, &buffer[run.cell..run.cell + run.len]) }
+        });
+    }
+}
+
+fn check_size(found: usize, grid: &Grid) -> Result<(), Error> {
+    let expected = grid.array_bytes();
+    if found == expected { Ok(()) } else { Err(Error::MemorySize { found, expected }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::Codec;
+    use proptest::prelude::*;
+
+    fn compress_all(data: &[u8], grid: &Grid, pipeline: &Pipeline, threads: usize) -> Vec<StoredChunk<Vec<u8>>> {
+        let mut stored = Vec::new();
+        // SAFETY: `data` outlives the call.
+        let source = unsafe { Source::new(data.as_ptr(), data.len()) };
+        compress::<Error>(source, grid, pipeline, threads, |cell, chunk| {
+            stored.push(StoredChunk { cell, bytes: chunk.bytes, filter_mask: chunk.filter_mask });
+            Ok(())
+        })
+        .unwrap();
+        stored
+    }
+
+    fn decompress_all(
+        len: usize,
+        grid: &Grid,
+        pipeline: &Pipeline,
+        threads: usize,
+        stored: Vec<StoredChunk<Vec<u8>>>,
+    ) -> Result<Vec<u8>, Error> {
+        let mut back = vec![0; len];
+        // SAFETY: `back` outlives the call and is used by it alone.
+        let mut target = unsafe { Target::new(back.as_mut_ptr(), len) };
+        decompress(&mut target, grid, pipeline, threads, stored.into_iter().map(Ok::<_, Error>))?;
+        Ok(back)
+    }
+
+    proptest! {
+        #[test]
+        fn arrays_come_back(
+            axes in proptest::collection::vec((1usize..12, 1usize..9), 1..4), item in 1usize..6, threads in 1usize..5,
+            shuffled in any::<bool>(), lzf in any::<bool>(), reverse in any::<bool>(),
+        ) {
+            let (shape, chunk): (Vec<_>, Vec<_>) = axes.into_iter().unzip();
+            let grid = Grid::new(&shape, &chunk, item).unwrap();
+            let data: Vec<u8> = (0..grid.array_bytes()).map(|i| (i / 5) as u8).collect();
+            let codec = if lzf { Codec::Lzf } else { Codec::Deflate { level: 3 } };
+            let pipeline = Pipeline { shuffle: shuffled.then_some(item), codec };
+            let mut stored = compress_all(&data, &grid, &pipeline, threads);
+            prop_assert!(stored.iter().map(|chunk| chunk.cell).eq(0..grid.cells()));
+            if reverse {
+                stored.reverse();
+            }
+            prop_assert_eq!(decompress_all(data.len(), &grid, &pipeline, threads, stored).unwrap(), data);
+        }
+    }
+
+    const DEFLATE: Pipeline = Pipeline { shuffle: None, codec: Codec::Deflate { level: 1 } };
+
+    #[test]
+    fn edges_are_padded_with_zeros() {
+        let grid = Grid::new(&[100, 100], &[64, 64], 1).unwrap();
+        let stored = compress_all(&[7; 10_000], &grid, &DEFLATE, 2);
+        let mut cell = vec![1; grid.cell_bytes()];
+        Decoder::new(DEFLATE).decode(&stored[3].bytes, 0, &mut cell).unwrap();
+        let expected: Vec<u8> = (0..64 * 64).map(|i| if i / 64 < 36 && i % 64 < 36 { 7 } else { 0 }).collect();
+        assert_eq!(cell, expected);
+    }
+
+    #[test]
+    fn errors_end_the_work() {
+        let grid = Grid::new(&[100_000], &[100], 1).unwrap();
+        let stored = compress_all(&vec![1; 100_000], &grid, &DEFLATE, 2);
+        let run = |stored| decompress_all(100_000, &grid, &DEFLATE, 2, stored).unwrap_err();
+        let mut damaged = stored.clone();
+        damaged[3].bytes.truncate(4);
+        assert!(matches!(run(damaged), Error::Corrupt { codec: "gzip", stored: 4, .. }));
+        let mut twice = stored.clone();
+        twice[5].cell = 4;
+        assert_eq!(run(twice), Error::Cell { cell: 4, cells: 1000 });
+        let mut outside = stored;
+        outside[999].cell = 1000;
+        assert_eq!(run(outside), Error::Cell { cell: 1000, cells: 1000 });
+    }
+
+    #[test]
+    fn memory_of_another_size_is_refused() {
+        let grid = Grid::new(&[10], &[4], 2).unwrap();
+        let error = decompress_all(19, &grid, &DEFLATE, 1, Vec::new()).unwrap_err();
+        assert_eq!(error, Error::MemorySize { found: 19, expected: 20 });
+    }
+}

@@ -1,0 +1,244 @@
+//! What happens to the bytes of one chunk: shuffle, then a codec.
+
+use libdeflater::{CompressionLvl, Compressor, Decompressor};
+
+use crate::error::Error;
+use crate::lzf::{self, Lzf};
+use crate::shuffle::{shuffle, unshuffle};
+
+/// How the bytes are made fewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// A zlib stream: HDF5's filter 1, `gzip` in h5py.
+    Deflate {
+        /// 0 (none) to 9 (smallest), as in zlib.
+        level: u8,
+    },
+    /// LZF: h5py's filter 32000.
+    Lzf,
+}
+
+/// The filters of a dataset, in the order in which they are applied to a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pipeline {
+    /// Bytes per element when chunks are shuffled first.
+    pub shuffle: Option<usize>,
+    /// What compresses the chunk.
+    pub codec: Codec,
+}
+
+impl Pipeline {
+    /// The bit of HDF5's filter mask that says that the shuffle was skipped.
+    fn shuffle_bit(&self) -> u32 {
+        u32::from(self.shuffle.is_some())
+    }
+
+    /// The bit of HDF5's filter mask that says that the codec was skipped.
+    fn codec_bit(&self) -> u32 {
+        1 << self.shuffle_bit()
+    }
+}
+
+/// A chunk as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// The bytes to store.
+    pub bytes: Vec<u8>,
+    /// HDF5's filter mask: bit `i` says that filter `i` was skipped, which happens when it would not shorten the chunk.
+    pub filter_mask: u32,
+}
+
+/// Applies a [`Pipeline`] to chunk after chunk. One per thread.
+#[expect(missing_debug_implementations, reason = "the compressor has none")]
+pub struct Encoder {
+    pipeline: Pipeline,
+    compress: Compress,
+    planes: Vec<u8>,
+    output: Vec<u8>,
+}
+
+enum Compress {
+    Deflate(Compressor),
+    Lzf(Lzf),
+}
+
+impl Encoder {
+    /// An encoder with its own working memory.
+    ///
+    /// # Panics
+    /// When the deflate level exceeds 9.
+    pub fn new(pipeline: Pipeline) -> Self {
+        let compress = match pipeline.codec {
+            Codec::Deflate { level } => {
+                assert!(level <= 9, "deflate level {level} is not in 0..=9");
+                let level = CompressionLvl::new(level.into()).expect("libdeflate has the levels 0 to 12");
+                Compress::Deflate(Compressor::new(level))
+            }
+            Codec::Lzf => Compress::Lzf(Lzf::new()),
+        };
+        Self { pipeline, compress, planes: Vec::new(), output: Vec::new() }
+    }
+
+    /// Encodes one chunk.
+    pub fn encode(&mut self, chunk: &[u8]) -> Encoded {
+        let input = match self.pipeline.shuffle {
+            Some(size) => {
+                self.planes.resize(chunk.len(), 0);
+                shuffle(chunk, size, &mut self.planes);
+                self.planes.as_slice()
+            }
+            None => chunk,
+        };
+        self.output.resize(input.len(), 0);
+        match self.compress.run(input, &mut self.output) {
+            Some(len) => Encoded { bytes: self.output[..len].to_vec(), filter_mask: 0 },
+            None => Encoded { bytes: input.to_vec(), filter_mask: self.pipeline.codec_bit() },
+        }
+    }
+}
+
+impl Compress {
+    /// Compresses `input` into `output`, which is as long; the length of the result, or `None` when it would not be shorter.
+    fn run(&mut self, input: &[u8], output: &mut [u8]) -> Option<usize> {
+        let len = match self {
+            // Fails only when the result does not fit.
+            Self::Deflate(compressor) => compressor.zlib_compress(input, output).ok()?,
+            Self::Lzf(lzf) => lzf.compress(input, output)?,
+        };
+        (len < input.len()).then_some(len)
+    }
+}
+
+/// Undoes a [`Pipeline`] for chunk after chunk. One per thread.
+#[expect(missing_debug_implementations, reason = "the decompressor has none")]
+pub struct Decoder {
+    pipeline: Pipeline,
+    inflate: Decompressor,
+    planes: Vec<u8>,
+}
+
+impl Decoder {
+    /// A decoder with its own working memory.
+    pub fn new(pipeline: Pipeline) -> Self {
+        Self { pipeline, inflate: Decompressor::new(), planes: Vec::new() }
+    }
+
+    /// Decodes the stored bytes of one chunk, of which the filters in `filter_mask` were skipped, into exactly `output`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the stored bytes do not decode to as many bytes as `output` has.
+    pub fn decode(&mut self, stored: &[u8], filter_mask: u32, output: &mut [u8]) -> Result<(), Error> {
+        let compressed = filter_mask & self.pipeline.codec_bit() == 0;
+        match self.pipeline.shuffle.filter(|_| filter_mask & self.pipeline.shuffle_bit() == 0) {
+            None => self.expand(stored, compressed, output),
+            Some(size) => {
+                let mut planes = std::mem::take(&mut self.planes);
+                planes.resize(output.len(), 0);
+                let result = self.expand(stored, compressed, &mut planes);
+                if result.is_ok() {
+                    unshuffle(&planes, size, output);
+                }
+                self.planes = planes;
+                result
+            }
+        }
+    }
+
+    fn expand(&mut self, stored: &[u8], compressed: bool, output: &mut [u8]) -> Result<(), Error> {
+        let expected = output.len();
+        let wrong_size = |found: usize| format!("it holds {found} bytes instead of {expected}");
+        let corrupt = |codec, reason| Err(Error::Corrupt { codec, stored: stored.len(), reason });
+        match self.pipeline.codec {
+            _ if !compressed && stored.len() != expected => corrupt("plain", wrong_size(stored.len())),
+            _ if !compressed => {
+                output.copy_from_slice(stored);
+                Ok(())
+            }
+            Codec::Deflate { .. } => match self.inflate.zlib_decompress(stored, output) {
+                Ok(len) if len == expected => Ok(()),
+                Ok(len) => corrupt("gzip", wrong_size(len)),
+                Err(error) => corrupt("gzip", error.to_string()),
+            },
+            Codec::Lzf => lzf::decompress(stored, output).or_else(|reason| corrupt("lzf", reason.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Read;
+
+    fn any_pipeline() -> impl Strategy<Value = Pipeline> {
+        let codec = prop_oneof![(0u8..=9).prop_map(|level| Codec::Deflate { level }), Just(Codec::Lzf)];
+        (proptest::option::of(1usize..40), codec).prop_map(|(shuffle, codec)| Pipeline { shuffle, codec })
+    }
+
+    fn compressible() -> impl Strategy<Value = Vec<u8>> {
+        (1u8..=255, proptest::collection::vec(any::<u8>(), 1..5000))
+            .prop_map(|(n, bytes)| bytes.into_iter().map(|b| b % n).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn comes_back(pipeline in any_pipeline(), chunk in compressible()) {
+            let encoded = Encoder::new(pipeline).encode(&chunk);
+            prop_assert!(encoded.bytes.len() <= chunk.len());
+            let mut back = vec![0; chunk.len()];
+            Decoder::new(pipeline).decode(&encoded.bytes, encoded.filter_mask, &mut back).unwrap();
+            prop_assert_eq!(back, chunk);
+        }
+
+        #[test]
+        fn zlib_reads_what_deflate_writes(chunk in compressible(), level in 1u8..=9) {
+            let encoded = Encoder::new(Pipeline { shuffle: None, codec: Codec::Deflate { level } }).encode(&chunk);
+            let mut back = Vec::new();
+            if encoded.filter_mask == 0 {
+                flate2::read::ZlibDecoder::new(encoded.bytes.as_slice()).read_to_end(&mut back).unwrap();
+            } else {
+                back = encoded.bytes;
+            }
+            prop_assert_eq!(back, chunk);
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_decoded(
+            pipeline in any_pipeline(), bytes in proptest::collection::vec(any::<u8>(), 0..200), mask in 0u32..4,
+        ) {
+            let _ = Decoder::new(pipeline).decode(&bytes, mask, &mut [0; 100]);
+        }
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_stored_as_it_is() {
+        let pipeline = Pipeline { shuffle: Some(4), codec: Codec::Deflate { level: 4 } };
+        let encoded = Encoder::new(pipeline).encode(b"abcd");
+        assert_eq!(encoded, Encoded { bytes: b"abcd".to_vec(), filter_mask: 0b10 });
+        let pipeline = Pipeline { shuffle: None, ..pipeline };
+        assert_eq!(Encoder::new(pipeline).encode(b"abcd").filter_mask, 0b1);
+    }
+
+    #[test]
+    fn a_skipped_shuffle_is_not_undone() {
+        let pipeline = Pipeline { shuffle: Some(2), codec: Codec::Lzf };
+        let mut out = [0; 4];
+        Decoder::new(pipeline).decode(b"1234", 0b11, &mut out).unwrap();
+        assert_eq!(&out, b"1234");
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let pipeline = Pipeline { shuffle: None, codec: Codec::Deflate { level: 6 } };
+        let mut stored = Encoder::new(pipeline).encode(&[7; 1000]).bytes;
+        let mut decoder = Decoder::new(pipeline);
+        let short = decoder.decode(&stored, 0, &mut [0; 1001]).unwrap_err();
+        assert_eq!(
+            short.to_string(),
+            "a gzip chunk of 17 stored bytes is corrupt: it holds 1000 bytes instead of 1001"
+        );
+        *stored.last_mut().unwrap() ^= 1;
+        assert!(matches!(decoder.decode(&stored, 0, &mut [0; 1000]), Err(Error::Corrupt { codec: "gzip", .. })));
+        assert!(matches!(decoder.decode(&stored, 1, &mut [0; 1000]), Err(Error::Corrupt { codec: "plain", .. })));
+    }
+}

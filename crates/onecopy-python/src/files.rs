@@ -1,0 +1,40 @@
+//! Two calls that Python's `os` lacks and an output file needs: reserve room on the disk, and rename without replacing.
+
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
+use rustix::io::Errno;
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(reserve_space, module)?)?;
+    module.add_function(wrap_pyfunction!(rename_noreplace, module)?)
+}
+
+/// Reserve room on the disk for the first `size` bytes of an open file without changing its length.
+#[pyfunction]
+#[pyo3(signature = (fd, size, /))]
+fn reserve_space(py: Python<'_>, fd: i32, size: u64) -> PyResult<()> {
+    if fd < 0 {
+        return Err(os_error(Errno::BADF));
+    }
+    // SAFETY: the number is not -1, and the caller keeps the descriptor open during the call; one that is closed all the
+    // same makes fallocate fail with EBADF.
+    let file = unsafe { BorrowedFd::borrow_raw(fd) };
+    py.detach(|| fallocate(file, FallocateFlags::KEEP_SIZE, 0, size)).map_err(os_error)
+}
+
+/// Rename a file; `FileExistsError` when the new name is taken already.
+#[pyfunction]
+#[pyo3(signature = (old, new, /))]
+fn rename_noreplace(old: PathBuf, new: PathBuf) -> PyResult<()> {
+    renameat_with(CWD, old, CWD, new, RenameFlags::NOREPLACE).map_err(os_error)
+}
+
+/// An `OSError` with its number, from which Python makes the subclass (`FileExistsError`, …).
+fn os_error(errno: Errno) -> PyErr {
+    let message = std::io::Error::from(errno).to_string();
+    PyOSError::new_err((errno.raw_os_error(), message))
+}

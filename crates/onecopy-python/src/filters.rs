@@ -1,0 +1,143 @@
+//! The chunk filters for Python: numpy arrays in and out, the GIL released while chunks are coded.
+
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
+
+use numpy::npyffi::{_PyArray_GET_ITEM_DATA, NPY_ARRAY_WRITEABLE};
+use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use onecopy_filters::{Codec, Error, Grid, Pipeline, Source, StoredChunk, Target, compress, decompress};
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyIterator, PyTuple};
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(compress_chunks, module)?)?;
+    module.add_function(wrap_pyfunction!(decompress_chunks, module)?)
+}
+
+/// Compress all chunks of a C-contiguous array on `threads` threads.
+///
+/// `write(origin, stored, filter_mask)` is called for each chunk in order, with the index of its first element along each axis,
+/// the bytes to store, and HDF5's mask of skipped filters.
+#[pyfunction]
+#[pyo3(signature = (array, chunks, *, codec, level, shuffle, threads, write))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
+fn compress_chunks(
+    py: Python<'_>,
+    array: &Bound<'_, PyUntypedArray>,
+    chunks: Vec<usize>,
+    codec: &str,
+    level: u8,
+    shuffle: bool,
+    threads: usize,
+    write: Py<PyAny>,
+) -> PyResult<()> {
+    let grid = grid_over(array, &chunks)?;
+    let pipeline = pipeline(array, codec, level, shuffle)?;
+    // SAFETY: the array is C-contiguous (checked by `grid_over`), and the caller's reference keeps it alive during the call.
+    let source = unsafe { Source::new(data_of(array), grid.array_bytes()) };
+    py.detach(|| {
+        compress(source, &grid, &pipeline, threads, |cell, chunk| {
+            Python::attach(|py| {
+                py.check_signals()?;
+                let origin = PyTuple::new(py, grid.origin(cell))?;
+                write.call1(py, (origin, PyBytes::new(py, &chunk.bytes), chunk.filter_mask))?;
+                Ok(())
+            })
+        })
+    })
+    .map_err(|Failure(error)| error)
+}
+
+/// Decompress chunks into a C-contiguous array on `threads` threads.
+///
+/// `stored` yields (origin, stored bytes, filter mask) in any order; elements of chunks that it leaves out stay as they are.
+#[pyfunction]
+#[pyo3(signature = (array, chunks, *, codec, shuffle, threads, stored))]
+fn decompress_chunks(
+    py: Python<'_>,
+    array: &Bound<'_, PyUntypedArray>,
+    chunks: Vec<usize>,
+    codec: &str,
+    shuffle: bool,
+    threads: usize,
+    stored: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let grid = grid_over(array, &chunks)?;
+    let pipeline = pipeline(array, codec, 0, shuffle)?;
+    // SAFETY: reading the flags of a live array object with the GIL held.
+    if unsafe { (*_PyArray_GET_ITEM_DATA(array.as_array_ptr())).flags } & NPY_ARRAY_WRITEABLE == 0 {
+        return Err(PyValueError::new_err("the array is read-only: give one that can be written"));
+    }
+    // SAFETY: the array is C-contiguous (checked by `grid_over`) and writable, and the caller's reference keeps it alive. It
+    // was made for this call, so nobody else uses it (`from_hdf5` is the only caller).
+    let mut target = unsafe { Target::new(data_of(array), grid.array_bytes()) };
+    let stored = Py::from(stored.try_iter()?);
+    py.detach(|| {
+        let chunks = std::iter::from_fn(|| next_chunk(&stored, &grid).transpose());
+        decompress(&mut target, &grid, &pipeline, threads, chunks)
+    })
+    .map_err(|Failure(error)| error)
+}
+
+fn next_chunk(stored: &Py<PyIterator>, grid: &Grid) -> Result<Option<StoredChunk<PyBackedBytes>>, Failure> {
+    Python::attach(|py| {
+        py.check_signals()?;
+        let Some(next) = stored.bind(py).clone().next() else { return Ok(None) };
+        let (origin, bytes, filter_mask): (Vec<usize>, PyBackedBytes, u32) = next?.extract()?;
+        let cell = grid.cell_at(&origin).ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "no chunk begins at {origin:?}: the file is damaged, or the shape is not the dataset's"
+            ))
+        })?;
+        Ok(Some(StoredChunk { cell, bytes, filter_mask }))
+    })
+}
+
+/// The chunks over an array whose bytes may be copied as they are.
+fn grid_over(array: &Bound<'_, PyUntypedArray>, chunks: &[usize]) -> PyResult<Grid> {
+    let dtype = array.dtype();
+    if dtype.has_object() {
+        return Err(PyTypeError::new_err(format!(
+            "dtype {dtype} holds Python objects, which have no bytes of their own"
+        )));
+    }
+    if !array.is_c_contiguous() {
+        return Err(PyValueError::new_err("the array is not C-contiguous: pass numpy.ascontiguousarray(array)"));
+    }
+    Grid::new(array.shape(), chunks, dtype.itemsize()).map_err(|error| Failure::from(error).0)
+}
+
+fn pipeline(array: &Bound<'_, PyUntypedArray>, codec: &str, level: u8, shuffle: bool) -> PyResult<Pipeline> {
+    let codec = match codec {
+        "gzip" if level <= 9 => Codec::Deflate { level },
+        "gzip" => return Err(PyValueError::new_err(format!("gzip level {level}: give 0 (none) to 9 (smallest)"))),
+        "lzf" => Codec::Lzf,
+        other => return Err(PyValueError::new_err(format!("codec '{other}': give 'gzip' or 'lzf'"))),
+    };
+    Ok(Pipeline { shuffle: shuffle.then(|| array.dtype().itemsize()), codec })
+}
+
+fn data_of(array: &Bound<'_, PyUntypedArray>) -> *mut u8 {
+    // SAFETY: reading a field of a live array object with the GIL held.
+    unsafe { (*_PyArray_GET_ITEM_DATA(array.as_array_ptr())).data.cast() }
+}
+
+/// A Python exception on its way through the filters.
+struct Failure(PyErr);
+
+impl From<PyErr> for Failure {
+    fn from(error: PyErr) -> Self {
+        Self(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        Self(match error {
+            Error::Corrupt { .. } | Error::Cell { .. } => PyOSError::new_err(message),
+            _ => PyValueError::new_err(message),
+        })
+    }
+}

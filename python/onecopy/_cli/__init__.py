@@ -1,0 +1,96 @@
+"""The command line: one module per sub-command.
+
+A sub-command's module has `register`, which adds its parser, and `run`, which returns the exit code. Data goes to
+standard output and everything else to standard error.
+
+Exit codes: 0 done, 1 failure (one line says what, and the way out), 2 wrong usage, 130 Ctrl-C or 143 SIGTERM (as shells
+count them).
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from onecopy import __version__
+from onecopy._cli import load
+
+COMMANDS = (load,)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments without the program's name; by default those of the process.
+
+    Examples
+    --------
+    >>> from onecopy.__main__ import main
+    >>> main(["--version"])
+    onecopy 0.1.0
+    0
+    """
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as stop:
+        # argparse has printed what there is to say.
+        return int(stop.code or 0)
+    try:
+        with _sigterm_unwinds():
+            return int(args.run(args))
+    except KeyboardInterrupt:
+        return _fail(args.command, "interrupted: nothing was written", 128 + signal.SIGINT)
+    except _Terminated:
+        return _fail(args.command, "terminated: nothing was written", 128 + signal.SIGTERM)
+    except (OSError, ValueError, TypeError, MemoryError) as error:
+        return _fail(args.command, _one_line(error), 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="onecopy", description="One copy of your data, every process.")
+    parser.add_argument("--version", action="version", version=f"onecopy {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.register(commands)
+    return parser
+
+
+def _fail(command: str, message: str, code: int) -> int:
+    print(f"onecopy {command}: {message}", file=sys.stderr)
+    return code
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class _Terminated(BaseException):
+    """SIGTERM came, as batch systems send it before they kill."""
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """Let SIGTERM clean up as Ctrl-C does."""
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, unwind)
+    except ValueError:
+        # Not the main thread: signals are somebody else's.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

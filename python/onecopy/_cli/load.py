@@ -1,0 +1,167 @@
+"""``onecopy load``: text files into one HDF5 file.
+
+Text is read by ``onecopy._text``, of which `text_reader` says what is expected.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+from tqdm import tqdm
+
+from onecopy._cli import options
+from onecopy._cli.datasets import Dataset, write_concatenated, write_per_file
+from onecopy._cli.options import dtype_text
+from onecopy._cli.ordered import in_order
+from onecopy._cli.plans import Plan, make_plans
+from onecopy._cli.text_reader import LoadedFile, TextReader, text_reader
+from onecopy._hdf5.filters import Filters, thread_count
+from onecopy._hdf5.writer import Hdf5Writer
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the parser of this command."""
+    parser = commands.add_parser(
+        "load",
+        help="load text files into one HDF5 file",
+        description="Load delimited text files (plain, gzip, BGZF or zstd) on all cores into one HDF5 file, which "
+        "appears only when it is complete.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="text file")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT.h5", help="the HDF5 file to write")
+    parser.add_argument("--force", action="store_true", help="replace the output when it exists")
+    _add_text_options(parser.add_argument_group("text"))
+    _add_output_options(parser.add_argument_group("HDF5"))
+    parser.add_argument("--jobs", type=options.positive, metavar="N", help="threads (default: one per processor)")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
+
+
+def _add_text_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--dtype", type=options.dtype, metavar="TYPES", help="chr:S10,pos:i4 for records, f4 when all are alike")
+    add("--names", type=options.names, metavar="NAMES", help="names of the columns: chr,pos")
+    add("--header", action=argparse.BooleanOptionalAction, help="whether the first line holds names (default: guessed)")
+    add("--columns", type=options.columns, metavar="COLUMNS", help="columns to load: 0,2,-1 or names")
+    add("--delimiter", type=options.delimiter, default=argparse.SUPPRESS, help="a character, '\\t', or 'white space'")
+    add(
+        "--comments",
+        action="append",
+        metavar="TEXT",
+        help="what begins a comment (default: #; '' for none)",
+    )
+    add("--quote", type=options.one_character, metavar="CHAR", help="character around quoted fields")
+    add("--missing", type=options.missing, action="append", default=[], metavar="[COLUMN:]TEXT=VALUE", help="NA=nan")
+    add("--skip-rows", type=options.count, default=0, metavar="N", help="lines to skip at the beginning")
+    add("--max-rows", type=options.count, metavar="N", help="rows to load of each file")
+    add("--truncate", action="store_true", help="cut strings that are longer than their type")
+
+
+def _add_output_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--layout", choices=["per-file", "concat"], default="per-file", help="a dataset per file, or one for all")
+    add("--name", default="data", help="name of the one dataset of --layout concat (default: data)")
+    add(
+        "--compression",
+        type=options.compression,
+        default={},
+        metavar="FILTER",
+        help="none (default), gzip:4, lzf",
+    )
+    add("--shuffle", action=argparse.BooleanOptionalAction, help="reorder bytes before compression (default: on)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load the files; whatever can be refused is refused before the first of them is parsed."""
+    start = time.monotonic()
+    _check_inputs(args.files, args.output)
+    reader = text_reader()
+    jobs = thread_count(args.jobs)
+    filters = Filters(**args.compression, shuffle=args.shuffle)
+    with Hdf5Writer(args.output, "w" if args.force else "x", filters, threads=jobs) as writer:
+        plans = make_plans(reader, args)
+        for plan in plans:
+            writer.check_dtype(plan.path, plan.dtype)
+        if args.dtype is None and not args.quiet:
+            _show(plans)
+        datasets, text_bytes = _load_and_write(reader, plans, writer, jobs, args)
+    _summarise(args, datasets, text_bytes, time.monotonic() - start)
+    return 0
+
+
+def _load_and_write(
+    reader: TextReader, plans: list[Plan], writer: Hdf5Writer, jobs: int, args: argparse.Namespace
+) -> tuple[list[Dataset], int]:
+    """Load several files at a time; while one is written, the next ones are parsed."""
+    workers = min(jobs, len(plans))
+    text_bytes = 0
+
+    def load(plan: Plan, stop: Callable[[], None]) -> LoadedFile:
+        def report(size: int) -> None:
+            stop()
+            bar.update(size)
+
+        return reader.load(plan.path, plan.dtype, threads=jobs // workers, progress=report, **plan.dialect)
+
+    def counted(files: Iterable[LoadedFile]) -> Iterator[LoadedFile]:
+        nonlocal text_bytes
+        for file in files:
+            text_bytes += file.bytes
+            yield file
+
+    with progress_bar(args) as bar, closing(in_order(plans, load, workers)) as loaded:
+        if args.layout == "concat":
+            datasets = write_concatenated(writer, args.files, counted(loaded), args.name)
+        else:
+            datasets = write_per_file(writer, args.files, counted(loaded))
+        return list(datasets), text_bytes
+
+
+def _check_inputs(paths: Sequence[str], output: str) -> None:
+    for path in paths:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, "is a directory: name the files in it, for example with *.txt", path)
+        with open(path, "rb"):
+            pass
+        if os.path.exists(output) and os.path.samefile(path, output):
+            raise ValueError(f"{output} is an input and the output: give another output")
+
+
+def progress_bar(args: argparse.Namespace) -> tqdm[Any]:
+    """Show bytes read, their rate and the time left, on a terminal only."""
+    total = sum(os.path.getsize(path) for path in args.files)
+    # `None` lets tqdm look whether standard error is a terminal.
+    return tqdm(total=total, unit="B", unit_scale=True, disable=True if args.quiet else None, file=sys.stderr)
+
+
+def _show(plans: Sequence[Plan]) -> None:
+    """Print the guessed types in the form in which ``--dtype`` takes them."""
+    shown = set()
+    for plan in plans:
+        text = dtype_text(plan.dtype)
+        if text not in shown:
+            header = ", with a header line" if plan.dialect["header"] else ""
+            delimiter = repr(plan.dialect["delimiter"] or "white space")
+            print(f"{plan.path}: --dtype {text} (guessed; delimiter {delimiter}{header})", file=sys.stderr)
+        shown.add(text)
+
+
+def _summarise(args: argparse.Namespace, datasets: list[Dataset], text_bytes: int, seconds: float) -> None:
+    rows = sum(dataset["rows"] for dataset in datasets)
+    size = os.path.getsize(args.output)
+    if args.json:
+        summary = {"output": args.output, "datasets": datasets, "rows": rows, "text_bytes": text_bytes}
+        print(json.dumps({**summary, "file_bytes": size, "seconds": round(seconds, 3)}))
+    elif not args.quiet:
+        count = f"{len(datasets)} dataset{'s' * (len(datasets) != 1)}"
+        speed = f"{text_bytes / 1e6:,.1f} MB of text in {seconds:.2f} s ({text_bytes / 1e6 / seconds:,.0f} MB/s)"
+        print(f"{args.output}: {count}, {rows:,} rows, {size / 1e6:,.1f} MB; {speed}", file=sys.stderr)

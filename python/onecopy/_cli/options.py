@@ -1,0 +1,157 @@
+"""Texts of command line options to values, and back. Each error says what is wrong and shows what is right."""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+Invalid = argparse.ArgumentTypeError
+DType = np.dtype[Any]
+
+_WORDS = {"tab": "\t", "comma": ",", "semicolon": ";", "space": " ", "white space": None, "whitespace": None}
+
+
+def dtype(text: str) -> DType:
+    """Parse ``chr:S10,pos:i4`` (a record), ``S10,i4`` (a record without names) or ``f4`` (all columns alike).
+
+    >>> dtype("chr:S10,pos:i4,grid:3f4")
+    dtype([('chr', 'S10'), ('pos', '<i4'), ('grid', '<f4', (3,))])
+    >>> dtype("f4")
+    dtype('float32')
+    """
+    fields = [field.strip() for field in text.split(",")]
+    if len(fields) == 1 and ":" not in text:
+        return _scalar(text, text)
+    parsed = []
+    for number, field in enumerate(fields):
+        name, colon, kind = field.partition(":")
+        if not colon:
+            name, kind = f"f{number}", field
+        if not name or not kind:
+            raise Invalid(f"{field!r} in {text!r}: write name:type, for example pos:i4")
+        parsed.append((name, _scalar(kind, field)))
+    try:
+        return np.dtype(parsed)
+    except ValueError as error:
+        raise Invalid(f"{text!r}: {error}") from error
+
+
+def _scalar(kind: str, field: str) -> DType:
+    way_out = "give for example i4, f8, S10 or datetime64[s]"
+    try:
+        parsed: DType = np.dtype(kind)
+    except TypeError as error:
+        raise Invalid(f"{field!r}: {kind!r} is no numpy type; {way_out}") from error
+    if parsed.hasobject or (parsed.base.kind in "SU" and parsed.base.itemsize == 0):
+        raise Invalid(f"{field!r}: {kind!r} has no fixed size; {way_out}")
+    return parsed
+
+
+def dtype_text(dtype: DType) -> str:
+    """Write a type as the option ``--dtype`` takes it.
+
+    >>> dtype_text(np.dtype([("chr", "S10"), ("grid", "<f4", (3,))]))
+    'chr:S10,grid:3f4'
+    """
+    if dtype.names is None:
+        return _scalar_text(dtype)
+    return ",".join(f"{name}:{_scalar_text(dtype[name])}" for name in dtype.names)
+
+
+def _scalar_text(dtype: DType) -> str:
+    count = "x".join(map(str, dtype.shape))
+    return count + (dtype.base.str.lstrip("<|") if dtype.base.names is None else str(dtype.base))
+
+
+def delimiter(text: str) -> str | None:
+    r"""Parse a delimiter: one character, an escape such as ``\t``, or a word such as ``tab``."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    plain = codecs.decode(text, "unicode_escape") if text.startswith("\\") else text
+    if len(plain) != 1:
+        raise Invalid(f"{text!r}: give one character, '\\t', or one of {', '.join(_WORDS)}")
+    return plain
+
+
+def columns(text: str) -> list[int | str]:
+    """Parse ``0,2,-1`` or ``chr,pos``: numbers from 0, negative ones from the end, or names."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise Invalid(f"{text!r}: give numbers from 0 (negative ones from the end) or names: 0,2,-1 or chr,pos")
+    return [int(part) if part.removeprefix("-").isdigit() else part for part in parts]
+
+
+def names(text: str) -> list[str]:
+    """Parse ``chr,pos,pct``."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts) or len(set(parts)) < len(parts):
+        raise Invalid(f"{text!r}: give different names, for example chr,pos,pct")
+    return parts
+
+
+def missing(text: str) -> tuple[str, str, str | None]:
+    """Parse ``[COLUMN:]TEXT=VALUE`` to (text, value, column).
+
+    >>> missing("NA=nan"), missing("pos:.=-1")
+    (('NA', 'nan', None), ('.', '-1', 'pos'))
+    """
+    left, equals, value = text.rpartition("=")
+    column, colon, name = left.partition(":")
+    if not equals or not value:
+        raise Invalid(f"{text!r}: write TEXT=VALUE, for example NA=nan, or COLUMN:TEXT=VALUE")
+    return (name, value, column) if colon else (left, value, None)
+
+
+def one_character(text: str) -> str:
+    """Parse a character."""
+    if len(text) != 1:
+        raise Invalid(f"{text!r}: give one character")
+    return text
+
+
+def count(text: str) -> int:
+    """Parse a number that is not negative."""
+    if not text.isdecimal():
+        raise Invalid(f"{text!r}: give a whole number from 0")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """Parse a number of at least 1."""
+    if (number := count(text)) == 0:
+        raise Invalid("0: give at least 1")
+    return number
+
+
+def compression(text: str) -> Mapping[str, Any]:
+    """Parse ``none``, ``gzip[:LEVEL]``, ``lzf`` or ``zstd[:LEVEL]`` to the keywords of h5py.
+
+    >>> compression("gzip:9")
+    {'compression': 'gzip', 'compression_opts': 9}
+    """
+    name, colon, level = text.partition(":")
+    if colon and not level.isdecimal():
+        raise Invalid(f"{text!r}: the level is a number, for example gzip:4")
+    options = {"compression_opts": int(level)} if colon else {}
+    if name == "none" and not colon:
+        return {}
+    if (name == "gzip" and options.get("compression_opts", 4) <= 9) or text == "lzf":
+        return {"compression": name, **options}
+    if name == "zstd":
+        return _zstd(int(level) if colon else 3)
+    raise Invalid(f"{text!r}: give none, lzf, gzip:0 to gzip:9, or zstd:1 to zstd:22")
+
+
+def _zstd(level: int) -> Mapping[str, Any]:
+    """Return the filter that h5py, also to read the file, needs a plug-in for."""
+    try:
+        import hdf5plugin
+    except ImportError:
+        raise Invalid("zstd needs a plug-in (pip install hdf5plugin), also to read the file; or take gzip") from None
+    if not 1 <= level <= 22:
+        raise Invalid(f"zstd:{level}: the level is 1 to 22")
+    return dict(hdf5plugin.Zstd(clevel=level))

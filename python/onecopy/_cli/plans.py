@@ -1,0 +1,119 @@
+"""What each text file is, decided before any is loaded: type and dialect, from the options or the first lines."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from onecopy._cli.text_reader import DType, Inferred, TextReader
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one file will be loaded.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    dtype : numpy.dtype
+        The type of its rows, or of all its columns.
+    dialect : dict
+        What `TextReader.load` gets besides.
+    """
+
+    path: str
+    dtype: DType
+    dialect: dict[str, Any]
+
+
+def make_plans(reader: TextReader, args: argparse.Namespace) -> list[Plan]:
+    """Look at the first lines of every file; for one concatenated dataset, find a type that holds them all."""
+    plans = [_plan(reader, path, args) for path in args.files]
+    if args.layout == "per-file":
+        return plans
+    dtype = plans[0].dtype
+    for plan in plans[1:]:
+        dtype = _common(dtype, plan, plans[0])
+    return [replace(plan, dtype=dtype) for plan in plans]
+
+
+def _plan(reader: TextReader, path: str, args: argparse.Namespace) -> Plan:
+    dialect = _dialect(args)
+    if args.columns is not None:
+        dialect["usecols"] = _column_numbers(reader, path, args, dialect)
+    inferred = reader.infer(path, **dialect)
+    dialect.update(delimiter=inferred.delimiter, header=inferred.header)
+    dtype = inferred.dtype if args.dtype is None else args.dtype
+    names = args.names if args.names is not None else inferred.names
+    if names is not None and dialect["usecols"] is not None:
+        names = [names[column] for column in dialect["usecols"]]
+    named = _named(dtype, names, path, must=args.names is not None)
+    return Plan(path, named if args.dtype is not None or names is not None else _alike(named), dialect)
+
+
+def _dialect(args: argparse.Namespace) -> dict[str, Any]:
+    dialect: dict[str, Any] = {
+        "comments": ["#"] if args.comments is None else [text for text in args.comments if text],
+        "skiprows": args.skip_rows,
+        "usecols": None,
+        "max_rows": args.max_rows,
+        "quotechar": args.quote,
+        "missing": args.missing,
+        "truncate": args.truncate,
+    }
+    if "delimiter" in args:
+        dialect["delimiter"] = args.delimiter
+    if args.header is not None:
+        dialect["header"] = args.header
+    return dialect
+
+
+def _column_numbers(reader: TextReader, path: str, args: argparse.Namespace, dialect: dict[str, Any]) -> list[int]:
+    if all(isinstance(column, int) for column in args.columns):
+        return list(args.columns)
+    inferred: Inferred = reader.infer(path, **dialect)
+    names = list(args.names or inferred.names or [])
+    if not names:
+        raise ValueError(f"{path}: no header line with names for --columns: give numbers, or --names")
+    return [column if isinstance(column, int) else _find(column, names, path) for column in args.columns]
+
+
+def _find(name: str, names: list[str], path: str) -> int:
+    if name not in names:
+        raise ValueError(f"{path}: no column {name!r} for --columns; there are {', '.join(names)}")
+    return names.index(name)
+
+
+def _named(dtype: DType, names: Sequence[str] | None, path: str, *, must: bool) -> DType:
+    """Give the fields the names of the columns, unless ``--dtype`` named them."""
+    count = 1 if dtype.names is None else len(dtype.names)
+    if must and (names is None or len(names) != count or dtype.names is None):
+        raise ValueError(f"{path}: --names gives {len(names or ())} names for {count} fields: give one for each")
+    automatic = dtype.names == tuple(f"f{number}" for number in range(count))
+    if names is None or dtype.names is None or not (must or (automatic and len(names) == count)):
+        return dtype
+    return np.dtype([(name, dtype[number]) for number, name in enumerate(names)])
+
+
+def _alike(dtype: DType) -> DType:
+    """Make a table of numbers without names a plain array: one type for all columns."""
+    kinds = {dtype[number] for number in range(len(dtype.names or ()))}
+    if len(kinds) != 1 or len(dtype.names or ()) == 1 or next(iter(kinds)).kind in "SU":
+        return dtype
+    return kinds.pop()
+
+
+def _common(dtype: DType, plan: Plan, first: Plan) -> DType:
+    if dtype.names != plan.dtype.names:
+        one, other = (", ".join(names or ["no names"]) for names in (dtype.names, plan.dtype.names))
+        raise ValueError(
+            f"{plan.path} has the columns {other}, but {first.path} {one}: give --dtype, or --layout per-file"
+        )
+    if dtype.names is None:
+        return np.promote_types(dtype, plan.dtype)
+    return np.dtype([(name, np.promote_types(dtype[name], plan.dtype[name])) for name in dtype.names])

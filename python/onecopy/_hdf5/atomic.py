@@ -1,0 +1,300 @@
+"""A file that appears under its name only when it is complete."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+import struct
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from onecopy import _native
+
+Mode = Literal["x", "w", "a"]
+
+SUFFIX = ".onecopy-tmp"
+# Of NAME_MAX = 255 bytes, the dots, the random part and the suffix take 30 at most.
+_STEM_BYTES = 220
+# Room is reserved in steps, so that a chunk costs no system call.
+_STEP = 64 << 20
+
+
+class AtomicFile:
+    """A temporary file beside its destination, renamed over it by `commit`.
+
+    Leaving the context without `commit` removes the temporary. A writer that was killed cannot do that; the next one to
+    the same destination does: the temporary of a live writer is locked, that of a dead one is not.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The destination. A symbolic link is followed.
+    mode : {"x", "w", "a"}
+        "x" refuses an existing file, "w" replaces it, "a" begins with a copy of it (or empty, when there is none).
+
+    Raises
+    ------
+    FileExistsError
+        Mode "x" and the destination exists, when the context is entered or at `commit`.
+    FileNotFoundError, IsADirectoryError, PermissionError
+        There is no such directory, the destination is a directory, or the directory cannot be written to.
+    OSError
+        The destination is no regular file, or in mode "a" it is being written by another process.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], mode: Mode) -> None:
+        if mode not in ("x", "w", "a"):
+            raise ValueError(f"mode {mode!r}: give 'x' (refuse an existing file), 'w' (replace it) or 'a' (add to it)")
+        self.given = os.fspath(path)
+        self.path = Path(os.path.realpath(self.given))
+        self.mode = mode
+        self._owner = os.getpid()
+        self._fd = -1
+        self._reserved = 0
+        self._old: os.stat_result | None = None
+
+    def __enter__(self) -> AtomicFile:
+        self._old = self._check_destination()
+        _remove_stale(self.path)
+        try:
+            self.temporary, self._fd = _create_locked(self.path)
+        except OSError as error:
+            what = f"cannot be created in its directory: {os.strerror(error.errno or 0).lower()}; write elsewhere"
+            raise OSError(error.errno, what, self.given) from None
+        try:
+            if self.copied:
+                self._copy_old()
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        # A forked child that unwinds through here must leave its parent's file alone.
+        if self._fd >= 0 and os.getpid() == self._owner:
+            self._discard()
+
+    @property
+    def copied(self) -> bool:
+        """Whether the file begins as a copy of an older one."""
+        return self.mode == "a" and self._old is not None
+
+    def reserve(self, size: int) -> int:
+        """Make sure that the file can grow to `size` bytes; the size to which it then can.
+
+        Raises
+        ------
+        OSError
+            ENOSPC or EDQUOT: there is no room. The file is as before.
+        """
+        if size <= self._reserved:
+            return self._reserved
+        for goal in (size + _STEP, size):
+            try:
+                _native.reserve_space(self._fd, goal)
+            except OSError as error:
+                if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS):
+                    return self._check_free(size)
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                failure = error
+            else:
+                self._reserved = goal
+                return goal
+        raise self.no_space(size - self._written(), failure.errno)
+
+    def no_space(self, needed: int, number: int | None = errno.ENOSPC) -> OSError:
+        """Build the error for a disk that lacks room for `needed` more bytes."""
+        numbers = f"{needed:,} bytes more are needed, {self._free():,} are free"
+        what = f"the disk is full: {numbers}; make room or write elsewhere"
+        return OSError(number or errno.ENOSPC, what, self.given)
+
+    def commit(self) -> None:
+        """Put the file, which nobody may have open for writing any more, on the disk and under its name."""
+        # Gives back what was reserved behind the end.
+        os.ftruncate(self._fd, os.fstat(self._fd).st_size)
+        self._take_over_permissions()
+        os.fsync(self._fd)
+        if self.mode == "x" or (self.mode == "a" and self._old is None):
+            self._rename_new()
+        else:
+            self._rename_over()
+        _sync_directory(self.path.parent)
+        os.close(self._fd)
+        self._fd = -1
+
+    def _check_destination(self) -> os.stat_result | None:
+        parent = self.path.parent
+        if not parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "no such directory: create it first", str(parent))
+        try:
+            old = self.path.stat()
+        except FileNotFoundError:
+            return None
+        if stat.S_ISDIR(old.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "is a directory: give the name of a file in it", self.given)
+        if not stat.S_ISREG(old.st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file, and HDF5 needs one: give another name", self.given)
+        if self.mode == "x":
+            raise self._exists()
+        return old
+
+    def _exists(self) -> FileExistsError:
+        what = "exists already: choose another name, or replace it with mode='w' (on the command line: --force)"
+        return FileExistsError(errno.EEXIST, what, self.given)
+
+    def _copy_old(self) -> None:
+        with open(self.path, "rb") as old:
+            # HDF5 locks a file that it writes to in this way.
+            try:
+                fcntl.flock(old, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                what = "is being written by another process: wait until it is done"
+                raise OSError(errno.EBUSY, what, self.given) from None
+            self._old = os.fstat(old.fileno())
+            self.reserve(self._old.st_size)
+            _copy_bytes(old.fileno(), self._fd, self._old.st_size)
+
+    def _rename_new(self) -> None:
+        try:
+            _native.rename_noreplace(self.temporary, self.path)
+        except FileExistsError:
+            raise self._exists() from None
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            # A file system without that call: a hard link does not replace either.
+            try:
+                os.link(self.temporary, self.path)
+            except FileExistsError:
+                raise self._exists() from None
+            os.unlink(self.temporary)
+
+    def _rename_over(self) -> None:
+        if self.copied and _identity(self.path) != _identity_of(self._old):
+            what = "was changed by another process in the meantime: nothing was added, run it again"
+            raise OSError(errno.EBUSY, what, self.given)
+        os.replace(self.temporary, self.path)
+
+    def _take_over_permissions(self) -> None:
+        if self._old is None:
+            os.fchmod(self._fd, 0o666 & ~_umask())
+            return
+        # The owner first: changing it clears bits of the mode.
+        with suppress(PermissionError):
+            os.fchown(self._fd, self._old.st_uid, self._old.st_gid)
+        os.fchmod(self._fd, stat.S_IMODE(self._old.st_mode))
+
+    def _check_free(self, size: int) -> int:
+        if size - self._written() > self._free():
+            raise self.no_space(size - self._written())
+        return size
+
+    def _written(self) -> int:
+        return os.fstat(self._fd).st_blocks * 512
+
+    def _free(self) -> int:
+        disk = os.fstatvfs(self._fd)
+        return disk.f_bavail * disk.f_frsize
+
+    def _discard(self) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self.temporary)
+        os.close(self._fd)
+        self._fd = -1
+
+
+def _temporaries_of(path: Path) -> str:
+    stem = os.fsencode(path.name)[:_STEM_BYTES].decode(errors="ignore")
+    return f".{stem}."
+
+
+def _create_locked(path: Path) -> tuple[Path, int]:
+    while True:
+        temporary = path.with_name(f"{_temporaries_of(path)}{secrets.token_hex(6)}{SUFFIX}")
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        _lock(fd, wait=True)
+        if os.fstat(fd).st_nlink:
+            return temporary, fd
+        # Another writer swept it between creation and lock.
+        os.close(fd)
+
+
+def _remove_stale(path: Path) -> None:
+    prefix = _temporaries_of(path)
+    with os.scandir(path.parent) as entries:
+        found = [entry.path for entry in entries if entry.name.startswith(prefix) and entry.name.endswith(SUFFIX)]
+    for temporary in found:
+        # It may vanish, or belong to somebody else.
+        with suppress(OSError):
+            fd = os.open(temporary, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                if _lock(fd, wait=False):
+                    os.unlink(temporary)
+            finally:
+                os.close(fd)
+
+
+def _lock(fd: int, *, wait: bool) -> bool:
+    """Lock a file until it is closed or its process dies; `False` when another one holds it.
+
+    A lock of the open file description (fcntl(2)): libhdf5 locks with flock(2), which would collide with another flock,
+    and a classic record lock would go when libhdf5 closes its own descriptor.
+    """
+    whole_file = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0).ljust(32, b"\0")
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, whole_file)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # A file system without locks: take every temporary for a live one.
+        return wait
+    return True
+
+
+def _sync_directory(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _copy_bytes(source: int, destination: int, size: int) -> None:
+    left = size
+    try:
+        while left and (copied := os.copy_file_range(source, destination, left)):
+            left -= copied
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        with open(source, "rb", closefd=False) as reader, open(destination, "wb", closefd=False) as writer:
+            shutil.copyfileobj(reader, writer, 1 << 20)
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    try:
+        return _identity_of(path.stat())
+    except FileNotFoundError:
+        return None
+
+
+def _identity_of(status: os.stat_result | None) -> tuple[int, ...] | None:
+    return status and (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _umask() -> int:
+    """Read the umask without changing it for a moment, which other threads would notice."""
+    with suppress(OSError), open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,316 @@
+"""`onecopy load`, with a stand-in for the reader of text."""
+
+import gzip
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import onecopy as oc
+import text_stand_in
+from onecopy.__main__ import main
+from onecopy._cli.ordered import Stopped, in_order
+
+COMMAND = [sys.executable, str(Path(text_stand_in.__file__))]
+CALLS = "chr1\t100\t87.5\nchr1\t250\t0.0\nchr10\t7\t12.25\n"
+MORE = "chrX\t1\t1.5\nchr2_random\t-9\t100.0\n"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onecopy._text", text_stand_in)
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text(CALLS)
+    Path("b.txt").write_text(MORE)
+    return tmp_path
+
+
+def fails(capsys, *args, code=1):
+    """Run the command, which must fail without leaving anything; its message."""
+    before = sorted(os.listdir())
+    assert main(["load", *args]) == code
+    assert sorted(os.listdir()) == before
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = [line for line in err.splitlines() if "guessed" not in line]
+    if code == 1:
+        assert len(lines) == 1
+        assert lines[0].startswith("onecopy load: ")
+    return lines[-1]
+
+
+def test_a_dataset_per_file(capsys):
+    assert main(["load", "a.txt", "b.txt", "-o", "out.h5"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "a.txt: --dtype f0:S7,f1:i4,f2:f8 (guessed; delimiter '\\t')" in err
+    assert "out.h5: 2 datasets, 5 rows" in err
+    a = oc.from_hdf5("out.h5", "a")
+    assert a.dtype == [("f0", "S7"), ("f1", "i4"), ("f2", "f8")]
+    assert a.tolist() == [(b"chr1", 100, 87.5), (b"chr1", 250, 0.0), (b"chr10", 7, 12.25)]
+    with h5py.File("out.h5") as file:
+        assert dict(file["b"].attrs) == {"source": "b.txt", "rows": 2, "dtype": str(file["b"].dtype)}
+
+
+def test_one_dataset_with_an_index_of_sources():
+    Path("c.txt").write_text(CALLS)
+    assert main(["load", "a.txt", "b.txt", "c.txt", "-o", "out.h5", "--layout", "concat", "--name", "calls"]) == 0
+    found = oc.from_hdf5("out.h5")
+    assert set(found) == {"calls", "calls_sources"}
+    assert found["calls"].dtype == [("f0", "S13"), ("f1", "i4"), ("f2", "f8")]
+    assert found["calls"]["f1"].tolist() == [100, 250, 7, 1, -9, 100, 250, 7]
+    assert found["calls_sources"].tolist() == [("a.txt", 0, 3), ("b.txt", 3, 2), ("c.txt", 5, 3)]
+
+
+@pytest.mark.parametrize("layout", ["per-file", "concat"])
+@pytest.mark.parametrize("compression", ["none", "gzip", "gzip:9", "lzf"])
+def test_compression(compression, layout):
+    assert main(["load", "a.txt", "b.txt", "-o", "out.h5", "--compression", compression, "--layout", layout]) == 0
+    found = oc.from_hdf5("out.h5")
+    values = found["data"] if layout == "concat" else np.concatenate([found["a"], found["b"].astype(found["a"].dtype)])
+    assert values["f1"].tolist() == [100, 250, 7, 1, -9]
+    with h5py.File("out.h5") as file:
+        dataset = file["data" if layout == "concat" else "a"]
+        assert dataset.compression == (None if compression == "none" else compression.partition(":")[0])
+        assert dataset.compression_opts == {"gzip": 4, "gzip:9": 9}.get(compression)
+        assert dataset.shuffle == (compression != "none")
+
+
+def test_zstd_by_plug_in():
+    pytest.importorskip("hdf5plugin")
+    assert main(["load", "a.txt", "-o", "out.h5", "--compression", "zstd:5"]) == 0
+    assert oc.from_hdf5("out.h5", "a")["f1"].tolist() == [100, 250, 7]
+    with h5py.File("out.h5") as file:
+        assert list(file["a"]._filters) == ["shuffle", "32015"] or "32015" in file["a"]._filters
+
+
+def test_types_and_names():
+    types = "chr:S10,pos:i8,pct:f4"
+    assert main(["load", "a.txt", "-o", "1.h5", "--dtype", types, "--quiet"]) == 0
+    assert oc.from_hdf5("1.h5", "a").dtype == [("chr", "S10"), ("pos", "i8"), ("pct", "f4")]
+    assert main(["load", "a.txt", "-o", "2.h5", "--names", "chr,pos,pct", "--quiet"]) == 0
+    assert oc.from_hdf5("2.h5", "a").dtype.names == ("chr", "pos", "pct")
+    assert main(["load", "a.txt", "-o", "3.h5", "--columns", "2,0", "--quiet"]) == 0
+    assert oc.from_hdf5("3.h5", "a").tolist()[0] == (87.5, b"chr1")
+    assert main(["load", "a.txt", "-o", "4.h5", "--columns", "pct,chr", "--names", "chr,pos,pct", "--quiet"]) == 0
+    assert oc.from_hdf5("4.h5", "a").dtype.names == ("pct", "chr")
+
+
+def test_a_header_gives_the_names():
+    Path("h.csv").write_text("# made by hand\nday,rain\n2020-01-01,1.5\n2020-01-02,NA\n")
+    assert main(["load", "h.csv", "-o", "1.h5", "--dtype", "M8[D],f8", "--missing", "NA=nan"]) == 0
+    table = oc.from_hdf5("1.h5", "h")
+    assert table.dtype == [("day", "M8[D]"), ("rain", "f8")]
+    assert table["day"].tolist() == np.array(["2020-01-01", "2020-01-02"], "M8[D]").tolist()
+    assert np.isnan(table["rain"][1])
+    assert main(["load", "h.csv", "-o", "2.h5", "--columns", "rain", "--max-rows", "1", "--dtype", "x:f8"]) == 0
+    assert oc.from_hdf5("2.h5", "h").tolist() == [(1.5,)]
+
+
+def test_a_table_of_numbers_is_a_plain_array():
+    Path("grid.txt").write_text("1.5 2 3\n4.5 5 6\n")
+    assert main(["load", "grid.txt", "-o", "1.h5", "--dtype", "f4"]) == 0
+    assert oc.from_hdf5("1.h5", "grid").tolist() == [[1.5, 2, 3], [4.5, 5, 6]]
+    Path("grid.txt").write_text("1.5 2.5\n4.5 5.5\n")
+    assert main(["load", "grid.txt", "grid.txt", "-o", "2.h5", "--layout", "concat"]) == 0
+    assert oc.from_hdf5("2.h5", "data").tolist() == [[1.5, 2.5], [4.5, 5.5]] * 2
+
+
+def test_names_of_datasets_are_unique():
+    Path("sub").mkdir()
+    Path("sub/a.tsv.gz").write_bytes(gzip.compress(MORE.encode()))
+    assert main(["load", "a.txt", "sub/a.tsv.gz", "a.txt", "-o", "out.h5"]) == 0
+    with h5py.File("out.h5") as file:
+        assert {name: dataset.attrs["source"] for name, dataset in file.items()} == {
+            "a": "a.txt",
+            "a_2": "sub/a.tsv.gz",
+            "a_3": "a.txt",
+        }
+
+
+def test_json_summary(capsys):
+    assert main(["load", "a.txt", "b.txt", "-o", "out.h5", "--json", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    summary = json.loads(out)
+    assert summary.pop("seconds") >= 0
+    assert err == ""
+    assert summary == {
+        "output": "out.h5",
+        "datasets": [
+            {"name": "a", "sources": ["a.txt"], "rows": 3, "dtype": "f0:S7,f1:i4,f2:f8"},
+            {"name": "b", "sources": ["b.txt"], "rows": 2, "dtype": "f0:S13,f1:i4,f2:f8"},
+        ],
+        "rows": 5,
+        "text_bytes": len(CALLS + MORE),
+        "file_bytes": os.path.getsize("out.h5"),
+    }
+
+
+def test_force_replaces_and_only_force(capsys):
+    Path("out.h5").write_text("old")
+    message = fails(capsys, "a.txt", "-o", "out.h5")
+    assert "out.h5: exists already" in message
+    assert "--force" in message
+    assert Path("out.h5").read_text() == "old"
+    assert main(["load", "a.txt", "-o", "out.h5", "--force"]) == 0
+    assert len(oc.from_hdf5("out.h5", "a")) == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["none.txt", "-o", "out.h5"], "none.txt: No such file"),
+        (["a.txt", "none.txt", "-o", "out.h5"], "none.txt: No such file"),
+        ([".", "-o", "out.h5"], ".: is a directory: name the files in it"),
+        (["a.txt", "-o", "."], ".: is a directory: give the name"),
+        (["a.txt", "-o", "none/out.h5"], "no such directory: create it first"),
+        (["a.txt", "-o", "/sys/out.h5"], "/sys/out.h5: cannot be created"),
+        (["a.txt", "-o", "/dev/null", "--force"], "not a regular file"),
+        (["a.txt", "-o", "a.txt", "--force"], "a.txt is an input and the output"),
+        (["a.txt", "-o", "out.h5", "--columns", "pos"], "a.txt: no header line"),
+        (
+            ["a.txt", "-o", "out.h5", "--columns", "x", "--names", "a,b,c"],
+            "no column 'x' for --columns; there are a, b, c",
+        ),
+        (["a.txt", "-o", "out.h5", "--names", "a,b"], "--names gives 2 names for 3 fields"),
+        (["a.txt", "-o", "out.h5", "--dtype", "f4", "--names", "a"], "--names gives 1 names for 1 fields"),
+        (["a.txt", "h.txt", "-o", "out.h5", "--layout", "concat"], "h.txt has the columns chr, pos, pct, but a.txt f0"),
+        (["wide.csv", "-o", "out.h5"], "columns of one type can be one array instead"),
+    ],
+)
+def test_refused_before_anything_is_loaded(capsys, monkeypatch, args, words):
+    Path("h.txt").write_text("chr\tpos\tpct\n" + CALLS)
+    Path("wide.csv").write_text(",".join(f"column_{i}" for i in range(3000)) + "\n" + ",".join(["1"] * 3000) + "\n")
+    monkeypatch.setattr(text_stand_in, "load", lambda *args, **options: pytest.fail("loaded"))
+    assert words in fails(capsys, *args)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "required"),
+        (["a.txt"], "-o"),
+        (["a.txt", "-o", "x.h5", "--dtype", "pos:i44"], "'i44' is no numpy type; give for example i4"),
+        (["a.txt", "-o", "x.h5", "--dtype", "pos:"], "write name:type"),
+        (["a.txt", "-o", "x.h5", "--dtype", "a:i4,a:i4"], "a"),
+        (["a.txt", "-o", "x.h5", "--dtype", "a:O"], "no fixed size"),
+        (["a.txt", "-o", "x.h5", "--dtype", "a:S"], "no fixed size"),
+        (["a.txt", "-o", "x.h5", "--compression", "gzip:10"], "gzip:0 to gzip:9"),
+        (["a.txt", "-o", "x.h5", "--compression", "gzip:x"], "the level is a number"),
+        (["a.txt", "-o", "x.h5", "--compression", "bzip2"], "give none, lzf"),
+        (["a.txt", "-o", "x.h5", "--delimiter", "ab"], "give one character"),
+        (["a.txt", "-o", "x.h5", "--missing", "NA"], "NA=nan"),
+        (["a.txt", "-o", "x.h5", "--jobs", "0"], "at least 1"),
+        (["a.txt", "-o", "x.h5", "--skip-rows", "-1"], "whole number"),
+        (["a.txt", "-o", "x.h5", "--columns", "1,,2"], "0,2,-1"),
+        (["a.txt", "-o", "x.h5", "--names", "a,a"], "different names"),
+        (["a.txt", "-o", "x.h5", "--quote", "''"], "one character"),
+        (["a.txt", "-o", "x.h5", "--layout", "rows"], "per-file"),
+    ],
+)
+def test_wrong_usage(capsys, args, words):
+    assert words in fails(capsys, *args, code=2)
+
+
+@pytest.mark.parametrize("layout", ["per-file", "concat"])
+def test_a_bad_field_leaves_no_output(capsys, layout):
+    Path("bad.txt").write_text("chr1\t100\t87.5\n" * 200 + "chr1\tpos\t1.5\n")
+    message = fails(
+        capsys, "a.txt", "bad.txt", "b.txt", "-o", "out.h5", "--dtype", "c:S10,p:i4,m:f4", "--layout", layout
+    )
+    assert "bad.txt" in message
+    assert "'pos'" in message
+
+
+def test_delimiters_and_comments():
+    Path("d.txt").write_text("% note\n1|2\n3|4\n")
+    assert main(["load", "d.txt", "-o", "1.h5", "--delimiter", "|", "--comments", "%", "--dtype", "i4"]) == 0
+    assert oc.from_hdf5("1.h5", "d").tolist() == [[1, 2], [3, 4]]
+    assert main(["load", "a.txt", "-o", "2.h5", "--delimiter", "\\t"]) == 0
+    assert main(["load", "a.txt", "-o", "3.h5", "--delimiter", "white space", "--no-header"]) == 0
+    assert oc.from_hdf5("2.h5", "a").tolist() == oc.from_hdf5("3.h5", "a").tolist()
+
+
+# ---------------------------------------------------------------- the process
+
+
+@pytest.mark.parametrize(("name", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_a_signal_while_loading_leaves_what_was_there(name, code, word):
+    Path("out.h5").write_text("old")
+    Path("endless.txt").write_text(CALLS)
+    args = [*COMMAND, "load", "a.txt", "endless.txt", "b.txt", "-o", "out.h5", "--force", "--quiet"]
+    with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "there\n"
+        process.send_signal(signal.Signals[name])
+        _, messages = process.communicate()
+    assert (process.returncode, messages) == (code, f"onecopy load: {word}: nothing was written\n")
+    assert Path("out.h5").read_text() == "old"
+    assert sorted(os.listdir()) == ["a.txt", "b.txt", "endless.txt", "out.h5"]
+
+
+def test_a_progress_bar_on_a_terminal_only():
+    terminal, inside = pty.openpty()
+    termios.tcsetwinsize(inside, (25, 100)) if hasattr(termios, "tcsetwinsize") else pytest.skip("Python 3.11")
+    subprocess.run([*COMMAND, "load", "a.txt", "-o", "1.h5"], stderr=inside, check=True)
+    os.close(inside)
+    shown = b""
+    try:
+        while part := os.read(terminal, 4096):
+            shown += part
+    except OSError:
+        # What a terminal without a program says.
+        pass
+    os.close(terminal)
+    assert b"100%" in shown
+    assert b"B/s" in shown
+    quiet = subprocess.run([*COMMAND, "load", "a.txt", "-o", "2.h5"], capture_output=True, text=True, check=True)
+    assert "%|" not in quiet.stderr
+
+
+def test_help_and_version(capsys):
+    assert main(["--version"]) == 0
+    assert main(["load", "--help"]) == 0
+    assert "--layout {per-file,concat}" in capsys.readouterr().out
+    assert main([]) == 2
+
+
+# ---------------------------------------------------------------- results in order
+
+
+def test_in_order_keeps_order_and_few_alive():
+    begun, used = [], []
+
+    def work(task, stop):
+        begun.append(task)
+        return task * task
+
+    for result in in_order(range(50), work, 3):
+        used.append(result)
+        assert len(begun) <= len(used) + 3
+    assert used == [n * n for n in range(50)]
+
+
+def test_in_order_stops_the_others_when_one_fails():
+    stopped = []
+
+    def work(task, stop):
+        if task == 0:
+            raise ZeroDivisionError
+        try:
+            while True:
+                stop()
+        except Stopped:
+            stopped.append(task)
+            raise
+
+    with pytest.raises(ZeroDivisionError):
+        list(in_order(range(100), work, 3))
+    assert set(stopped) <= {1, 2}
