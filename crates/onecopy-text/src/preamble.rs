@@ -86,7 +86,8 @@ impl Scan {
         while self.at < preamble.rest.len() {
             let text = &preamble.rest[..];
             // Skipped lines are skipped as they stand: a quote in them encloses nothing.
-            let next = if self.skip > 0 { raw_line(text, self.at, finished) } else { line(dialect, text, self.at, finished) };
+            let next =
+                if self.skip > 0 { raw_line(text, self.at, finished) } else { line(dialect, text, self.at, finished) };
             let Some(next) = next else { return Ok(false) };
             if self.skip > 0 {
                 self.skip -= 1;
@@ -99,6 +100,7 @@ impl Scan {
                     return Ok(true);
                 }
                 if !blank {
+                    preamble.first.columns = self.tokens.len();
                     preamble.first.names = Some(self.names(file, dialect.encoding)?);
                     self.header = false;
                 }
