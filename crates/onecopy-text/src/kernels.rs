@@ -4,6 +4,8 @@
 //! A run of equal columns is handled by one loop over rows and columns that is compiled for its type, so that nothing
 //! has to be looked up per field.
 
+#![allow(clippy::inline_always, reason = "a call per field costs more than the work")]
+
 use crate::block::PADDING;
 use crate::convert::Cell;
 use crate::layout::Scalar;
@@ -189,13 +191,13 @@ const ZEROS: u64 = 0x3030_3030_3030_3030;
 /// bytes are zero and come first.
 #[inline(always)]
 fn digits8(digits: u64) -> Option<u64> {
+    const MASK: u64 = 0x0000_00ff_0000_00ff;
     // A byte above 9 shows in its own upper half, or gets there when 6 is added.
     if (digits | digits.wrapping_add(0x0606_0606_0606_0606)) & 0xf0f0_f0f0_f0f0_f0f0 != 0 {
         return None;
     }
     // Neighbours are joined to pairs, pairs to fours, fours to the whole.
     let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
-    const MASK: u64 = 0x0000_00ff_0000_00ff;
     let low = (pairs & MASK).wrapping_mul(100 + (1_000_000 << 32));
     let high = (pairs >> 16 & MASK).wrapping_mul(1 + (10_000 << 32));
     Some(low.wrapping_add(high) >> 32)
@@ -227,7 +229,7 @@ fn integer(padded: &[u8], start: usize, end: usize) -> Option<i64> {
     Some(if negative { -magnitude } else { magnitude })
 }
 
-/// A point among digits that were XORed with '0'.
+/// What a point is among digits that were made values by XOR with '0'.
 const POINT: u8 = b'.' ^ b'0';
 
 /// Every power of ten that a double holds exactly, as far as a fraction of 16 characters needs them.
@@ -311,6 +313,7 @@ impl Kernel for Bytes {
 
     #[inline(always)]
     fn parse(self, padded: &[u8], start: usize, end: usize, place: &mut [u8]) -> bool {
+        const ONES: u128 = u128::from_ne_bytes([1; 16]);
         let length = end - start;
         if length > place.len() {
             return false;
@@ -325,7 +328,6 @@ impl Kernel for Bytes {
         let bytes = load16(padded, start) & field;
         place_string(bytes, place);
         // ASCII has no highest bit; adding 0x7f sets it for all but NUL, and never carries.
-        const ONES: u128 = u128::from_ne_bytes([1; 16]);
         bytes & (ONES << 7) == 0 && (bytes + ONES * 0x7f) & (ONES << 7) == field & (ONES << 7)
     }
 }

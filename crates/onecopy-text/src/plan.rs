@@ -124,7 +124,8 @@ fn refuse<T>(message: String) -> Result<T, ReadError> {
     Err(ReadError::Options { message })
 }
 
-fn choose(file: &str, columns: &[Column], first: &FirstLines) -> Result<Vec<i64>, ReadError> {
+/// The columns that are meant, negative from the end of the line.
+pub(crate) fn choose(file: &str, columns: &[Column], first: &FirstLines) -> Result<Vec<i64>, ReadError> {
     let names = first.names.as_deref().unwrap_or_default();
     let index = |column: &Column| match column {
         Column::Index(index) => Ok(*index),

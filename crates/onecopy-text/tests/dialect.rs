@@ -105,6 +105,7 @@ fn header_gives_names() {
     assert_eq!(bytes, [1, 2]);
     let message = error(b"x,y\n1,2\n3,z\n", Scalar::U8, &options);
     assert!(message.starts_with("test.txt:3:3: field 'y': 'z' is not uint8"), "{message}");
+    assert!(error(b"x,y\n1\n", Scalar::U8, &options).contains("the header has 2 names and the first record 1 columns"));
     assert!(error(b"a\xff\n1", Scalar::U8, &options).contains("header is not UTF-8"));
 }
 
