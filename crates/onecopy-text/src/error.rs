@@ -95,7 +95,10 @@ impl fmt::Display for FieldError {
             }
             FieldProblem::Overflow { range } => write!(f, "does not fit {expected} ({range}); choose a wider dtype"),
             FieldProblem::TooLong { length, width } => {
-                write!(f, "has {length} characters and {expected} holds {width}; choose a wider dtype or set truncate=True")
+                write!(
+                    f,
+                    "has {length} characters and {expected} holds {width}; choose a wider dtype or set truncate=True"
+                )
             }
             FieldProblem::InvalidUtf8 => write!(f, "is not UTF-8; set encoding='latin-1' if the file is"),
             FieldProblem::NotLatin1 { character } => {
@@ -135,7 +138,9 @@ pub enum ReadError {
     #[error("{0}")]
     Field(Box<FieldError>),
     /// A line has fewer columns than it must have.
-    #[error("{at}: {found} columns where {expected} are needed; correct the line, or choose another delimiter or usecols")]
+    #[error(
+        "{at}: {found} columns where {expected} are needed; correct the line, or choose another delimiter or usecols"
+    )]
     TooFewColumns {
         /// Where the line ends.
         at: Location,
@@ -145,7 +150,9 @@ pub enum ReadError {
         found: usize,
     },
     /// A line has more columns than the dtype or the first line.
-    #[error("{at}: {found} columns where {expected} are expected; choose columns with usecols, or another dtype or delimiter")]
+    #[error(
+        "{at}: {found} columns where {expected} are expected; choose columns with usecols, or another dtype or delimiter"
+    )]
     TooManyColumns {
         /// Where the first column too many begins.
         at: Location,

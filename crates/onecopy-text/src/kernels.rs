@@ -4,6 +4,8 @@
 //! A run of equal columns is handled by one loop over rows and columns that is compiled for its type, so that nothing
 //! has to be looked up per field.
 
+#![allow(clippy::inline_always, reason = "a call per field costs more than the work")]
+
 use crate::block::PADDING;
 use crate::convert::Cell;
 use crate::layout::Scalar;
@@ -40,7 +42,13 @@ impl<F: FnMut(usize, usize, &[u8], &mut [u8]) -> bool> Fallback for F {}
 
 impl Run {
     /// Fills this run's part of `records`; returns the number of rows before the first one that `fallback` refused.
-    pub(crate) fn fill(&self, rows: Rows<'_>, records: &mut [u8], record_size: usize, fallback: impl Fallback) -> usize {
+    pub(crate) fn fill(
+        &self,
+        rows: Rows<'_>,
+        records: &mut [u8],
+        record_size: usize,
+        fallback: impl Fallback,
+    ) -> usize {
         let job = Job { run: self, rows, records, record_size };
         match (self.cell.scalar, self.cell.big_endian) {
             (Scalar::Bool, _) => job.work(Bool, fallback),
@@ -183,13 +191,13 @@ const ZEROS: u64 = 0x3030_3030_3030_3030;
 /// bytes are zero and come first.
 #[inline(always)]
 fn digits8(digits: u64) -> Option<u64> {
+    const MASK: u64 = 0x0000_00ff_0000_00ff;
     // A byte above 9 shows in its own upper half, or gets there when 6 is added.
     if (digits | digits.wrapping_add(0x0606_0606_0606_0606)) & 0xf0f0_f0f0_f0f0_f0f0 != 0 {
         return None;
     }
     // Neighbours are joined to pairs, pairs to fours, fours to the whole.
     let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
-    const MASK: u64 = 0x0000_00ff_0000_00ff;
     let low = (pairs & MASK).wrapping_mul(100 + (1_000_000 << 32));
     let high = (pairs >> 16 & MASK).wrapping_mul(1 + (10_000 << 32));
     Some(low.wrapping_add(high) >> 32)
@@ -221,7 +229,7 @@ fn integer(padded: &[u8], start: usize, end: usize) -> Option<i64> {
     Some(if negative { -magnitude } else { magnitude })
 }
 
-/// A point among digits that were XORed with '0'.
+/// What a point is among digits that were made values by XOR with '0'.
 const POINT: u8 = b'.' ^ b'0';
 
 /// Every power of ten that a double holds exactly, as far as a fraction of 16 characters needs them.
@@ -305,6 +313,7 @@ impl Kernel for Bytes {
 
     #[inline(always)]
     fn parse(self, padded: &[u8], start: usize, end: usize, place: &mut [u8]) -> bool {
+        const ONES: u128 = u128::from_ne_bytes([1; 16]);
         let length = end - start;
         if length > place.len() {
             return false;
@@ -319,7 +328,6 @@ impl Kernel for Bytes {
         let bytes = load16(padded, start) & field;
         place_string(bytes, place);
         // ASCII has no highest bit; adding 0x7f sets it for all but NUL, and never carries.
-        const ONES: u128 = u128::from_ne_bytes([1; 16]);
         bytes & (ONES << 7) == 0 && (bytes + ONES * 0x7f) & (ONES << 7) == field & (ONES << 7)
     }
 }
@@ -365,5 +373,118 @@ impl Kernel for Unicode {
         }
         tail.fill(0);
         text.iter().all(|byte| matches!(byte, 1..=127))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convert::Rules;
+    use crate::options::Encoding;
+    use proptest::prelude::*;
+
+    const RULES: Rules = Rules { encoding: Encoding::Utf8, truncate: false };
+
+    /// What the kernel of the type makes of `text`, between bytes that do not belong to it; `None` if it passes.
+    fn kernel(cell: Cell, text: &str, around: &str) -> Option<Vec<u8>> {
+        let padded = format!("{around}{text}{around}{}", "9".repeat(PADDING));
+        let (start, end) = (around.len() as u32, (around.len() + text.len()) as u32);
+        let rows = Rows { padded: padded.as_bytes(), starts: &[start], ends: &[end], first: &[0] };
+        let size = cell.scalar.size();
+        let run = Run { column: 0, target: 0, count: 1, cell, offset: 1 };
+        let mut record = vec![0xaa; size + 2];
+        let mut passed = false;
+        let done = run.fill(rows, &mut record, size + 2, |row, column, field, place| {
+            assert_eq!((row, column, field, place.len()), (0, 0, text.as_bytes(), size));
+            passed = true;
+            false
+        });
+        assert_eq!(done, usize::from(!passed));
+        assert_eq!((record[0], record[size + 1]), (0xaa, 0xaa), "a kernel wrote beyond its field");
+        (!passed).then(|| record[1..=size].to_vec())
+    }
+
+    fn scalars() -> Vec<Scalar> {
+        use Scalar::*;
+        let mut all = vec![Bool, I8, I16, I32, I64, U8, U16, U32, U64, F16, F32, F64, C64, C128, TimeDelta];
+        all.extend((1..=40).map(Bytes));
+        all.extend((1..=5).map(Unicode));
+        all
+    }
+
+    fn check(text: &str) {
+        for scalar in scalars() {
+            for (big_endian, around) in [(false, "\t"), (true, "\n"), (false, "7"), (false, ".")] {
+                let cell = Cell { scalar, big_endian };
+                let mut exact = vec![0; scalar.size()];
+                let outcome = cell.convert(text.as_bytes(), RULES, &mut exact);
+                if let Some(fast) = kernel(cell, text, around) {
+                    assert_eq!((outcome, fast), (Ok(()), exact), "{cell:?} {text:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn kernels_know_the_common_spellings() {
+        let known = |scalar, text: &str| kernel(Cell { scalar, big_endian: false }, text, "\t").is_some();
+        for text in ["0", "-7", "12345678", "-12345678", "123456789", "1234567890123456", "-9999999999999999"] {
+            assert!(known(Scalar::I64, text), "{text}");
+        }
+        for text in ["0", "-7.25", ".5", "5.", "123456.7", "-1234567.8", "1234567.12345678", "1.000000000000000000e+00"]
+        {
+            assert!(known(Scalar::F64, text), "{text}");
+            assert!(known(Scalar::F32, text), "{text}");
+        }
+        assert!(
+            known(Scalar::Bytes(10), "chr21")
+                && known(Scalar::Bytes(10), "")
+                && known(Scalar::Bytes(30), &"x".repeat(30))
+        );
+        assert!(known(Scalar::Unicode(5), "chr21"));
+    }
+
+    #[test]
+    fn kernels_pass_what_needs_the_rules() {
+        let passes = |scalar, text: &str| kernel(Cell { scalar, big_endian: false }, text, "1").is_none();
+        for text in ["", "-", "+1", "--1", " 1", "1 ", "1.0", "1e3", "/", ":", "1/", "12345678:", "\u{b2}"] {
+            assert!(passes(Scalar::I64, text), "{text}");
+        }
+        for text in ["", "-", ".", "-.", "..", "1.2.3", "1.2345678.", "nan", "-inf", "1 ", "1,5", "9007199254740993"] {
+            assert!(passes(Scalar::F64, text), "{text}");
+        }
+        for text in ["abcd", "a\0b", "\0", "é"] {
+            assert!(passes(Scalar::Bytes(3), text), "{text}");
+            assert!(passes(Scalar::Unicode(3), text), "{text}");
+        }
+        assert!(
+            passes(Scalar::I8, "128")
+                && passes(Scalar::U8, "-1")
+                && passes(Scalar::Bytes(40), &format!("{}é", "x".repeat(20)))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn kernels_agree_with_the_rules_on_numbers(text in "-?[0-9]{0,10}[.]?[0-9]{0,10}(e-?[0-9]{1,3})?") {
+            check(&text);
+        }
+
+        #[test]
+        fn kernels_agree_with_the_rules_on_integers(text in "[+-]?[0-9]{0,21}") {
+            check(&text);
+        }
+
+        #[test]
+        fn kernels_agree_with_the_rules_on_anything(text in "[ -9;A-Zé\0]{0,20}") {
+            check(&text);
+        }
+
+        #[test]
+        fn doubles_survive(value in any::<f64>().prop_filter("finite", |v| v.is_finite()), digits in 0..9usize) {
+            check(&value.to_string());
+            check(&format!("{value:e}"));
+            check(&format!("{:.digits$}", value % 1e6));
+        }
     }
 }

@@ -14,6 +14,7 @@ mod preamble;
 mod progress;
 mod read;
 mod relay;
+mod sample;
 mod sink;
 mod source;
 
@@ -22,5 +23,6 @@ pub use layout::{Field, Layout, LayoutError, Scalar, Schema, Unit};
 pub use options::{Column, Encoding, Missing, Options};
 pub use progress::Progress;
 pub use read::{Summary, read};
+pub use sample::Sample;
 pub use sink::{Expected, MemorySink, Sink};
 pub use source::Source;

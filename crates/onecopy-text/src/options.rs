@@ -102,7 +102,9 @@ impl Options {
         match &self.delimiter {
             Some(delimiter) if delimiter.is_empty() => refuse("the delimiter is empty; use None for white space"),
             Some(delimiter) if has_line_end(delimiter) => refuse("the delimiter cannot be a newline (`\\r` or `\\n`)"),
-            Some(delimiter) => self.validate_apart(|bytes| bytes.starts_with(delimiter) || delimiter.starts_with(bytes)),
+            Some(delimiter) => {
+                self.validate_apart(|bytes| bytes.starts_with(delimiter) || delimiter.starts_with(bytes))
+            }
             None => self.validate_apart(|bytes| crate::dialect::is_space(bytes[0])),
         }
     }
@@ -110,14 +112,19 @@ impl Options {
     /// Delimiter, comment and quote must be told apart by what they begin with.
     fn validate_apart(&self, is_delimiter: impl Fn(&[u8]) -> bool) -> Result<(), ReadError> {
         let quote = self.quote.map(|byte| [byte]);
-        let clash = self.comments.iter().map(Vec::as_slice).chain(quote.as_ref().map(|q| &q[..])).find(|b| is_delimiter(b));
+        let clash =
+            self.comments.iter().map(Vec::as_slice).chain(quote.as_ref().map(|q| &q[..])).find(|b| is_delimiter(b));
         if let Some(bytes) = clash {
             let shown = bytes.escape_ascii();
-            return Err(ReadError::Options { message: format!("'{shown}' is a delimiter and a comment or quote; choose others") });
+            return Err(ReadError::Options {
+                message: format!("'{shown}' is a delimiter and a comment or quote; choose others"),
+            });
         }
         if let Some(quote) = quote.filter(|q| self.comments.iter().any(|comment| comment.starts_with(q))) {
             let shown = quote.escape_ascii();
-            return Err(ReadError::Options { message: format!("'{shown}' begins a comment and a quoted field; choose others") });
+            return Err(ReadError::Options {
+                message: format!("'{shown}' begins a comment and a quoted field; choose others"),
+            });
         }
         Ok(())
     }

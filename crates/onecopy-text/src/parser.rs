@@ -220,10 +220,11 @@ impl<'a> Parser<'a> {
         let line = self.exact[i as usize].clone();
         self.dialect.tokenize(&text[..line.end], line.start, &mut self.tokens);
         let found = self.tokens.len();
+        let line_end = self.tokens.end();
         if self.plan.exact && found != self.plan.columns {
             let expected = self.plan.columns;
             return Err(if found < expected {
-                Flaw { at: line.end, problem: Problem::TooFewColumns { expected, found } }
+                Flaw { at: line_end, problem: Problem::TooFewColumns { expected, found } }
             } else {
                 let at = self.tokens.start(expected);
                 Flaw { at, problem: Problem::TooManyColumns { expected, found } }
@@ -232,7 +233,7 @@ impl<'a> Parser<'a> {
         for (i, target) in self.plan.targets.iter().enumerate() {
             let Some(column) = target.column_of(found) else {
                 let expected = target.columns_needed();
-                return Err(Flaw { at: line.end, problem: Problem::TooFewColumns { expected, found } });
+                return Err(Flaw { at: line_end, problem: Problem::TooFewColumns { expected, found } });
             };
             let field = self.tokens.get(column);
             convert(self.plan, target, field, target.place(record))
@@ -242,12 +243,9 @@ impl<'a> Parser<'a> {
     }
 
     fn explain(&self, text: &[u8], flaw: Flaw, lines_before: u64) -> ReadError {
-        // The end of a line belongs to the line: what stands before it decides.
-        let before = text[..flaw.at].strip_suffix(b"\n").unwrap_or(&text[..flaw.at]);
-        let before = if before.len() < flaw.at { before.strip_suffix(b"\r").unwrap_or(before) } else { before };
-        let line_start = memchr::memrchr2(b'\n', b'\r', before).map_or(0, |end| end + 1);
+        let line_start = memchr::memrchr2(b'\n', b'\r', &text[..flaw.at]).map_or(0, |end| end + 1);
         let line = lines_before + count_line_ends(&text[..line_start]) + 1;
-        let at = Location { file: self.file.into(), line, column: (before.len() - line_start) as u64 + 1 };
+        let at = Location { file: self.file.into(), line, column: (flaw.at - line_start) as u64 + 1 };
         match flaw.problem {
             Problem::TooFewColumns { expected, found } => ReadError::TooFewColumns { at, expected, found },
             Problem::TooManyColumns { expected, found } => ReadError::TooManyColumns { at, expected, found },

@@ -85,7 +85,9 @@ impl Plan {
         let chosen = chosen.unwrap_or_else(|| (0..layout.columns() as i64).collect());
         if chosen.len() != layout.columns() {
             let (given, wanted) = (chosen.len(), layout.columns());
-            return refuse(format!("usecols names {given} columns and the dtype has {wanted}; give as many as the dtype has"));
+            return refuse(format!(
+                "usecols names {given} columns and the dtype has {wanted}; give as many as the dtype has"
+            ));
         }
         if let Some(field) = layout.fields().iter().find(|field| field.count > 0 && field.scalar.size() == 0) {
             return refuse(format!("{} in the dtype holds no character; give a width", field.scalar));
@@ -122,13 +124,16 @@ fn refuse<T>(message: String) -> Result<T, ReadError> {
     Err(ReadError::Options { message })
 }
 
-fn choose(file: &str, columns: &[Column], first: &FirstLines) -> Result<Vec<i64>, ReadError> {
+/// The columns that are meant, negative from the end of the line.
+pub(crate) fn choose(file: &str, columns: &[Column], first: &FirstLines) -> Result<Vec<i64>, ReadError> {
     let names = first.names.as_deref().unwrap_or_default();
     let index = |column: &Column| match column {
         Column::Index(index) => Ok(*index),
         Column::Name(name) => match names.iter().position(|known| known == name) {
             Some(index) => Ok(index as i64),
-            None if first.names.is_none() => refuse(format!("column '{name}' is a name and there is no header; set header")),
+            None if first.names.is_none() => {
+                refuse(format!("column '{name}' is a name and there is no header; set header"))
+            }
             None => {
                 let names = names.join(", ");
                 Err(ReadError::NoSuchName { file: file.into(), name: name.clone(), names })
@@ -171,7 +176,9 @@ fn set_missing(targets: &mut [Target], missing: &[Missing], rules: Rules) -> Res
                 Err(_) if field.is_none() => {}
                 Err(_) => {
                     let (id, scalar) = (&target.id, target.cell.scalar);
-                    return refuse(format!("'{fill}', to be stored for '{text}' in {id}, is not {scalar}; give another value"));
+                    return refuse(format!(
+                        "'{fill}', to be stored for '{text}' in {id}, is not {scalar}; give another value"
+                    ));
                 }
             }
         }

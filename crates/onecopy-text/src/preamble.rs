@@ -86,7 +86,8 @@ impl Scan {
         while self.at < preamble.rest.len() {
             let text = &preamble.rest[..];
             // Skipped lines are skipped as they stand: a quote in them encloses nothing.
-            let next = if self.skip > 0 { raw_line(text, self.at, finished) } else { line(dialect, text, self.at, finished) };
+            let next =
+                if self.skip > 0 { raw_line(text, self.at, finished) } else { line(dialect, text, self.at, finished) };
             let Some(next) = next else { return Ok(false) };
             if self.skip > 0 {
                 self.skip -= 1;
@@ -94,11 +95,13 @@ impl Scan {
                 dialect.tokenize(&text[..next], self.at, &mut self.tokens);
                 let blank = self.tokens.is_blank();
                 if !blank && !self.header {
+                    self.check_names(file, preamble.first.names.as_deref())?;
                     preamble.first.columns = self.tokens.len();
                     preamble.first_length = next - self.at;
                     return Ok(true);
                 }
                 if !blank {
+                    preamble.first.columns = self.tokens.len();
                     preamble.first.names = Some(self.names(file, dialect.encoding)?);
                     self.header = false;
                 }
@@ -107,6 +110,20 @@ impl Scan {
             self.at = next;
         }
         Ok(false)
+    }
+
+    /// Names that belong to other columns than they seem to are worse than none.
+    fn check_names(&self, file: &str, names: Option<&[String]>) -> Result<(), ReadError> {
+        match names.map(<[String]>::len) {
+            Some(count) if count != self.tokens.len() => {
+                let columns = self.tokens.len();
+                let message = format!(
+                    "{file}: the header has {count} names and the first record {columns} columns; skip it with skiprows"
+                );
+                Err(ReadError::Options { message })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn names(&self, file: &str, encoding: Encoding) -> Result<Vec<String>, ReadError> {

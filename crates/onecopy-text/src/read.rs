@@ -80,7 +80,10 @@ pub fn read(
         progress,
         max_rows: options.max_rows.unwrap_or(u64::MAX),
         carry: Relay::new(preamble.portions, Vec::new()),
-        count: Relay::new(preamble.portions, Total { lines: preamble.lines, bytes: preamble.bytes, ..Total::default() }),
+        count: Relay::new(
+            preamble.portions,
+            Total { lines: preamble.lines, bytes: preamble.bytes, ..Total::default() },
+        ),
         stop: Stop::new(),
         failure: Mutex::new(None),
     };
@@ -162,11 +165,15 @@ struct Total {
 impl<S: Sink> Job<'_, S> {
     fn run(&self, helpers: usize, first: Portion, rest: &[u8]) {
         thread::scope(|scope| {
-            for _ in 0..helpers {
+            let start = |_| {
                 // Fewer threads than wanted are slower and nothing worse.
-                let _ = thread::Builder::new().name("onecopy-text".into()).spawn_scoped(scope, || self.work(None));
-            }
+                thread::Builder::new().name("onecopy-text".into()).spawn_scoped(scope, || self.work(None)).ok()
+            };
+            let started: Vec<_> = (0..helpers).filter_map(start).collect();
             self.work(Some((first, rest)));
+            for helper in started {
+                helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            }
         });
     }
 

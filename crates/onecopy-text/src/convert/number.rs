@@ -121,7 +121,9 @@ mod tests {
         assert!(float(b"NaN").unwrap().is_nan());
         assert!(float(b"-nan").unwrap().is_sign_negative());
         assert!(float(b"-0").unwrap().is_sign_negative());
-        for bad in ["", ".", "-", "+-1", "--1", "1e", "1e+", "1d5", "infi", "nan(123)", "0x1p3", "1_0", "1 2", "e5", "1,5"] {
+        for bad in
+            ["", ".", "-", "+-1", "--1", "1e", "1e+", "1d5", "infi", "nan(123)", "0x1p3", "1_0", "1 2", "e5", "1,5"]
+        {
             assert_eq!(float(bad.as_bytes()), Err(Fault::Bad), "{bad}");
         }
     }
@@ -164,7 +166,10 @@ mod tests {
         for (text, value) in cases {
             assert_eq!(parse(text), Ok(value), "{text}");
         }
-        for bad in ["1 +2j", "1+ 2j", "1+2 j", "1+-+3", "(1j", "(1", "(1+2j", "1+2j)", "j", "1+j", "1+2J", "1+2i", "()", "1+2", "1+", ""] {
+        for bad in [
+            "1 +2j", "1+ 2j", "1+2 j", "1+-+3", "(1j", "(1", "(1+2j", "1+2j)", "j", "1+j", "1+2J", "1+2i", "()", "1+2",
+            "1+", "",
+        ] {
             assert_eq!(parse(bad), Err(Fault::Bad), "{bad}");
         }
     }

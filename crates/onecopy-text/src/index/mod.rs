@@ -3,6 +3,11 @@
 //! Each group of 64 bytes becomes bit masks (bit i = byte i). A field ends where a separator stands and begins behind
 //! one; shifting a mask by one bit relates each byte to its neighbour, and the bit that falls out is carried on.
 
+#![allow(
+    clippy::inline_always,
+    reason = "must become part of a function that is compiled for the instructions of the machine"
+)]
+
 mod lanes;
 #[cfg(any(test, not(target_arch = "x86_64")))]
 mod portable;

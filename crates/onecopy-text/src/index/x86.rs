@@ -1,6 +1,9 @@
 //! The lanes of x86-64: SSE2, which every such machine has, and AVX2 where it is found at run time.
 
-use std::arch::x86_64::*;
+use std::arch::x86_64::{
+    __m128i, __m256i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_set1_epi8, _mm_sub_epi8,
+    _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_sub_epi8,
+};
 
 use super::lanes::Lanes;
 use super::{GROUP, Index, Marks};
@@ -74,9 +77,26 @@ macro_rules! lanes {
 }
 
 lanes!(
-    Sse2, __m128i, 16, u16, _mm_loadu_si128, _mm_movemask_epi8, _mm_cmpeq_epi8, _mm_set1_epi8, _mm_sub_epi8, _mm_min_epu8
+    Sse2,
+    __m128i,
+    16,
+    u16,
+    _mm_loadu_si128,
+    _mm_movemask_epi8,
+    _mm_cmpeq_epi8,
+    _mm_set1_epi8,
+    _mm_sub_epi8,
+    _mm_min_epu8
 );
 lanes!(
-    Avx2, __m256i, 32, u32, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_cmpeq_epi8, _mm256_set1_epi8,
-    _mm256_sub_epi8, _mm256_min_epu8
+    Avx2,
+    __m256i,
+    32,
+    u32,
+    _mm256_loadu_si256,
+    _mm256_movemask_epi8,
+    _mm256_cmpeq_epi8,
+    _mm256_set1_epi8,
+    _mm256_sub_epi8,
+    _mm256_min_epu8
 );

@@ -76,7 +76,9 @@ impl<'a, R: ReadAt> BgzfFeed<'a, R> {
     fn take(&self, state: &mut State) -> Result<Taken, ReadError> {
         let length = ((self.size - state.offset) as usize).min(MAX_BLOCK.max(self.block_size / 2));
         let mut compressed = vec![0; length];
-        self.input.read_exact_at(&mut compressed, state.offset).map_err(|error| ReadError::from_io(&self.name, error))?;
+        self.input
+            .read_exact_at(&mut compressed, state.offset)
+            .map_err(|error| ReadError::from_io(&self.name, error))?;
         let (mut used, mut text_size) = (0, 0);
         while used < length && text_size < self.block_size {
             let rest = &compressed[used..];
@@ -152,19 +154,17 @@ impl<R: ReadAt> Feed for BgzfFeed<'_, R> {
         state.next += 1;
         let taken = self.take(&mut state);
         let last = taken.as_ref().map_or(true, |taken| taken.last);
+        let complete = !last || state.ends_with_marker;
         state.finished = last;
         drop(state);
         block.clear();
-        Some(Portion { ticket, last, outcome: taken.and_then(|taken| self.inflate(&taken, block)) })
+        let outcome = taken.and_then(|taken| self.inflate(&taken, block));
+        // A file cut between two blocks would otherwise pass as complete.
+        let outcome = outcome.and_then(|()| if complete { Ok(()) } else { Err(self.truncated()) });
+        Some(Portion { ticket, last, outcome })
     }
 
     fn text_size(&self) -> TextSize {
         TextSize::of_compressed(self.size)
-    }
-
-    fn finish(&self) -> Result<(), ReadError> {
-        // A file cut between two blocks would otherwise pass as complete.
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.ends_with_marker { Ok(()) } else { Err(self.truncated()) }
     }
 }

@@ -4,6 +4,9 @@ use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
 
+/// Of every member.
+const FIRST_BYTE: u8 = 0x1f;
+
 /// All members of a gzip stream as one text.
 pub(super) struct Members<R> {
     /// `None` after the last member.
@@ -24,6 +27,9 @@ impl<R: BufRead> Members<R> {
             }
             // Tapes and some copy tools pad with zeros; gzip itself ignores them.
             let zeros = ahead.iter().take_while(|&&byte| byte == 0).count();
+            if zeros == 0 && ahead[0] != FIRST_BYTE {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "something else follows the compressed data"));
+            }
             if zeros == 0 {
                 return Ok(Some(GzDecoder::new(input)));
             }

@@ -175,7 +175,7 @@ impl<'a> Opener<'a> {
             compression => {
                 let reader = Box::new(Sequential { input, size, offset: 0 });
                 Box::new(self.decoded(reader, compression, TextSize::of_compressed(size))?)
-            },
+            }
         })
     }
 

@@ -1,0 +1,193 @@
+//! Every form of compression gives the same records, and whatever is missing or damaged is named.
+
+mod support;
+
+use std::io::{self, Read, Write};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use onecopy_text::{MemorySink, Options, Progress, ReadError, Scalar, Schema, Source, read};
+use support::read_bytes;
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut out = GzEncoder::new(Vec::new(), Compression::new(6));
+    out.write_all(text).unwrap();
+    out.finish().unwrap()
+}
+
+fn zstd(text: &[u8]) -> Vec<u8> {
+    // The streaming encoder does not know the size; with a checksum damage is always seen.
+    let mut out = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+    out.include_checksum(true).unwrap();
+    out.write_all(text).unwrap();
+    out.finish().unwrap()
+}
+
+/// One block of BGZF.
+fn bgzf_block(text: &[u8]) -> Vec<u8> {
+    let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), Compression::new(6));
+    deflate.write_all(text).unwrap();
+    let data = deflate.finish().unwrap();
+    let mut crc = flate2::Crc::new();
+    crc.update(text);
+    let mut block = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0".to_vec();
+    block.extend_from_slice(&((18 + data.len() + 8 - 1) as u16).to_le_bytes());
+    block.extend_from_slice(&data);
+    block.extend_from_slice(&crc.sum().to_le_bytes());
+    block.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    block
+}
+
+fn bgzf(text: &[u8], block_size: usize) -> Vec<u8> {
+    text.chunks(block_size).chain([&[][..]]).flat_map(bgzf_block).collect()
+}
+
+const ROWS: usize = 300;
+
+fn text() -> Vec<u8> {
+    let mut text = Vec::new();
+    for i in 0..ROWS {
+        writeln!(text, "{i} {} {}", i * i, (i * 7919) % 1000).unwrap();
+    }
+    text
+}
+
+fn forms() -> Vec<(&'static str, Vec<u8>)> {
+    let text = text();
+    let (head, tail) = text.split_at(1234);
+    vec![
+        ("gzip", gzip(&text)),
+        ("gzip of two members", [gzip(head), gzip(tail)].concat()),
+        ("gzip of an empty and a full member, padded", [gzip(b""), gzip(&text), vec![0; 700]].concat()),
+        ("bgzf of small blocks", bgzf(&text, 100)),
+        ("bgzf of one block", bgzf(&text, 60_000)),
+        ("zstd", zstd(&text)),
+        ("zstd of two frames", [zstd(head), zstd(tail)].concat()),
+    ]
+}
+
+fn read_i32(bytes: &[u8], block_size: usize, threads: usize) -> Result<Vec<u8>, ReadError> {
+    let options = Options { block_size, threads, ..Options::default() };
+    read_bytes(bytes, &Schema::rows(Scalar::I32), &options).map(|(_, records)| records)
+}
+
+#[test]
+fn all_forms_give_the_same_records() {
+    let expected = read_i32(&text(), 1 << 20, 1).unwrap();
+    assert_eq!(expected.len(), ROWS * 12);
+    for (name, bytes) in forms() {
+        for block_size in [1, 7, 64, 1000, 1 << 20] {
+            for threads in [1, 2, 3] {
+                assert_eq!(read_i32(&bytes, block_size, threads).unwrap(), expected, "{name}, block size {block_size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn streams_give_the_same_records() {
+    /// Gives one byte at a time.
+    struct Drip<'a>(&'a [u8]);
+    impl Read for Drip<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let length = out.len().min(1);
+            self.0.read(&mut out[..length])
+        }
+    }
+    let expected = read_i32(&text(), 1 << 20, 1).unwrap();
+    for (name, bytes) in forms().into_iter().chain([("plain", text())]) {
+        let (sink, progress) = (MemorySink::new(), Progress::new());
+        let source = Source::stream(name, Drip(&bytes));
+        read(source, &Schema::rows(Scalar::I32), &Options::default(), &sink, &progress).unwrap();
+        assert_eq!(sink.into_bytes(), expected, "{name}");
+        assert_eq!((progress.bytes_read(), progress.bytes_total()), (bytes.len() as u64, 0), "{name}");
+    }
+}
+
+#[test]
+fn truncation_at_any_byte_is_an_error_or_harmless() {
+    let expected = read_i32(&text(), 1 << 20, 1).unwrap();
+    for (name, bytes) in forms() {
+        // Nothing can tell that a second member or frame was there, nor that padding was.
+        let whole: Vec<usize> = match name {
+            "gzip of two members" => vec![gzip(&text()[..1234]).len()],
+            "gzip of an empty and a full member, padded" => {
+                (bytes.len() - 700..bytes.len()).chain([gzip(b"").len()]).collect()
+            }
+            "zstd of two frames" => vec![zstd(&text()[..1234]).len()],
+            _ => vec![],
+        };
+        for length in 0..bytes.len() {
+            let outcome = read_i32(&bytes[..length], 200, 2);
+            if let Ok(records) = &outcome {
+                // Of less than a header nobody can say what it was.
+                assert!(expected.starts_with(records) && (length < 4 || whole.contains(&length)), "{name} at {length}");
+            } else if length >= 18 && !whole.contains(&length) {
+                let truncated = matches!(outcome, Err(ReadError::Truncated { .. }));
+                assert!(truncated, "{name} at {length}: {outcome:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_at_any_byte_is_an_error_or_harmless() {
+    let expected = read_i32(&text(), 1 << 20, 1).unwrap();
+    for (name, bytes) in forms() {
+        for at in (0..bytes.len()).step_by(3) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            // Some bytes of a header carry nothing, and some errors show as text that is no number.
+            if let Ok(records) = read_i32(&damaged, 500, 2) {
+                assert!(records == expected || name.contains("padded"), "{name} at {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_is_named_with_its_place() {
+    let mut bytes = bgzf(&text(), 1000);
+    let second = bgzf_block(&text()[..1000]).len();
+    bytes[second + 30] ^= 1;
+    let message = read_i32(&bytes, 500, 2).unwrap_err().to_string();
+    assert!(message.starts_with(&format!("test.txt: corrupt BGZF data at byte {second}: ")), "{message}");
+    assert!(message.ends_with("; copy or download it again"), "{message}");
+
+    let mut bytes = gzip(&text());
+    let length = bytes.len();
+    bytes[length - 6] ^= 1;
+    let message = read_i32(&bytes, 500, 2).unwrap_err().to_string();
+    assert!(message.starts_with("test.txt: corrupt gzip data at byte "), "{message}");
+
+    let message = read_i32(&bytes[..length - 3], 500, 2).unwrap_err().to_string();
+    assert!(message.starts_with("test.txt: truncated gzip data: it ends at byte "), "{message}");
+
+    let no_marker = text().chunks(1000).flat_map(bgzf_block).collect::<Vec<u8>>();
+    let message = read_i32(&no_marker, 500, 2).unwrap_err().to_string();
+    assert!(message.starts_with("test.txt: truncated BGZF data: "), "{message}");
+
+    let garbage = [gzip(&text()), b"garbage".to_vec()].concat();
+    let message = read_i32(&garbage, 500, 2).unwrap_err().to_string();
+    assert!(message.ends_with("something else follows the compressed data; copy or download it again"), "{message}");
+}
+
+#[test]
+fn an_error_in_the_text_before_the_damage_wins() {
+    let text = [b"x 1\n", &text().repeat(200)[..]].concat();
+    for bytes in [gzip(&text), bgzf(&text, 1000), zstd(&text)] {
+        let message = read_i32(&bytes[..bytes.len() - 40], 1 << 20, 2).unwrap_err().to_string();
+        assert!(message.starts_with("test.txt:1:1: column 1: 'x'"), "{message}");
+    }
+}
+
+#[test]
+fn rows_before_the_damage_are_enough_when_no_more_are_wanted() {
+    let text = text().repeat(50);
+    for bytes in [gzip(&text), bgzf(&text, 100), zstd(&text)] {
+        let options = Options { max_rows: Some(3), block_size: 50, ..Options::default() };
+        let cut = &bytes[..bytes.len() - 10];
+        let (summary, _) = read_bytes(cut, &Schema::rows(Scalar::I32), &options).unwrap();
+        assert_eq!(summary.records, 3);
+    }
+}

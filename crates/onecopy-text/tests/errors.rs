@@ -1,0 +1,125 @@
+//! Each error says where, what and the way out, and it is always the first in the file.
+
+mod support;
+
+use onecopy_text::{Encoding, Layout, Options, ReadError, Scalar, Schema, Unit};
+use support::{delimited, error, read_bytes};
+
+#[test]
+fn messages_name_the_place_the_value_and_the_way_out() {
+    let spaces = Options::default();
+    let cases = [
+        (
+            error(b"1 2\n3 abc\n", Scalar::F64, &spaces),
+            "test.txt:2:3: column 2: 'abc' is not float64; correct it, choose another dtype, or list it as a missing value",
+        ),
+        (
+            error(b"1\n300\n", Scalar::U8, &spaces),
+            "test.txt:2:1: column 1: '300' does not fit uint8 (0 to 255); choose a wider dtype",
+        ),
+        (
+            error(b"1 2\n\n3\n", Scalar::F64, &spaces),
+            "test.txt:3:2: 1 columns where 2 are needed; correct the line, or choose another delimiter or usecols",
+        ),
+        (
+            error(b"1 2\r\n3 4 5 6\r\n", Scalar::F64, &spaces),
+            "test.txt:2:5: 4 columns where 2 are expected; choose columns with usecols, or another dtype or delimiter",
+        ),
+        (
+            error(b"chromosome1", Scalar::Bytes(4), &spaces),
+            "test.txt:1:1: column 1: 'chromosome1' has 11 characters and S4 holds 4; choose a wider dtype or set truncate=True",
+        ),
+        (
+            error(b"ab \xff\xfe", Scalar::Bytes(4), &delimited(" ")),
+            "test.txt:1:4: column 2: '\\xff\\xfe' is not UTF-8; set encoding='latin-1' if the file is",
+        ),
+        (
+            error("€".as_bytes(), Scalar::Bytes(4), &spaces),
+            "test.txt:1:1: column 1: '€' has the character '€', which S4 cannot hold; choose a U dtype",
+        ),
+        (
+            error(b"1 2\0", Scalar::I32, &spaces),
+            "test.txt:1:3: column 2: '2\\0' contains a NUL byte; the file is binary, damaged, or in UTF-16",
+        ),
+        (
+            error(b"2012-02-30", Scalar::DateTime(Unit::Day, 1), &spaces),
+            "test.txt:1:1: column 1: '2012-02-30' is not datetime64[D]; correct it, choose another dtype, or list it as a \
+             missing value",
+        ),
+    ];
+    for (message, expected) in cases {
+        assert_eq!(message, expected);
+    }
+}
+
+#[test]
+fn structured_errors_carry_their_parts() {
+    let schema = Schema::from(Layout::packed([("chr", Scalar::Bytes(5)), ("pos", Scalar::I32)]));
+    let failure = read_bytes(b"chr1 1\nchr2 99999999999\n", &schema, &Options::default()).unwrap_err();
+    let at = failure.location().unwrap();
+    assert_eq!((at.file.as_str(), at.line, at.column), ("test.txt", 2, 6));
+    let ReadError::Field(field) = failure else { panic!("{failure}") };
+    assert_eq!((field.field.to_string().as_str(), field.text.as_str()), ("field 'pos'", "99999999999"));
+    assert_eq!(field.expected, Scalar::I32);
+
+    let failure = read_bytes(b"chr1 1 2\n", &schema, &Options::default()).unwrap_err();
+    assert!(matches!(failure, ReadError::TooManyColumns { expected: 2, found: 3, .. }), "{failure}");
+    let failure = read_bytes(b"chr1\n", &schema, &Options::default()).unwrap_err();
+    assert!(matches!(failure, ReadError::TooFewColumns { expected: 2, found: 1, .. }), "{failure}");
+}
+
+#[test]
+fn first_error_wins_whatever_thread_finds_one() {
+    let good = "1 2\n".repeat(300);
+    let text = format!("{good}1 x\n{good}1\n{good}y 2\n# c\n1 2 3\n{good}");
+    for block_size in [1, 3, 16, 100, 1000, 1 << 20] {
+        for threads in [1, 2, 4] {
+            let options = Options { block_size, threads, ..Options::default() };
+            let message = error(text.as_bytes(), Scalar::U8, &options);
+            assert!(message.starts_with("test.txt:301:3: column 2: 'x'"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn first_error_of_a_line_and_of_neighbours() {
+    let schema = Schema::from(Layout::packed([("a", Scalar::I8), ("b", Scalar::F32), ("c", Scalar::I8)]));
+    let failure = read_bytes(b"1 2 3\n4 5 x\n6 y 8\nz 1 2\n", &schema, &Options::default()).unwrap_err();
+    assert!(failure.to_string().starts_with("test.txt:2:5: field 'c': 'x'"), "{failure}");
+    let failure = read_bytes(b"1 2 3\n4 x y\n", &schema, &Options::default()).unwrap_err();
+    assert!(failure.to_string().starts_with("test.txt:2:3: field 'b': 'x'"), "{failure}");
+}
+
+#[test]
+fn places_in_quoted_lines_are_physical() {
+    let csv = Options { quote: Some(b'"'), ..delimited(",") };
+    let message = error(b"\"1\n\",2\n\"3\n\n\",x\n", Scalar::I8, &csv);
+    assert!(message.starts_with("test.txt:5:3: column 2: 'x'"), "{message}");
+    let message = error(b"\"1\n\",2\n\"3\",4,\"5\"\n", Scalar::I8, &csv);
+    assert!(message.starts_with("test.txt:3:7: 3 columns where 2 are expected"), "{message}");
+}
+
+#[test]
+fn skipped_header_and_comment_lines_count() {
+    let options = Options { skip_rows: 2, header: true, ..Options::default() };
+    let message = error(b"s\r\n\"\r#c\r\na b\n\n1 2\n#\n3 q", Scalar::F32, &options);
+    assert!(message.starts_with("test.txt:8:3: field 'b': 'q'"), "{message}");
+}
+
+#[test]
+fn options_that_do_not_fit_are_refused_before_reading() {
+    let schema = Schema::from(Layout::packed([("a", Scalar::I8)]));
+    let columns = Some(vec![onecopy_text::Column::Index(0), onecopy_text::Column::Index(1)]);
+    let failure = read_bytes(b"1 2", &schema, &Options { use_columns: columns, ..Options::default() }).unwrap_err();
+    assert_eq!(failure.to_string(), "usecols names 2 columns and the dtype has 1; give as many as the dtype has");
+    assert!(error(b"1", Scalar::Bytes(0), &Options::default()).contains("S0"));
+    assert!(error(b"1", Scalar::I8, &Options { block_size: 0, ..Options::default() }).contains("block_size"));
+}
+
+#[test]
+fn truncation_is_allowed_when_asked_for() {
+    let truncate = Options { truncate: true, ..Options::default() };
+    assert_eq!(read_bytes(b"abcdef\nxy", &Schema::rows(Scalar::Bytes(3)), &truncate).unwrap().1, b"abcxy\0");
+    let latin1 = Options { encoding: Encoding::Latin1, ..truncate };
+    assert_eq!(read_bytes(b"ab\xe9\xff", &Schema::rows(Scalar::Bytes(3)), &latin1).unwrap().1, b"ab\xe9");
+}

@@ -1,0 +1,39 @@
+//! What the tests of the reader share.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use onecopy_text::{MemorySink, Options, Progress, ReadError, Scalar, Schema, Source, Summary, read};
+
+/// Reads text from memory.
+pub(crate) fn read_bytes(text: &[u8], schema: &Schema, options: &Options) -> Result<(Summary, Vec<u8>), ReadError> {
+    let sink = MemorySink::new();
+    let summary = read(Source::memory("test.txt", text), schema, options, &sink, &Progress::new())?;
+    Ok((summary, sink.into_bytes()))
+}
+
+/// Reads rows of float64.
+pub(crate) fn floats(text: &str, options: &Options) -> Result<Vec<Vec<f64>>, ReadError> {
+    let (summary, bytes) = read_bytes(text.as_bytes(), &Schema::rows(Scalar::F64), options)?;
+    let values: Vec<f64> = bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+    Ok(values.chunks(summary.columns.max(1)).map(<[f64]>::to_vec).collect())
+}
+
+/// Reads rows of strings of at most 12 characters.
+pub(crate) fn strings(text: &str, options: &Options) -> Result<Vec<Vec<String>>, ReadError> {
+    let (summary, bytes) = read_bytes(text.as_bytes(), &Schema::rows(Scalar::Unicode(12)), options)?;
+    let character = |bytes: &[u8; 4]| char::from_u32(u32::from_le_bytes(*bytes)).filter(|c| *c != '\0');
+    let string = |bytes: &[u8]| bytes.as_chunks().0.iter().filter_map(character).collect();
+    let values: Vec<String> = bytes.chunks(48).map(string).collect();
+    Ok(values.chunks(summary.columns.max(1)).map(<[String]>::to_vec).collect())
+}
+
+/// The one-line message of the error that reading rows of `scalar` gives.
+pub(crate) fn error(text: &[u8], scalar: Scalar, options: &Options) -> String {
+    let message = read_bytes(text, &Schema::rows(scalar), options).expect_err("an error").to_string();
+    assert_eq!(message.lines().count(), 1, "{message}");
+    message
+}
+
+/// Options with an explicit delimiter.
+pub(crate) fn delimited(delimiter: &str) -> Options {
+    Options { delimiter: Some(delimiter.into()), ..Options::default() }
+}
