@@ -37,6 +37,9 @@ def load(
     threads: int,
     tick: Callable[[int], None] | None,
 ) -> tuple[npt.NDArray[Any], list[str] | None, int]: ...
+def infer(
+    input: str | PathLike[str] | bytes, dialect: dict[str, Any], guess_delimiter: bool, guess_header: bool
+) -> tuple[list[tuple[str, str]], list[str] | None, str | None, str | None, bool]: ...
 
 # files
 def reserve_space(fd: int, size: int, /) -> None: ...

@@ -49,12 +49,31 @@ class LoadedFile:
     bytes: int
 
 
-def load(
-    path: Path | bytes,
-    dtype: npt.DTypeLike,
+@dataclass(frozen=True)
+class Inferred:
+    """What the first lines of a text look like.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        Structured, with a field per column (of those in ``usecols``); integers and floats as the sample needs, strings with head-room.
+    names : list of str or None
+        Names of all columns, when there is a header.
+    delimiter, quotechar : str or None
+        Of the dialect.
+    header : bool
+        Whether the first line holds names.
+    """
+
+    dtype: np.dtype[Any]
+    names: list[str] | None
+    delimiter: str | None
+    quotechar: str | None
+    header: bool
+
+
+def _dialect(
     *,
-    threads: int = 0,
-    progress: Callable[[int], None] | None = None,
     delimiter: str | None = None,
     comments: Sequence[str] = ("#",),
     quotechar: str | None = None,
@@ -65,12 +84,9 @@ def load(
     missing: Sequence[tuple[str, str, str | None]] = (),
     truncate: bool = False,
     encoding: Literal["utf-8", "latin-1"] = "utf-8",
-) -> LoadedFile:
-    """Load one text: a file, or the bytes of the text themselves.
-
-    `progress` is called now and then with the bytes of the file read since its last call; what it raises ends the loading.
-    """
-    dialect = {
+) -> dict[str, Any]:
+    """Spell a dialect out for the compiled half."""
+    return {
         "delimiter": delimiter,
         "comments": list(comments),
         "quotechar": quotechar,
@@ -82,7 +98,29 @@ def load(
         "truncate": truncate,
         "latin1": encoding == "latin-1",
     }
-    array, names, size = _native.load(path, np.dtype(dtype), dialect, threads, progress)
+
+
+def infer(path: Path | bytes, **dialect: Any) -> Inferred:
+    """Guess what `dialect` leaves open from the first lines; the delimiter (and with it the quote) and the header where they are not given."""
+    fields, names, delimiter, quotechar, header = _native.infer(
+        path, _dialect(**dialect), "delimiter" not in dialect, "header" not in dialect
+    )
+    return Inferred(np.dtype(fields), names, delimiter, quotechar, header)
+
+
+def load(
+    path: Path | bytes,
+    dtype: npt.DTypeLike,
+    *,
+    threads: int = 0,
+    progress: Callable[[int], None] | None = None,
+    **dialect: Any,
+) -> LoadedFile:
+    """Load one text: a file, or the bytes of the text themselves.
+
+    `progress` is called now and then with the bytes of the file read since its last call; what it raises ends the loading. The dialect is that of `_dialect`.
+    """
+    array, names, size = _native.load(path, np.dtype(dtype), _dialect(**dialect), threads, progress)
     return LoadedFile(array, names, array.dtype, len(array), size)
 
 

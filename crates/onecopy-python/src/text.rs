@@ -6,7 +6,9 @@ use std::thread::scope;
 use std::time::Duration;
 
 use numpy::PyArrayDescr;
-use onecopy::text::{Column, Encoding, FieldId, Missing, Options, Progress, ReadError, Schema, Source, Summary};
+use onecopy::text::{
+    Column, Encoding, FieldId, Missing, Options, Progress, ReadError, Sample, Schema, Source, Summary,
+};
 use onecopy::{Block, DType, LoadError, load_text, schema_of};
 use pyo3::exceptions::{
     PyFileNotFoundError, PyIsADirectoryError, PyKeyboardInterrupt, PyOSError, PyPermissionError, PyValueError,
@@ -25,7 +27,8 @@ const LEAST_FOR_THREAD: u64 = 1 << 20;
 
 /// Adds this file's names to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_function(wrap_pyfunction!(load, m)?)
+    m.add_function(wrap_pyfunction!(load, m)?)?;
+    m.add_function(wrap_pyfunction!(infer, m)?)
 }
 
 /// A path, or the bytes of the text themselves.
@@ -150,6 +153,35 @@ fn load<'py>(
     let array = array_over(py, block, dtype, &shape, false)?;
     Ok((array, summary.names, summary.bytes_text))
 }
+
+/// What the first lines of a text look like: (name, type) of each chosen column, the names in the header, delimiter, quote, and whether there is a header.
+///
+/// `guess_delimiter` and `guess_header` say which parts of the dialect are open; with the delimiter the quote is guessed, too.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "arguments from Python arrive by value")]
+fn infer(
+    py: Python<'_>,
+    input: Input<'_>,
+    dialect: Dialect,
+    guess_delimiter: bool,
+    guess_header: bool,
+) -> PyResult<Inferred> {
+    let options = dialect.options(1)?;
+    let look = || -> Result<Inferred, ReadError> {
+        let sample = Sample::read(input.text().source())?;
+        let header = options.header;
+        let mut options = if guess_delimiter { sample.guess_dialect(&options) } else { options };
+        options.header = if guess_header { sample.guess_header(&options) } else { header };
+        let layout = sample.guess_layout(&options)?;
+        let fields = layout.fields().iter().map(|field| (field.name.clone(), field.scalar.to_string())).collect();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let quote = options.quote.map(|byte| char::from(byte).to_string());
+        Ok((fields, sample.names(&options)?, options.delimiter.map(text), quote, options.header))
+    };
+    look().map_err(|error| to_python(py, &error.into()))
+}
+
+type Inferred = (Vec<(String, String)>, Option<Vec<String>>, Option<String>, Option<String>, bool);
 
 type Loaded = Result<(Block, Summary), LoadError>;
 

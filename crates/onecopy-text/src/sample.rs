@@ -104,6 +104,12 @@ impl Sample {
         guess
     }
 
+    /// Whether the first line looks like a header, where `options` have the right delimiter: words over at least one column of numbers.
+    pub fn guess_header(&self, options: &Options) -> bool {
+        let headless = Options { header: false, ..options.clone() };
+        is_header(&self.lines(&headless, TRIED_LINES), &headless)
+    }
+
     /// A field for each column that `options` chooses, with the name in the header or else `f0`, `f1` …
     ///
     /// Integers become `int32` if those in the sample fit and else `int64`, other numbers `float64`, and texts strings
