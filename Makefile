@@ -48,6 +48,7 @@ lint-python: $(VENV)/.stamp-test
 # The extension crate is left out: its symbols are resolved by the interpreter that loads it, which a test binary is not.
 test-rust:
 	cargo test --workspace --exclude onecopy-python --locked --quiet
+	RUSTFLAGS="--cfg loom" cargo test --package onecopy-sync --lib --release --locked --quiet --target-dir target/loom
 
 test-python: $(VENV)/.stamp-test
 	$(VENV)/bin/python -W error -m pytest --quiet --doctest-modules python/onecopy tests

@@ -152,6 +152,21 @@ def test_a_message_keeps_its_array_and_is_received_once() -> None:
         pickle.loads(message)
 
 
+@pytest.mark.usefixtures("nothing_left")
+def test_more_than_four_gib() -> None:
+    items = (1 << 32) + 1000
+    try:
+        a = oc.empty(items, "u1")
+    except oc.OutOfMemoryError as error:
+        pytest.skip(f"this machine is too small: {error}")
+    a[-1] = 7
+    received = pickle.loads(send(a[-10:]))
+    assert received[-1] == 7 and np.shares_memory(received, a)
+    assert pickle.loads(send(a)).shape == (items,)
+    del a, received
+    _native.trim(0)
+
+
 # --- forged handles ---
 
 
