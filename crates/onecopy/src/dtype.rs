@@ -1,5 +1,7 @@
 //! Data types of array items, as numpy has them, in a form that crosses between processes.
 
+use crate::reader::Reader;
+
 /// A type that cannot be shared, or bytes that describe none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("data type {text}: {reason}")]
@@ -155,56 +157,34 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Reads bytes that may be anybody's: every length is checked against what is left.
-struct Reader<'a> {
-    bytes: &'a [u8],
-}
-
 impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.bytes.split_first_chunk::<N>()?;
-        self.bytes = rest;
-        Some(*head)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        self.take().map(u64::from_le_bytes)
-    }
-
-    fn text(&mut self) -> Option<String> {
-        let len = u32::from_le_bytes(self.take()?) as usize;
-        let (head, rest) = self.bytes.split_at_checked(len)?;
-        self.bytes = rest;
-        String::from_utf8(head.to_vec()).ok()
-    }
-
     fn dtype(&mut self, depth: u32) -> Option<DType> {
         if depth > MOST_DEPTH {
             return None;
         }
-        match self.take::<1>()? {
-            [b's'] => DType::scalar(&self.text()?).ok(),
-            [b'a'] => self.sub_array(depth),
-            [b'r'] => self.record(depth),
+        match self.u8()? {
+            b's' => DType::scalar(&self.text()?).ok(),
+            b'a' => self.sub_array(depth),
+            b'r' => self.record(depth),
             _ => None,
         }
     }
 
     fn sub_array(&mut self, depth: u32) -> Option<DType> {
-        let count = self.number().filter(|&n| n <= 64)?;
-        let shape: Vec<u64> = (0..count).map(|_| self.number()).collect::<Option<_>>()?;
+        let count = self.u64().filter(|&n| n <= 64)?;
+        let shape: Vec<u64> = (0..count).map(|_| self.u64()).collect::<Option<_>>()?;
         let item = Box::new(self.dtype(depth + 1)?);
         shape.iter().try_fold(item.itemsize(), |size, &n| size.checked_mul(n))?;
         Some(DType::SubArray { shape, item })
     }
 
     fn record(&mut self, depth: u32) -> Option<DType> {
-        let itemsize = self.number()?;
-        let aligned = self.take::<1>()? != [0];
-        let count = self.number()?;
+        let itemsize = self.u64()?;
+        let aligned = self.u8()? != 0;
+        let count = self.u64()?;
         let mut fields = Vec::new();
         for _ in 0..count {
-            let (name, title, offset) = (self.text()?, self.text()?, self.number()?);
+            let (name, title, offset) = (self.text()?, self.text()?, self.u64()?);
             let dtype = self.dtype(depth + 1)?;
             let end = offset.checked_add(dtype.itemsize())?;
             if end > itemsize {

@@ -16,6 +16,7 @@
 use onecopy_arena::{ArenaId, BlockId, JoinHint, ParcelId};
 
 use crate::Mode;
+use crate::reader::Reader;
 
 const MAGIC: [u8; 3] = *b"oc\x01";
 const NO_PARCEL: u32 = u32::MAX;
@@ -97,37 +98,18 @@ impl ArrayHandle {
     }
 }
 
-/// Reads bytes that may be anybody's.
-struct Reader<'a> {
-    bytes: &'a [u8],
-}
-
 impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.bytes.split_first_chunk::<N>()?;
-        self.bytes = rest;
-        Some(*head)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.take().map(u64::from_le_bytes)
-    }
-
     fn handle(&mut self) -> Option<ArrayHandle> {
         if self.take::<3>()? != MAGIC {
             return None;
         }
-        let mode = Mode::from_bits(self.take::<1>()?[0])?;
+        let mode = Mode::from_bits(self.u8()?)?;
         let id = ArenaId(self.u64()?);
         let (pid, meta, a, b) = (self.u32()?, self.u32()?, self.u32()?, self.u32()?);
         let block = BlockId { index: self.u32()?, generation: self.u32()? };
         let parcel = ParcelId { index: self.u32()?, sequence: self.u32()? };
         let offset = self.u64()?;
-        let dimensions = usize::from(self.take::<1>()?[0]);
+        let dimensions = usize::from(self.u8()?);
         if dimensions > MOST_DIMENSIONS {
             return None;
         }

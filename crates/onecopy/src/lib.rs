@@ -22,6 +22,7 @@ mod counters;
 mod dtype;
 mod error;
 mod handle;
+mod reader;
 mod schema;
 mod session;
 mod tables;
