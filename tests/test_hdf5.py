@@ -233,6 +233,12 @@ def test_a_record_array_and_plain_values(path):
     assert oc.from_hdf5(path, "number") == 1.5
 
 
+@pytest.mark.parametrize("options", FILTERS, ids=str)
+def test_what_is_read_is_shared(path, options, nothing_left):
+    oc.to_hdf5(path, {"calls": sample(CALL, 1000), "when": sample("M8[s]", 1000)}, **options)
+    assert [oc.is_shared(array) for array in oc.from_hdf5(path).values()] == [True, True]
+
+
 def test_an_iterable_is_consumed_step_by_step(path):
     alive = []
 

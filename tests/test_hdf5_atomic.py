@@ -19,7 +19,7 @@ from onecopy._hdf5.atomic import SUFFIX, AtomicFile
 
 # A writer that stops at a named point, says so, and waits there until it is killed or told to go on.
 WRITER = textwrap.dedent("""
-    import os, sys
+    import os, select, sys
     import numpy as np
     import onecopy as oc
 
@@ -28,7 +28,9 @@ WRITER = textwrap.dedent("""
     def stop(at):
         if at == point:
             print("there", flush=True)
-            sys.stdin.readline()
+            # Short sleeps: a signal that comes just before a long one would wait for its end.
+            while not select.select([sys.stdin], [], [], 0.1)[0]:
+                pass
 
     def arrays():
         yield "first", np.arange(500_000)

@@ -10,14 +10,12 @@ count them).
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 
 from onecopy import __version__
 from onecopy._cli import load
+from onecopy._cli.interrupt import Interrupted, unwinding_signals
 
 COMMANDS = (load,)
 
@@ -43,12 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # argparse has printed what there is to say.
         return int(stop.code or 0)
     try:
-        with _sigterm_unwinds():
+        with unwinding_signals():
             return int(args.run(args))
-    except KeyboardInterrupt:
-        return _fail(args.command, "interrupted: nothing was written", 128 + signal.SIGINT)
-    except _Terminated:
-        return _fail(args.command, "terminated: nothing was written", 128 + signal.SIGTERM)
+    except Interrupted as interrupted:
+        return _fail(
+            args.command, f"stopped by {interrupted.signal.name}: nothing was written", 128 + interrupted.signal
+        )
     except (OSError, ValueError, TypeError, MemoryError) as error:
         return _fail(args.command, _one_line(error), 1)
 
@@ -71,26 +69,3 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
-
-
-class _Terminated(BaseException):
-    """SIGTERM came, as batch systems send it before they kill."""
-
-
-@contextmanager
-def _sigterm_unwinds() -> Iterator[None]:
-    """Let SIGTERM clean up as Ctrl-C does."""
-
-    def unwind(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, unwind)
-    except ValueError:
-        # Not the main thread: signals are somebody else's.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

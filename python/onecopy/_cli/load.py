@@ -17,12 +17,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from onecopy._cli import options
+from onecopy._cli import interrupt, options
 from onecopy._cli.datasets import Dataset, write_concatenated, write_per_file
 from onecopy._cli.options import dtype_text
 from onecopy._cli.ordered import in_order
 from onecopy._cli.plans import Plan, make_plans
 from onecopy._cli.text_reader import LoadedFile, TextReader, text_reader
+from onecopy._hdf5.atomic import Mode
 from onecopy._hdf5.filters import Filters, thread_count
 from onecopy._hdf5.writer import Hdf5Writer
 
@@ -87,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
     reader = text_reader()
     jobs = thread_count(args.jobs)
     filters = Filters(**args.compression, shuffle=args.shuffle)
-    with Hdf5Writer(args.output, "w" if args.force else "x", filters, threads=jobs) as writer:
+    mode: Mode = "w" if args.force else "x"
+    with Hdf5Writer(args.output, mode, filters, threads=jobs, report=lambda size: interrupt.check()) as writer:
         plans = make_plans(reader, args)
         for plan in plans:
             writer.check_dtype(plan.path, plan.dtype)

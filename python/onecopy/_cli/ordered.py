@@ -5,12 +5,18 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TypeVar
 
+from onecopy._cli import interrupt
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+# How long a signal may go unnoticed that the main thread has lost.
+_WAKE_SECONDS = 0.1
 
 
 class Stopped(Exception):
@@ -37,7 +43,7 @@ def in_order(
     try:
         pending: deque[Future[Result]] = deque(pool.submit(work, task, stop) for task in islice(rest, workers))
         while pending:
-            result = pending.popleft().result()
+            result = _result(pending.popleft())
             pending.extend(pool.submit(work, task, stop) for task in islice(rest, 1))
             yield result
             # Its memory is free for the next one.
@@ -45,3 +51,9 @@ def in_order(
     finally:
         stopping.set()
         pool.shutdown(cancel_futures=True)
+
+
+def _result(future: Future[Result]) -> Result:
+    while not wait([future], timeout=_WAKE_SECONDS).done:
+        interrupt.check()
+    return future.result()

@@ -6,12 +6,13 @@ import errno
 import itertools
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, overload
+from typing import overload
 
 import h5py
 import numpy as np
 
 from onecopy import _native
+from onecopy._arrays import empty
 from onecopy._hdf5.filters import Codec, native_codec, thread_count
 from onecopy._hdf5.storage import Array, from_storage
 
@@ -40,7 +41,8 @@ def from_hdf5(path: Path, name: str | None = None, *, threads: int | None = None
     Returns
     -------
     numpy.ndarray or dict of str to numpy.ndarray
-        The array, or all arrays by name.
+        The array, or all arrays by name. They lie in shared memory, as those of `onecopy.empty`, except for strings of
+        any length, which are Python objects, and Unicode strings, which are decoded into memory of this process.
 
     Raises
     ------
@@ -99,7 +101,7 @@ def _read(dataset: h5py.Dataset, threads: int) -> Array:
     if dataset.dtype.hasobject or dataset.shape is None:
         text = h5py.check_string_dtype(dataset.dtype) is not None
         return np.asarray(dataset.asstr()[()] if text else dataset[()])
-    array = _empty(dataset.shape, dataset.dtype)
+    array = empty(dataset.shape, dataset.dtype)
     codec = native_codec(dataset)
     if codec is not None:
         _read_compressed(dataset, array, codec, threads)
@@ -107,11 +109,6 @@ def _read(dataset: h5py.Dataset, threads: int) -> Array:
         dataset.read_direct(array)
     dtype = dataset.attrs.get("dtype")
     return from_storage(_without_notes(array), dtype) if isinstance(dtype, str) else _without_notes(array)
-
-
-def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Allocate the memory for a result: the one place that decides where it lies."""
-    return np.empty(shape, dtype)
 
 
 def _without_notes(array: Array) -> Array:
