@@ -7,7 +7,6 @@ import pytest
 
 import onecopy as oc
 
-
 FIGURES = ("blocks", "used_bytes", "handles_in_flight")
 
 

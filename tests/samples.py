@@ -30,7 +30,7 @@ def filled(dtype: Any, shape: tuple[int, ...]) -> Array:
         raw &= 1
     if item.itemsize == 0:
         return np.zeros(shape, item)
-    if item.kind == "U" or item.kind == "V" and item.names:
+    if item.kind == "U" or (item.kind == "V" and item.names):
         return _filled_by_value(item, shape)
     return raw.view(item).reshape(shape)
 
@@ -62,8 +62,10 @@ VIEWS: dict[str, Callable[[Array], Array]] = {
 
 
 def identical(a: Array, b: Array) -> bool:
-    """Tell whether two arrays have the same class, dtype, shape and bytes of items; NaN equals itself, padding is not compared."""
-    if type(a) is not type(b) or a.dtype != b.dtype or a.shape != b.shape or a.dtype.isalignedstruct != b.dtype.isalignedstruct:
+    """Tell whether two arrays have the same class, dtype, shape and bytes of items; padding is not compared."""
+    if type(a) is not type(b) or a.shape != b.shape:
+        return False
+    if a.dtype != b.dtype or a.dtype.isalignedstruct != b.dtype.isalignedstruct:
         return False
     if a.dtype.names is not None:
         return all(identical(np.asarray(a[name]), np.asarray(b[name])) for name in a.dtype.names)

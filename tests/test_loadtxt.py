@@ -122,9 +122,8 @@ def test_floats_are_numpys_bit_for_bit(rows: list[list[float]]) -> None:
 
 def test_many_rows_on_all_cores_are_numpys(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    rows = [f"chr{a}\t{b}\t{c:.4f}\t{d}\t{e}\n" for a, b, c, d, e in zip(
-        rng.integers(1, 23, 60_000), rng.integers(0, 2**31, 60_000), rng.random(60_000), *rng.integers(0, 50, (2, 60_000)),
-        strict=True)]  # fmt: skip
+    columns = [*rng.integers(1, [[22], [2**31], [50], [50]], (4, 60_000)), rng.random(60_000)]
+    rows = [f"chr{a}\t{b}\t{e:.4f}\t{c}\t{d}\n" for a, b, c, d, e in zip(*columns, strict=True)]
     path = write(tmp_path / "calls.tsv", "".join(rows))
     assert same(oc.loadtxt(path, CALLS, threads=4), np.loadtxt(path, CALLS))
 

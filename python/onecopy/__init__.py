@@ -1,7 +1,8 @@
 """One copy of your data, every process.
 
-Arrays made by `onecopy.empty`, `onecopy.zeros`, `onecopy.array`, `onecopy.share` or `onecopy.loadtxt` are plain numpy arrays whose memory lies in an arena that
-all processes of a program share. They travel through `multiprocessing` as handles, without a copy.
+Arrays made by `onecopy.empty`, `onecopy.zeros`, `onecopy.array`, `onecopy.share` or `onecopy.loadtxt` are plain numpy
+arrays whose memory lies in an arena that all processes of a program share. They travel through `multiprocessing` as
+handles, without a copy.
 """
 
 from onecopy import _pickling as _pickling  # registers the reducers

@@ -19,10 +19,8 @@ Mode = Literal["ro", "rw", "cow"]
 
 
 def _dimensions(shape: Shape) -> tuple[int, ...]:
-    if isinstance(shape, Iterable):
-        dimensions = tuple(operator.index(n) for n in shape)
-    else:
-        dimensions = (operator.index(shape),)
+    several = shape if isinstance(shape, Iterable) else (shape,)
+    dimensions = tuple(operator.index(n) for n in several)
     if any(n < 0 for n in dimensions):
         raise ValueError(f"negative dimensions are not allowed: shape={shape!r}")
     return dimensions
@@ -55,8 +53,9 @@ def empty(shape: Shape, dtype: npt.DTypeLike = float, order: Order = "C") -> Arr
     Returns
     -------
     numpy.ndarray
-        A plain array whose memory lies in the arena. It, and any view of it, travels to other processes as a handle, without a copy; all of them see what is
-        written. The memory is recycled when the last process has dropped the last view.
+        A plain array whose memory lies in the arena. It, and any view of it, travels to other processes as a handle,
+        without a copy; all of them see what is written. The memory is recycled when the last process has dropped the
+        last view.
 
     Raises
     ------
@@ -170,7 +169,8 @@ def empty_like(
     Returns
     -------
     numpy.ndarray
-        As from `onecopy.empty`, which also tells the errors. Always a plain array, also for a prototype of a derived class.
+        As from `onecopy.empty`, which also tells the errors. Always a plain array, also for a prototype of a derived
+        class.
 
     Examples
     --------
@@ -254,8 +254,8 @@ def array(
     dtype : dtype-like, optional
         Type of the items; numpy's choice by default.
     copy : bool, optional
-        False or None: an array that is shared already is returned as it is, if it has the type and order asked for. Anything else must be copied into the
-        arena in any case.
+        False or None: an array that is shared already is returned as it is, if it has the type and order asked for.
+        Anything else must be copied into the arena in any case.
     order : {'C', 'F', 'A', 'K'}, optional
         As in `numpy.array`.
     ndmin : int, optional
@@ -322,12 +322,13 @@ def share(array: Array, mode: Mode = "ro") -> Array:
     Parameters
     ----------
     array : numpy.ndarray
-        Any array without Python objects inside, also a `numpy.recarray` or `numpy.ma.MaskedArray`. If it lies in the arena already, nothing is copied; else its
-        items are copied there once.
+        Any array without Python objects inside, also a `numpy.recarray` or `numpy.ma.MaskedArray`. If it lies in the
+        arena already, nothing is copied; else its items are copied there once.
     mode : {'ro', 'rw', 'cow'}, optional
-        What this process and those that receive the result may do. ``"ro"``: read; numpy refuses to write, and a stray native store ends the process
-        that makes it instead of corrupting the others. ``"rw"``: read and write, and all see it. ``"cow"``: read and write, but what is written stays in
-        the process that writes; each receiver starts with the items as they are in the arena.
+        What this process and those that receive the result may do. ``"ro"``: read; numpy refuses to write, and a stray
+        native store ends the process that makes it instead of corrupting the others. ``"rw"``: read and write, and all
+        see it. ``"cow"``: read and write, but what is written stays in the process that writes; each receiver starts
+        with the items as they are in the arena.
 
     Returns
     -------

@@ -1,6 +1,7 @@
 """The exceptions of onecopy.
 
-Each is an `OnecopyError` and also the builtin exception that a user would catch. All of them pickle with their attributes.
+Each is an `OnecopyError` and also the builtin exception that a user would catch. All of them pickle with their
+attributes.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """How arrays travel through `multiprocessing`: as handles.
 
-The reducers are registered with the pickler that `multiprocessing` uses for queues, pipes, process arguments and pools, and nowhere else: `pickle.dump` to a
-file still stores the data.
+The reducers are registered with the pickler that `multiprocessing` uses for queues, pipes, process arguments and pools,
+and nowhere else: `pickle.dump` to a file still stores the data.
 """
 
 from __future__ import annotations
 
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from onecopy import _native
 from onecopy._arrays import Array, _move_in
 
-#: Arrays outside the arena from this size on are copied into it once and travel as handles; smaller ones travel in the message. Below it a copy through
-#: a pipe costs less than a block that somebody has to receive.
+#: Arrays outside the arena from this size on are copied into it once and travel as handles; smaller ones travel in the
+#: message. Below it a copy through a pipe costs less than a block that somebody has to receive.
 LEAST_BYTES_TO_MOVE = 64 << 10
 
 
@@ -53,7 +53,7 @@ def _reduce_derived(array: Array) -> Any:
 
 
 def _as_class(handle: bytes, dtype: np.dtype[Any], class_: type[Array]) -> Array:
-    return cast(Array, _native.decode(handle).view(dtype, class_))
+    return _native.decode(handle).view(dtype, class_)
 
 
 def _reduce_memmap(array: Array) -> Any:
@@ -69,7 +69,9 @@ def _reduce_masked(array: np.ma.MaskedArray[Any, Any]) -> Any:
     return _as_masked, (plain, mask, array.fill_value, array.hardmask)
 
 
-def _as_masked(data: Array, mask: npt.ArrayLike, fill_value: Any, hard: bool) -> np.ma.MaskedArray[Any, Any]:
+def _as_masked(
+    data: Array, mask: npt.NDArray[np.bool_] | np.bool_, fill_value: Any, hard: bool
+) -> np.ma.MaskedArray[Any, Any]:
     return np.ma.MaskedArray(data, mask, fill_value=fill_value, hard_mask=hard, shrink=False)
 
 

@@ -16,8 +16,9 @@ def _announce() -> None:
 def _start() -> None:
     """Join the parent's arena or make one, before any child can be started.
 
-    An arena made only when it is first used would be made by each worker of a pool on its own, and would end with the worker. Where it cannot be made now (a
-    tight `ulimit -v`), the error belongs to the first call that needs it and not to the import.
+    An arena made only when it is first used would be made by each worker of a pool on its own, and would end with the
+    worker. Where it cannot be made now (a tight `ulimit -v`), the error belongs to the first call that needs it and not
+    to the import.
     """
     try:
         _announce()
@@ -39,10 +40,11 @@ def stats() -> dict[str, Any]:
     Returns
     -------
     dict
-        Of the arena: ``arena`` (its id), ``limit``, ``used_bytes``, ``warm_bytes`` (freed memory kept for the next array), ``warm_budget``, ``blocks``,
-        ``handles_in_flight``, ``processes`` (pids). Of this process: ``handles_sent``, ``bytes_by_handle`` (bytes of arrays that were sent without being
-        copied), ``handles_received``, ``arrays_moved_in`` and ``bytes_moved_in`` (copied into the arena, once), ``arrays_copied`` and ``bytes_copied``
-        (copied through a message). All sizes are in bytes.
+        Of the arena: ``arena`` (its id), ``limit``, ``used_bytes``, ``warm_bytes`` (freed memory kept for the next
+        array), ``warm_budget``, ``blocks``, ``handles_in_flight``, ``processes`` (pids). Of this process:
+        ``handles_sent``, ``bytes_by_handle`` (bytes of arrays that were sent without being copied),
+        ``handles_received``, ``arrays_moved_in`` and ``bytes_moved_in`` (copied into the arena, once),
+        ``arrays_copied`` and ``bytes_copied`` (copied through a message). All sizes are in bytes.
 
     Examples
     --------
@@ -61,8 +63,8 @@ def set_limit(limit: int | str, *, warm: int | str | None = None) -> None:
     Parameters
     ----------
     limit : int or str
-        Bytes, or a size such as ``"8GiB"``. At most the addresses that the arena has, which is twice its first limit; that is 80 % of the memory of the
-        machine or cgroup, or the environment variable ``ONECOPY_LIMIT``.
+        Bytes, or a size such as ``"8GiB"``. At most the addresses that the arena has, which is twice its first limit;
+        that is 80 % of the memory of the machine or cgroup, or the environment variable ``ONECOPY_LIMIT``.
     warm : int or str, optional
         Bytes of freed memory that are kept for the next array; an eighth of the limit by default.
 

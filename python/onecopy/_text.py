@@ -56,7 +56,8 @@ class Inferred:
     Attributes
     ----------
     dtype : numpy.dtype
-        Structured, with a field per column (of those in ``usecols``); integers and floats as the sample needs, strings with head-room.
+        Structured, with a field per column (of those in ``usecols``); integers and floats as the sample needs, strings
+        with head-room.
     names : list of str or None
         Names of all columns, when there is a header.
     delimiter, quotechar : str or None
@@ -101,7 +102,7 @@ def _dialect(
 
 
 def infer(path: Path | bytes, **dialect: Any) -> Inferred:
-    """Guess what `dialect` leaves open from the first lines; the delimiter (and with it the quote) and the header where they are not given."""
+    """Guess the delimiter (and with it the quote), the header and the types where `dialect` leaves them open."""
     fields, names, delimiter, quotechar, header = _native.infer(
         path, _dialect(**dialect), "delimiter" not in dialect, "header" not in dialect
     )
@@ -118,7 +119,8 @@ def load(
 ) -> LoadedFile:
     """Load one text: a file, or the bytes of the text themselves.
 
-    `progress` is called now and then with the bytes of the file read since its last call; what it raises ends the loading. The dialect is that of `_dialect`.
+    `progress` is called now and then with the bytes of the file read since its last call; what it raises ends the
+    loading. The dialect is that of `_dialect`.
     """
     array, names, size = _native.load(path, np.dtype(dtype), _dialect(**dialect), threads, progress)
     return LoadedFile(array, names, array.dtype, len(array), size)
@@ -146,14 +148,14 @@ def loadtxt(
 ) -> Any:
     """Load delimited text into a shared array, on all cores.
 
-    `numpy.loadtxt` with its parameters and results, and more: compressed files are recognised by their content, several files are loaded at once, and the
-    array travels to other processes as a handle.
+    `numpy.loadtxt` with its parameters and results, and more: compressed files are recognised by their content, several
+    files are loaded at once, and the array travels to other processes as a handle.
 
     Parameters
     ----------
     fname : path, file, iterable of lines, or sequence of paths
-        What to load. Plain text, gzip, BGZF and zstd are told apart by content. A sequence of `pathlib.Path`, or of strings that all name existing files, is
-        several files; any other sequence of strings holds lines, as for numpy.
+        What to load. Plain text, gzip, BGZF and zstd are told apart by content. A sequence of `pathlib.Path`, or of
+        strings that all name existing files, is several files; any other sequence of strings holds lines, as for numpy.
     dtype : dtype-like, optional
         Type of the items; a structured dtype makes records with a field per column.
     comments : str, bytes or sequence of them, or None, optional
@@ -175,14 +177,16 @@ def loadtxt(
     max_rows : int, optional
         Rows to load, comments and empty lines not counted.
     quotechar : str, optional
-        Character around fields that hold delimiters, comments or newlines; doubled inside such a field it stands for itself.
+        Character around fields that hold delimiters, comments or newlines; doubled inside such a field it stands for
+        itself.
     like : array-like, optional
         As in numpy, whose reader is then used.
     names : bool, optional
-        The first line that is neither skipped nor a comment holds the names of the columns. With a plain dtype the result is structured, with a field of that type
-        for each column.
+        The first line that is neither skipped nor a comment holds the names of the columns. With a plain dtype the
+        result is structured, with a field of that type for each column.
     missing : mapping of str to scalar, optional
-        Texts that stand for missing values, and the value to store: ``{"NA": np.nan, "": -1}``. The name of a field instead of a text holds a mapping for that field.
+        Texts that stand for missing values, and the value to store: ``{"NA": np.nan, "": -1}``. The name of a field
+        instead of a text holds a mapping for that field.
     truncate : bool, optional
         Cut strings that are longer than their field. By default they are an error; numpy cuts them silently.
     threads : int, optional
@@ -196,8 +200,9 @@ def loadtxt(
     Raises
     ------
     ParseError
-        The text does not hold what `dtype` says. The message starts with ``file:line:column`` and the exception has `filename`, `line`, `column`, `field`
-        and `text`. Integers never wrap. Also raised for compressed data that is truncated or corrupt.
+        The text does not hold what `dtype` says. The message starts with ``file:line:column`` and the exception has
+        `filename`, `line`, `column`, `field` and `text`. Integers never wrap. Also raised for compressed data that is
+        truncated or corrupt.
     OutOfMemoryError
         The result does not fit.
     OSError
@@ -238,7 +243,9 @@ def loadtxt(
         return _load_files(files, {**options, **more}, threads)
     if _only_numpy_can(fname, np.dtype(dtype), converters, encoding, max_rows, like):
         if names or missing:
-            raise ValueError("names and missing do not go together with converters, like, or what else numpy's reader is for")
+            raise ValueError(
+                "names and missing do not go together with converters, like, or what else numpy's reader is for"
+            )
         loaded = np.loadtxt(fname, **options)
         return loaded if isinstance(loaded, list) or loaded.dtype.hasobject else asarray(loaded)
     source = _source(fname)
@@ -259,7 +266,9 @@ def loadtxt(
     return _shaped(array, ndmin, unpack)
 
 
-def _load_named(source: Path | bytes, dtype: npt.DTypeLike, threads: int, names: bool, dialect: dict[str, Any]) -> Array:
+def _load_named(
+    source: Path | bytes, dtype: npt.DTypeLike, threads: int, names: bool, dialect: dict[str, Any]
+) -> Array:
     item = np.dtype(dtype)
     loaded = load(source, item, threads=threads, header=names, **dialect)
     array = loaded.array
@@ -288,7 +297,9 @@ def _load_files(files: list[Path], options: dict[str, Any], threads: int | None)
     small = [file for file in files if _size(file) < _LEAST_FOR_ALL_CORES]
     with ThreadPoolExecutor(cores) as pool:
         started = {file: pool.submit(loadtxt, file, threads=1, **options) for file in small}
-        return [started[file].result() if file in started else loadtxt(file, threads=cores, **options) for file in files]
+        return [
+            started[file].result() if file in started else loadtxt(file, threads=cores, **options) for file in files
+        ]
 
 
 #: A file below this is parsed by one core before others could help.
@@ -305,7 +316,7 @@ def _size(file: Path) -> int:
 def _only_numpy_can(
     fname: Any, dtype: np.dtype[Any], converters: Any, encoding: str | None, max_rows: int | None, like: Any
 ) -> bool:
-    """Tell what is left to numpy's own reader: Python in the loop, and types and encodings that nobody has in large files."""
+    """Tell what is left to numpy's reader: Python in the loop, and types and encodings that large files do not have."""
     is_path = isinstance(fname, (str, os.PathLike))
     return bool(
         converters is not None
@@ -321,7 +332,7 @@ def _only_numpy_can(
 def _readable(dtype: np.dtype[Any]) -> bool:
     if dtype.names is not None:
         return all(_readable(dtype[name].base) for name in dtype.names)
-    unsized = dtype.kind in "SU" and dtype.itemsize == 0 or dtype.str in ("<M8", ">M8")
+    unsized = (dtype.kind in "SU" and dtype.itemsize == 0) or dtype.str in ("<M8", ">M8")
     return dtype.kind in "biufcSUmM" and dtype.char not in "gG" and not unsized and dtype.subdtype is None
 
 

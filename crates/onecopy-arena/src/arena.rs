@@ -190,7 +190,8 @@ impl Arena {
         let (id, promise) = self.take_fresh(len, size, false)?;
         let block = self.hold(id, len, false)?;
         if promise.bytes > 0 {
-            // Outside of the lock: making pages takes a tenth of a second per GiB. The block exists already, so a death here leaves garbage, not a leak.
+            // Outside of the lock: making pages takes a tenth of a second per GiB. The block exists already, so a death
+            // here leaves garbage, not a leak.
             self.data.reserve(block.offset(), size).map_err(|error| Self::refused(error, len))?;
         }
         Ok((block, Contents::Zeros))
@@ -202,7 +203,8 @@ impl Arena {
         heap.publish(index, len, 0).map(Some)
     }
 
-    /// Takes a fresh extent after the budget check. Small ones have memory when this returns; for others it is promised, unless the block is a draft.
+    /// Takes a fresh extent after the budget check. Small ones have memory when this returns; for others it is
+    /// promised, unless the block is a draft.
     fn take_fresh(&'static self, len: u64, size: u64, draft: bool) -> Result<(BlockId, Promise), ArenaError> {
         let small = !draft && size <= SMALL_COMMIT;
         let commit = match (draft, small) {
@@ -343,7 +345,8 @@ impl Arena {
         self.trim(warm.unwrap_or(limit / 8)).map(drop)
     }
 
-    /// Gives up this process's membership in good order: nothing it held stays. Only for a process that ends or never uses the arena again.
+    /// Gives up this process's membership in good order: nothing it held stays. Only for a process that ends or never
+    /// uses the arena again.
     pub fn leave(&self) -> Result<(), ArenaError> {
         let mut holds = locked(&self.holds);
         let Some(tag) = Tag::from_bits(self.me.load(Relaxed)) else { return Ok(()) };
@@ -378,7 +381,8 @@ impl Drop for Promise {
         if self.bytes == 0 {
             return;
         }
-        // Under the lock, as threads of one process share the counter. Where it cannot be had the process has no slot any more, and with it no promises.
+        // Under the lock, as threads of one process share the counter. Where it cannot be had the process has no slot
+        // any more, and with it no promises.
         if let Ok(heap) = self.arena.heap() {
             subtract(&self.arena.meta.slot(heap.me.slot()).promised, self.bytes);
         }

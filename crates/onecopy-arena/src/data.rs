@@ -16,7 +16,8 @@ pub enum Access {
     ReadWrite,
 }
 
-/// A piece that one thread copies before it takes the next: small enough for threads to share the work evenly, large enough to make the sharing free.
+/// A piece that one thread copies before it takes the next: small enough for threads to share the work evenly, large
+/// enough to make the sharing free.
 pub const CHUNK: usize = 4 << 20;
 
 /// The mapped data files.
@@ -63,7 +64,8 @@ impl Data {
         Ok(Self { files, writable, readable, stripe: geometry.stripe, capacity: geometry.capacity })
     }
 
-    /// The file that carries the transfer locks of forks. It must not be the metadata file: closing a descriptor of that would drop the liveness lock.
+    /// The file that carries the transfer locks of forks. It must not be the metadata file: closing a descriptor of
+    /// that would drop the liveness lock.
     pub(crate) fn lock_file(&self) -> &MemoryFile {
         &self.files[0]
     }
@@ -127,7 +129,8 @@ impl Data {
         if len == 0 {
             return Ok(());
         }
-        // SAFETY: the range lies inside the mapping (asserted) and belongs to a block that nobody else has been told of; the bytes only pass through the kernel.
+        // SAFETY: the range lies inside the mapping (asserted) and belongs to a block that nobody else has been told
+        // of; the bytes only pass through the kernel.
         let bytes = unsafe { std::slice::from_raw_parts(self.address(from, Access::ReadOnly).as_ptr(), len as usize) };
         self.write_through(to, bytes)
     }
@@ -139,8 +142,9 @@ impl Data {
             return;
         }
         let to = self.address(offset, Access::ReadWrite);
-        // SAFETY: the destination lies inside the mapping (asserted); no Rust reference to shared memory exists anywhere, so a peer that stores there at the
-        // same time makes wrong bytes, not undefined behaviour of safe code; the source is ordinary memory or lies in the arena, hence `copy`, which allows overlap.
+        // SAFETY: the destination lies inside the mapping (asserted); no Rust reference to shared memory exists
+        // anywhere, so a peer that stores there at the same time makes wrong bytes, not undefined behaviour of safe
+        // code; the source is ordinary memory or lies in the arena, hence `copy`, which allows overlap.
         unsafe { std::ptr::copy(bytes.as_ptr(), to.as_ptr(), bytes.len()) }
     }
 
@@ -155,8 +159,9 @@ impl Data {
         unsafe { std::ptr::write_bytes(to.as_ptr(), 0, len as usize) }
     }
 
-    /// The cuts of `[offset, offset + len)` into (start, len) of at most [`CHUNK`] bytes, sorted so that neighbours in the list lie in different files where
-    /// that is possible: threads that take them in turn then write to different inodes.
+    /// The cuts of `[offset, offset + len)` into (start, len) of at most [`CHUNK`] bytes, sorted so that neighbours in
+    /// the list lie in different files where that is possible: threads that take them in turn then write to different
+    /// inodes.
     pub(crate) fn shares(&self, offset: u64, len: u64) -> Vec<(u64, u64)> {
         let mut by_file: [Vec<(u64, u64)>; DATA_FILES] = Default::default();
         for piece in pieces(self.stripe, offset, len) {

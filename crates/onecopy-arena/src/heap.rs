@@ -1,7 +1,8 @@
 //! Extents: which parts of the data area are used, warm and fresh.
 //!
-//! A [`Heap`] exists only while the heap lock is held. It keeps the tiling of the data area (neighbour links), the free extents in size classes and the
-//! counters; all of these are caches of the used entries (see `recovery`). Links come from shared memory, so each is checked before it is followed.
+//! A [`Heap`] exists only while the heap lock is held. It keeps the tiling of the data area (neighbour links), the free
+//! extents in size classes and the counters; all of these are caches of the used entries (see `recovery`). Links come
+//! from shared memory, so each is checked before it is followed.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release};
 
@@ -29,7 +30,8 @@ pub(crate) enum State {
 
 /// Handed out read-only for ever.
 pub(crate) const SEALED: u32 = 1;
-/// Being filled by `write_through`: only the first `len` bytes are accounted for, and its pages go back when it is freed.
+/// Being filled by `write_through`: only the first `len` bytes are accounted for, and its pages go back when it is
+/// freed.
 pub(crate) const DRAFT: u32 = 2;
 
 pub(crate) fn state_of(entry: &BlockEntry) -> State {
@@ -201,8 +203,8 @@ impl<'a> Heap<'a> {
     }
 
     fn find(&self, state: State, size: u64) -> Result<Option<u32>, ArenaError> {
-        // Every extent of a higher class is large enough; in the class of the size itself each must be asked. A freed block is asked for again at the same size more
-        // often than not, so that class is asked first.
+        // Every extent of a higher class is large enough; in the class of the size itself each must be asked. A freed
+        // block is asked for again at the same size more often than not, so that class is asked first.
         let own = class_of(size);
         for index in self.in_bin(state, own) {
             let index = index?;
@@ -283,7 +285,8 @@ impl<'a> Heap<'a> {
 
     // --- what the arena asks for ---
 
-    /// Takes `size` bytes out of the free extents of a state; the extent is then in no bin and must be used or freed before the lock goes.
+    /// Takes `size` bytes out of the free extents of a state; the extent is then in no bin and must be used or freed
+    /// before the lock goes.
     pub(crate) fn take(&self, state: State, size: u64) -> Result<Option<u32>, ArenaError> {
         let Some(index) = self.find(state, size)? else { return Ok(None) };
         self.bin_remove(index)?;
@@ -340,14 +343,15 @@ impl<'a> Heap<'a> {
         if draft {
             self.data.punch(entry.offset.load(Relaxed), entry.size.load(Relaxed))?;
         }
-        // SYNC POINT: the generation has moved on, so handles of the block fail from here on; with this store the block is no more.
+        // SYNC POINT: the generation has moved on, so handles of the block fail from here on; with this store the block
+        // is no more.
         entry.state.store(State::Unused as u32, Release);
         self.set_free(index, if draft { State::Fresh } else { State::Warm })?;
         Ok(true)
     }
 
-    /// Takes a warm extent of at most about `bytes` out of circulation, as a block of this process without contents, so that its pages can be given back without
-    /// holding the lock. What is not on whole pages stays warm.
+    /// Takes a warm extent of at most about `bytes` out of circulation, as a block of this process without contents, so
+    /// that its pages can be given back without holding the lock. What is not on whole pages stays warm.
     pub(crate) fn borrow_warm(&self, bytes: u64) -> Result<Option<(BlockId, u64, u64)>, ArenaError> {
         let page = page_size() as u64;
         let Some((index, size)) = self.largest(State::Warm)? else { return Ok(None) };

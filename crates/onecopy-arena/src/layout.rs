@@ -1,4 +1,5 @@
-//! Where everything lies in the metadata file. All of it is atomics: any of it may be changed by another process at any time.
+//! Where everything lies in the metadata file. All of it is atomics: any of it may be changed by another process at any
+//! time.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64};

@@ -1,8 +1,9 @@
 //! The arena: the format of the shared memory, its allocator, holders and recovery.
 //!
-//! The design, with definitions, invariants and what a crash leaves behind, is in `docs/design/arena.md`. From the bottom up: [`layout`] says where everything lies,
-//! [`meta`] is the checked access to it, [`slots`] the processes, [`heap`] the free space, [`recovery`] rebuilds what a crash damaged, [`data`] maps
-//! the bytes, [`budget`] decides what may be committed, and [`arena`] puts them together behind [`Arena`].
+//! The design, with definitions, invariants and what a crash leaves behind, is in `docs/design/arena.md`. From the
+//! bottom up: [`layout`] says where everything lies, [`meta`] is the checked access to it, [`slots`] the processes,
+//! [`heap`] the free space, [`recovery`] rebuilds what a crash damaged, [`data`] maps the bytes, [`budget`] decides
+//! what may be committed, and [`arena`] puts them together behind [`Arena`].
 
 mod arena;
 mod budget;

@@ -44,7 +44,8 @@ pub(crate) fn watch_forks() -> Result<(), OsError> {
     on_fork(ForkHooks { before, parent, child })
 }
 
-/// What the forking thread keeps locked between the two sides of a fork, so that the child finds tables that no other thread was changing.
+/// What the forking thread keeps locked between the two sides of a fork, so that the child finds tables that no other
+/// thread was changing.
 struct Crossing {
     arenas: MutexGuard<'static, Vec<&'static Arena>>,
     each: Vec<(MutexGuard<'static, Holds>, Option<Cradle>)>,
@@ -57,7 +58,8 @@ thread_local! {
 fn before() {
     let arenas = arenas();
     let each = arenas.iter().map(|arena| arena.prepare_fork()).collect();
-    // A thread that is ending has no thread locals any more; its fork then goes unnoticed, as one by a raw system call does.
+    // A thread that is ending has no thread locals any more; its fork then goes unnoticed, as one by a raw system call
+    // does.
     let _ = CROSSING.try_with(|crossing| *crossing.borrow_mut() = Some(Crossing { arenas, each }));
 }
 

@@ -1,6 +1,7 @@
 //! Checked access to the metadata file. The only place that turns its bytes into typed references.
 //!
-//! Every type behind these references consists of atomics, so another process that writes at the same time is no data race, whatever it writes.
+//! Every type behind these references consists of atomics, so another process that writes at the same time is no data
+//! race, whatever it writes.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -63,7 +64,8 @@ impl Meta {
             return Err(ArenaError::Foreign(format!("{} bytes are too few", file.size())));
         }
         let mapping = Mapping::of(&file, Protection::ReadWrite)?;
-        // SAFETY: the mapping is page-aligned and at least as large as the superblock (checked above), which is made of atomics.
+        // SAFETY: the mapping is page-aligned and at least as large as the superblock (checked above), which is made of
+        // atomics.
         #[expect(clippy::cast_ptr_alignment, reason = "a mapping starts at a page")]
         let first = unsafe { &*mapping.base().as_ptr().cast::<Superblock>() };
         if first.magic.load(std::sync::atomic::Ordering::Acquire) != MAGIC {
@@ -108,8 +110,8 @@ impl Meta {
         let at = table + index * size_of::<T>();
         debug_assert!(at + size_of::<T>() <= self.mapping.len());
         debug_assert!(at.is_multiple_of(align_of::<T>()));
-        // SAFETY: the callers pass an index below the table's size; the verified geometry places the whole table, aligned, inside the mapping, which lives as
-        // long as `self`. `T` is made of atomics.
+        // SAFETY: the callers pass an index below the table's size; the verified geometry places the whole table,
+        // aligned, inside the mapping, which lives as long as `self`. `T` is made of atomics.
         unsafe { &*self.mapping.base().as_ptr().add(at).cast::<T>() }
     }
 
@@ -136,7 +138,8 @@ impl Meta {
         assert!(index < self.geometry.blocks);
         let words = self.geometry.holder_words() as usize;
         let first: &AtomicU64 = self.entry(self.geometry.holders_at(), index as usize * words);
-        // SAFETY: the table has `words` atomics for each block, `first` is the first of this block's, and the index is in range (asserted).
+        // SAFETY: the table has `words` atomics for each block, `first` is the first of this block's, and the index is
+        // in range (asserted).
         unsafe { std::slice::from_raw_parts(first, words) }
     }
 

@@ -56,7 +56,8 @@ impl Heap<'_> {
         Ok(is_full(entry) && sequence_of(entry) == parcel.sequence && block_of(entry) == block)
     }
 
-    /// Takes a parcel out of flight. The caller has made sure that `parcel_is`, and holds the block if it shall live on.
+    /// Takes a parcel out of flight. The caller has made sure that `parcel_is`, and holds the block if it shall live
+    /// on.
     pub(crate) fn unpost(&self, parcel: ParcelId) -> Result<(), ArenaError> {
         let entry = self.meta.parcel(parcel.index)?;
         let block = self.entry(block_of(entry).index)?;

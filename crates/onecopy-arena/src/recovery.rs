@@ -18,8 +18,8 @@ pub(crate) struct Swept {
 }
 
 impl Heap<'_> {
-    /// Rebuilds entries, links, bins, counters and parcel counts from the used entries. Free memory goes back to the system, as nobody knows any more
-    /// which of it is warm.
+    /// Rebuilds entries, links, bins, counters and parcel counts from the used entries. Free memory goes back to the
+    /// system, as nobody knows any more which of it is warm.
     pub(crate) fn recover(&self) -> Result<(), ArenaError> {
         let used = self.used_extents()?;
         let first = self.first();
@@ -111,7 +111,8 @@ impl Heap<'_> {
         tile(inner_end, end, State::Warm)
     }
 
-    /// Takes the slots, bits and promises of the dead away and frees every block that nobody holds and that is not in flight.
+    /// Takes the slots, bits and promises of the dead away and frees every block that nobody holds and that is not in
+    /// flight.
     pub(crate) fn sweep(&self) -> Result<Swept, ArenaError> {
         let slots = Slots { meta: self.meta, data: self.data };
         let mut dead = vec![0_u64; self.meta.geometry().holder_words() as usize];

@@ -9,7 +9,8 @@ use crate::heap::{Heap, State, committed_of, state_of};
 use crate::layout::{CLASSES, GRAIN, NONE};
 
 impl Heap<'_> {
-    /// Checks that the extents tile the data area, that links and bins agree with them, and that the counters are their sums.
+    /// Checks that the extents tile the data area, that links and bins agree with them, and that the counters are their
+    /// sums.
     pub(crate) fn verify(&self) -> Result<(), ArenaError> {
         let tiles = self.tiles()?;
         let binned = self.binned()?;

@@ -4,8 +4,8 @@ use crate::error::Error;
 
 /// An array and the chunks that cover it.
 ///
-/// Chunks are counted in row-major order and called cells. A cell at the edge of the array has the full size too; what lies
-/// outside the array is padding.
+/// Chunks are counted in row-major order and called cells. A cell at the edge of the array has the full size too; what
+/// lies outside the array is padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grid {
     shape: Vec<usize>,

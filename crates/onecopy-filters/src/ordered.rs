@@ -24,8 +24,9 @@ struct State<T> {
     over: bool,
 }
 
-/// Computes `work(0) .. work(count - 1)` on `threads` threads and passes each result to `consume` on the calling thread, in
-/// order. At most [`IN_FLIGHT_PER_THREAD`] results per thread exist at a time. `start` gives each thread its own state.
+/// Computes `work(0) .. work(count - 1)` on `threads` threads and passes each result to `consume` on the calling
+/// thread, in order. At most [`IN_FLIGHT_PER_THREAD`] results per thread exist at a time. `start` gives each thread its
+/// own state.
 ///
 /// # Errors
 /// The first error of `consume`, after which no further work begins.

@@ -11,9 +11,9 @@ use crate::ordered::{IN_FLIGHT_PER_THREAD, ordered};
 use crate::pipeline::{Decoder, Encoded, Encoder, Pipeline};
 use crate::region::{Source, Target};
 
-/// Encodes every cell of `grid` over `source` on `threads` threads and passes the chunks to `emit` on the calling thread, in
-/// order. Cells at the edge are padded with zeros. While `emit` stores a chunk, the threads encode the next ones; a few
-/// chunks per thread are in memory at a time, however large the array is.
+/// Encodes every cell of `grid` over `source` on `threads` threads and passes the chunks to `emit` on the calling
+/// thread, in order. Cells at the edge are padded with zeros. While `emit` stores a chunk, the threads encode the next
+/// ones; a few chunks per thread are in memory at a time, however large the array is.
 ///
 /// # Errors
 /// [`Error::MemorySize`] when `source` is not as large as the array, and the first error of `emit`.
@@ -57,9 +57,9 @@ pub struct StoredChunk<B> {
 /// A few chunks per thread are in memory at a time. Elements of cells that do not come are left as they are.
 ///
 /// # Errors
-/// [`Error::MemorySize`] when `target` is not as large as the array, [`Error::Cell`] when a cell comes twice or does not
-/// exist, [`Error::Corrupt`] when a chunk cannot be decoded, and the first error among `chunks`. Part of `target` may have
-/// been written then.
+/// [`Error::MemorySize`] when `target` is not as large as the array, [`Error::Cell`] when a cell comes twice or does
+/// not exist, [`Error::Corrupt`] when a chunk cannot be decoded, and the first error among `chunks`. Part of `target`
+/// may have been written then.
 pub fn decompress<B: AsRef<[u8]> + Send, E: From<Error>>(
     target: &mut Target,
     grid: &Grid,

@@ -98,7 +98,8 @@ impl Encoder {
 }
 
 impl Compress {
-    /// Compresses `input` into `output`, which is as long; the length of the result, or `None` when it would not be shorter.
+    /// Compresses `input` into `output`, which is as long; the length of the result, or `None` when it would not be
+    /// shorter.
     fn run(&mut self, input: &[u8], output: &mut [u8]) -> Option<usize> {
         let len = match self {
             // Fails only when the result does not fit.
@@ -123,7 +124,8 @@ impl Decoder {
         Self { pipeline, inflate: Decompressor::new(), planes: Vec::new() }
     }
 
-    /// Decodes the stored bytes of one chunk, of which the filters in `filter_mask` were skipped, into exactly `output`.
+    /// Decodes the stored bytes of one chunk, of which the filters in `filter_mask` were skipped, into exactly
+    /// `output`.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the stored bytes do not decode to as many bytes as `output` has.

@@ -1,8 +1,8 @@
 //! Memory that somebody else owns: the one module with `unsafe`.
 //!
 //! The arrays that pass through this crate lie in memory that other processes may map too. A `&[u8]` over it would
-//! promise the compiler that nobody writes, which nobody can promise. So bytes are copied from and to raw memory here, and
-//! all other modules work on buffers of their own. The copy costs about 1 % of deflating the same bytes.
+//! promise the compiler that nobody writes, which nobody can promise. So bytes are copied from and to raw memory here,
+//! and all other modules work on buffers of their own. The copy costs about 1 % of deflating the same bytes.
 
 use std::ptr;
 
@@ -65,7 +65,8 @@ impl Target {
     /// Describes `len` bytes from `start`.
     ///
     /// # Safety
-    /// The bytes must stay writable as long as the value is used, from any thread, and nothing else may use them meanwhile.
+    /// The bytes must stay writable as long as the value is used, from any thread, and nothing else may use them
+    /// meanwhile.
     pub unsafe fn new(start: *mut u8, len: usize) -> Self {
         Self { start, len }
     }
@@ -89,8 +90,9 @@ impl Target {
     /// When the range is not inside the memory.
     pub(crate) unsafe fn write(&self, offset: usize, bytes: &[u8]) {
         check_range(offset, bytes.len(), self.len);
-        // SAFETY: the range lies inside the memory (checked), which is writable (contract of `new`), and nobody else writes
-        // to it (contract of this function); `bytes` is a shared borrow and cannot overlap memory that only we use.
+        // SAFETY: the range lies inside the memory (checked), which is writable (contract of `new`), and nobody else
+        // writes to it (contract of this function); `bytes` is a shared borrow and cannot overlap memory that only we
+        // use.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.add(offset), bytes.len()) }
     }
 }

@@ -1,7 +1,7 @@
 //! Operating system layer of onecopy: memory files, mappings, futexes, process liveness, memory figures.
 //!
-//! Everything that differs between systems lives in one backend module; the rest of the project calls the names re-exported here. A backend for
-//! another system offers the same names.
+//! Everything that differs between systems lives in one backend module; the rest of the project calls the names
+//! re-exported here. A backend for another system offers the same names.
 //!
 //! **Invariant:** nothing here knows of arenas, slots or blocks; `unsafe` of system calls ends here.
 

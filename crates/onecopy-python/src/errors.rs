@@ -1,4 +1,5 @@
-//! Rust errors as the Python exceptions of `onecopy._errors`, which are classes written in Python so that they pickle and carry their figures.
+//! Rust errors as the Python exceptions of `onecopy._errors`, which are classes written in Python so that they pickle
+//! and carry their figures.
 
 use onecopy::{ArenaError, Error};
 use pyo3::prelude::*;

@@ -20,8 +20,8 @@ fn reserve_space(py: Python<'_>, fd: i32, size: u64) -> PyResult<()> {
     if fd < 0 {
         return Err(os_error(Errno::BADF));
     }
-    // SAFETY: the number is not -1, and the caller keeps the descriptor open during the call; one that is closed all the
-    // same makes fallocate fail with EBADF.
+    // SAFETY: the number is not -1, and the caller keeps the descriptor open during the call; one that is closed all
+    // the same makes fallocate fail with EBADF.
     let file = unsafe { BorrowedFd::borrow_raw(fd) };
     py.detach(|| fallocate(file, FallocateFlags::KEEP_SIZE, 0, size)).map_err(os_error)
 }

@@ -17,8 +17,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// Compress all chunks of a C-contiguous array on `threads` threads.
 ///
-/// `write(origin, stored, filter_mask)` is called for each chunk in order, with the index of its first element along each axis,
-/// the bytes to store, and HDF5's mask of skipped filters.
+/// `write(origin, stored, filter_mask)` is called for each chunk in order, with the index of its first element along
+/// each axis, the bytes to store, and HDF5's mask of skipped filters.
 #[pyfunction]
 #[pyo3(signature = (array, chunks, *, codec, level, shuffle, threads, write))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
@@ -34,7 +34,8 @@ fn compress_chunks(
 ) -> PyResult<()> {
     let grid = grid_over(array, &chunks)?;
     let pipeline = pipeline(array, codec, level, shuffle)?;
-    // SAFETY: the array is C-contiguous (checked by `grid_over`), and the caller's reference keeps it alive during the call.
+    // SAFETY: the array is C-contiguous (checked by `grid_over`), and the caller's reference keeps it alive during the
+    // call.
     let source = unsafe { Source::new(data_of(array), grid.array_bytes()) };
     py.detach(|| {
         compress(source, &grid, &pipeline, threads, |cell, chunk| {
@@ -51,7 +52,8 @@ fn compress_chunks(
 
 /// Decompress chunks into a C-contiguous array on `threads` threads.
 ///
-/// `stored` yields (origin, stored bytes, filter mask) in any order; elements of chunks that it leaves out stay as they are.
+/// `stored` yields (origin, stored bytes, filter mask) in any order; elements of chunks that it leaves out stay as they
+/// are.
 #[pyfunction]
 #[pyo3(signature = (array, chunks, *, codec, shuffle, threads, stored))]
 fn decompress_chunks(
@@ -69,8 +71,8 @@ fn decompress_chunks(
     if unsafe { (*_PyArray_GET_ITEM_DATA(array.as_array_ptr())).flags } & NPY_ARRAY_WRITEABLE == 0 {
         return Err(PyValueError::new_err("the array is read-only: give one that can be written"));
     }
-    // SAFETY: the array is C-contiguous (checked by `grid_over`) and writable, and the caller's reference keeps it alive. It
-    // was made for this call, so nobody else uses it (`from_hdf5` is the only caller).
+    // SAFETY: the array is C-contiguous (checked by `grid_over`) and writable, and the caller's reference keeps it
+    // alive. It was made for this call, so nobody else uses it (`from_hdf5` is the only caller).
     let mut target = unsafe { Target::new(data_of(array), grid.array_bytes()) };
     let stored = Py::from(stored.try_iter()?);
     py.detach(|| {

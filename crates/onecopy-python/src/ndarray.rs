@@ -39,8 +39,8 @@ impl<'py> NdArray<'py> {
     }
 
     fn fields(&self) -> &PyArrayObject_fields {
-        // SAFETY: the type was checked when this value was made, and all versions of numpy that this module runs on share this layout. Nothing writes these
-        // fields while the GIL is held.
+        // SAFETY: the type was checked when this value was made, and all versions of numpy that this module runs on
+        // share this layout. Nothing writes these fields while the GIL is held.
         unsafe { &(*self.object.as_ptr().cast::<PyArrayObject>()).fields }
     }
 
@@ -66,7 +66,8 @@ impl<'py> NdArray<'py> {
         if count == 0 {
             return &[];
         }
-        // SAFETY: numpy keeps `nd` numbers there, for as long as the array lives and is not reshaped in place, which needs the GIL.
+        // SAFETY: numpy keeps `nd` numbers there, for as long as the array lives and is not reshaped in place, which
+        // needs the GIL.
         unsafe { std::slice::from_raw_parts(numbers, count) }
     }
 
@@ -110,8 +111,9 @@ impl<'py> NdArray<'py> {
         if len == 0 {
             return Some(&[]);
         }
-        // SAFETY: a contiguous array of `len` bytes starts at `data` and lives as long as the reference to it that `self` holds. Another thread may write to it while
-        // the GIL is released, as with every numpy function that releases it: the copy then holds some of the old and some of the new bytes.
+        // SAFETY: a contiguous array of `len` bytes starts at `data` and lives as long as the reference to it that
+        // `self` holds. Another thread may write to it while the GIL is released, as with every numpy function that
+        // releases it: the copy then holds some of the old and some of the new bytes.
         Some(unsafe { std::slice::from_raw_parts(self.fields().data.cast::<u8>().cast_const(), len) })
     }
 }
@@ -126,8 +128,9 @@ pub(crate) fn over<'py>(
     let mut shape: Vec<npy_intp> = placement.shape.iter().map(|&n| n as npy_intp).collect();
     let mut strides: Vec<npy_intp> = placement.strides.iter().map(|&n| n as npy_intp).collect();
     let flags = if placement.writable { NPY_ARRAY_WRITEABLE } else { 0 };
-    // SAFETY: the two vectors have `nd` numbers each; the dtype's reference is given away, as the function asks; the caller made sure that every item lies in the
-    // memory of `owner`, which becomes the array's base and so outlives it. `SetBaseObject` takes the reference even where it fails.
+    // SAFETY: the two vectors have `nd` numbers each; the dtype's reference is given away, as the function asks; the
+    // caller made sure that every item lies in the memory of `owner`, which becomes the array's base and so outlives
+    // it. `SetBaseObject` takes the reference even where it fails.
     unsafe {
         let array = PY_ARRAY_API.PyArray_NewFromDescr(
             py,

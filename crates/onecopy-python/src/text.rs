@@ -154,9 +154,11 @@ fn load<'py>(
     Ok((array, summary.names, summary.bytes_text))
 }
 
-/// What the first lines of a text look like: (name, type) of each chosen column, the names in the header, delimiter, quote, and whether there is a header.
+/// What the first lines of a text look like: (name, type) of each chosen column, the names in the header, delimiter,
+/// quote, and whether there is a header.
 ///
-/// `guess_delimiter` and `guess_header` say which parts of the dialect are open; with the delimiter the quote is guessed, too.
+/// `guess_delimiter` and `guess_header` say which parts of the dialect are open; with the delimiter the quote is
+/// guessed, too.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "arguments from Python arrive by value")]
 fn infer(
@@ -202,7 +204,8 @@ impl Job<'_> {
         load_text(arena, self.text.source(), self.stored, self.schema, self.options, &self.progress)
     }
 
-    /// Runs on another thread, while this one looks for signals and reports progress. The error is that of a signal handler or of `tick`.
+    /// Runs on another thread, while this one looks for signals and reports progress. The error is that of a signal
+    /// handler or of `tick`.
     fn run_interruptibly(&self, py: Python<'_>, tick: Option<Py<PyAny>>) -> PyResult<Loaded> {
         let mut ticker = Ticker { progress: &self.progress, tick, reported: 0 };
         let (loaded, interruption) = py.detach(|| {

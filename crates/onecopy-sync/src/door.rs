@@ -19,7 +19,8 @@ pub(crate) fn relax() {
     loom::thread::yield_now();
 }
 
-/// Under the model a sleep is a spurious wake at once: the transitions of the word are explored, the sleeping is the kernel's.
+/// Under the model a sleep is a spurious wake at once: the transitions of the word are explored, the sleeping is the
+/// kernel's.
 #[cfg(loom)]
 pub(crate) fn wait(_word: &AtomicU32, _expected: u32, _limit: std::time::Duration) {
     loom::thread::yield_now();

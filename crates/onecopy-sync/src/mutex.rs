@@ -6,8 +6,9 @@
 //! | tag | held by `tag`, nobody sleeps |
 //! | tag + WAITERS | held by `tag`, somebody may sleep |
 //!
-//! A taker that finds the word free installs its tag. A taker that sleeps wakes at intervals and asks whether the owner lives; if not it replaces the
-//! dead tag by its own in one exchange, so that of several takers exactly one learns of the death.
+//! A taker that finds the word free installs its tag. A taker that sleeps wakes at intervals and asks whether the owner
+//! lives; if not it replaces the dead tag by its own in one exchange, so that of several takers exactly one learns of
+//! the death.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ const PATIENCE: Duration = Duration::from_millis(2);
 
 /// A mutual exclusion lock that lives in shared memory and survives its owner.
 ///
-/// It is not re-entrant, and its owner is a process: two threads of a process exclude each other, but for the question who died they are one.
+/// It is not re-entrant, and its owner is a process: two threads of a process exclude each other, but for the question
+/// who died they are one.
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct RobustMutex {
@@ -35,7 +37,8 @@ pub struct RobustMutex {
 pub enum Acquired<'a> {
     /// The last owner released it.
     Clean(Guard<'a>),
-    /// The last owner died with it: what it protects may be half changed and must be repaired by the holder of this guard.
+    /// The last owner died with it: what it protects may be half changed and must be repaired by the holder of this
+    /// guard.
     OwnerDied(Guard<'a>),
 }
 
@@ -77,7 +80,8 @@ impl RobustMutex {
             }
             relax();
         }
-        // From here on this taker may sleep, and cannot know whether others do: it takes the lock with WAITERS set, which costs at most one needless wake.
+        // From here on this taker may sleep, and cannot know whether others do: it takes the lock with WAITERS set,
+        // which costs at most one needless wake.
         let mine = me | WAITERS;
         loop {
             let seen = self.word.load(Ordering::Relaxed);
@@ -98,7 +102,8 @@ impl RobustMutex {
     }
 
     fn exchange(&self, from: u32, to: u32) -> bool {
-        // SYNC POINT: acquire pairs with the release in `Guard::drop`; after a death nothing pairs, and the repair reads only single words.
+        // SYNC POINT: acquire pairs with the release in `Guard::drop`; after a death nothing pairs, and the repair
+        // reads only single words.
         self.word.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 

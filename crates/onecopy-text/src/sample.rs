@@ -86,7 +86,7 @@ impl Sample {
     /// `options` with the delimiter, the quote and the header that the lines suggest.
     ///
     /// A delimiter is right when all lines have the same number of columns, more than one. A header is a line of words
-    /// over at least one column of numbers.
+    /// over at least one column that is mostly numbers.
     pub fn guess_dialect(&self, options: &Options) -> Options {
         let fitting = DELIMITERS.iter().find_map(|delimiter| {
             let delimiter = delimiter.map(<[u8]>::to_vec);
@@ -104,7 +104,7 @@ impl Sample {
         guess
     }
 
-    /// Whether the first line looks like a header, where `options` have the right delimiter: words over at least one column of numbers.
+    /// Whether the first line looks like a header, where `options` have the right delimiter: words over at least one column that is mostly numbers.
     pub fn guess_header(&self, options: &Options) -> bool {
         let headless = Options { header: false, ..options.clone() };
         is_header(&self.lines(&headless, TRIED_LINES), &headless)
@@ -191,9 +191,10 @@ fn is_header(lines: &[Vec<Vec<u8>>], options: &Options) -> bool {
     let is_number = |field: &[u8]| is(Scalar::F64, field, options);
     let is_name = |field: &Vec<u8>| !trim(field, options.encoding).is_empty() && !is_number(field);
     let is_number_column = |column: usize| {
-        let mut fields = rest.iter().filter_map(|line| line.get(column)).peekable();
         let is_number = |field: &Vec<u8>| is_number(field) || missing(field, None, options).is_some();
-        fields.peek().is_some() && fields.all(is_number)
+        let numbers = rest.iter().filter(|line| line.get(column).is_some_and(is_number)).count();
+        // Most of them: some may be missing, by a word that nobody has told us.
+        numbers > 0 && 2 * numbers >= rest.len()
     };
     first.iter().all(is_name) && (0..first.len()).any(is_number_column)
 }

@@ -71,7 +71,8 @@ impl Array {
         Self { block, mode: Mode::ReadWrite, offset: 0, shape: shape.to_vec(), strides, dtype }
     }
 
-    /// The bytes of a handle to this array, to be received once by any process of the user. The array lives on until then, whatever the sender does.
+    /// The bytes of a handle to this array, to be received once by any process of the user. The array lives on until
+    /// then, whatever the sender does.
     pub fn send(&self) -> Result<Vec<u8>, Error> {
         let mut dtype = Vec::new();
         self.dtype.encode(&mut dtype);
@@ -123,7 +124,8 @@ impl Array {
         self.shape.iter().fold(self.dtype.itemsize(), |bytes, &n| bytes.saturating_mul(n))
     }
 
-    /// Address of the first item; none to write to where the array is read-only, nor for a private view, which is made by [`Block::private_copy`].
+    /// Address of the first item; none to write to where the array is read-only, nor for a private view, which is made
+    /// by [`Block::private_copy`].
     pub fn address(&self, access: Access) -> Option<NonNull<u8>> {
         if access == Access::ReadWrite && self.mode != Mode::ReadWrite {
             return None;
@@ -141,7 +143,8 @@ impl Array {
 }
 
 impl ArrayHandle {
-    /// Takes a reference to the block, joining its arena where this process is no member yet, and checks that the array lies inside.
+    /// Takes a reference to the block, joining its arena where this process is no member yet, and checks that the array
+    /// lies inside.
     pub fn receive(&self, itemsize: u64) -> Result<Block, Error> {
         let arena = match Arena::find(self.arena.id) {
             Some(arena) => arena,

@@ -14,7 +14,8 @@ const LEAST_FOR_THREADS: usize = 2 * CHUNK;
 
 /// Copies `bytes` into a new block.
 ///
-/// Recycled memory is written by plain copies, fresh memory through the files, in both cases by as many threads as help.
+/// Recycled memory is written by plain copies, fresh memory through the files, in both cases by as many threads as
+/// help.
 pub fn copy_into(arena: &'static Arena, bytes: &[u8]) -> Result<Block, Error> {
     let len = bytes.len() as u64;
     let draft = arena.draft(len, len)?;

@@ -1,7 +1,7 @@
 //! The arena that the processes of one program share.
 //!
-//! The first process that asks for it makes it and says in its environment where it is; its children find it there. So a pool's workers and their parent
-//! are in one arena however they were started, and results of a worker outlive it.
+//! The first process that asks for it makes it and says in its environment where it is; its children find it there. So
+//! a pool's workers and their parent are in one arena however they were started, and results of a worker outlive it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -35,7 +35,8 @@ pub fn session_hint() -> Result<String, Error> {
     Ok(session()?.hint().to_string())
 }
 
-/// The arena of the parent. A session whose processes have all ended, or a variable that came from elsewhere, is no error: this process starts a session of its own.
+/// The arena of the parent. A session whose processes have all ended, or a variable that came from elsewhere, is no
+/// error: this process starts a session of its own.
 fn inherited() -> Option<&'static Arena> {
     let hint: JoinHint = std::env::var(SESSION_VARIABLE).ok()?.parse().ok()?;
     Arena::join(hint).ok()

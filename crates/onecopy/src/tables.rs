@@ -33,8 +33,8 @@ impl From<ReadError> for LoadError {
 
 /// Reads the records of a text into a block, on `options.threads` threads.
 ///
-/// The block is as long as the records; while it grows it takes only the memory that it needs. `stored` is the size of the source in bytes as it is stored, which
-/// helps to guess how large the block will be where the text is compressed.
+/// The block is as long as the records; while it grows it takes only the memory that it needs. `stored` is the size of
+/// the source in bytes as it is stored, which helps to guess how large the block will be where the text is compressed.
 ///
 /// ```
 /// use onecopy::text::{Layout, Options, Progress, Scalar, Source};

@@ -1,4 +1,5 @@
-//! Arrays between real processes: forked, spawned, unrelated, and killed. Needs a `main` of its own, as it starts itself again and forks without other threads.
+//! Arrays between real processes: forked, spawned, unrelated, and killed. Needs a `main` of its own, as it starts
+//! itself again and forks without other threads.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};

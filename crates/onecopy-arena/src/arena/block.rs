@@ -47,7 +47,8 @@ impl Arena {
         membership::arenas().iter().find_map(|arena| arena.block_at(address))
     }
 
-    /// Takes a reference to the block that a handle names. A parcel that is still in flight is received by it; without one the block must be held by somebody.
+    /// Takes a reference to the block that a handle names. A parcel that is still in flight is received by it; without
+    /// one the block must be held by somebody.
     pub fn receive(&'static self, id: BlockId, parcel: Option<ParcelId>) -> Result<Block, ArenaError> {
         // The table of holds first: while it is locked no other thread can drop this process's last reference.
         let mut holds = locked(&self.holds);
@@ -82,7 +83,8 @@ impl Arena {
             return;
         }
         let Some(held) = holds.remove(&offset) else { return };
-        // Without a slot or with a damaged heap nothing can be freed; a destructor has nobody to tell, and the next call that has reports it.
+        // Without a slot or with a damaged heap nothing can be freed; a destructor has nobody to tell, and the next
+        // call that has reports it.
         let freed = self.let_go(held.id);
         drop(holds);
         if freed.unwrap_or(false) {

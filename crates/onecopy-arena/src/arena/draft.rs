@@ -8,9 +8,11 @@ use super::{Arena, ArenaError, Block, Promise, Relaxed, SMALL_COMMIT, State, add
 /// Budget is asked for in steps of this size while a draft grows.
 const STEP: u64 = 64 << 20;
 
-/// A block that nobody else sees yet. Bytes go in by [`write_at`](Self::write_at); [`finish`](Self::finish) makes a block of them.
+/// A block that nobody else sees yet. Bytes go in by [`write_at`](Self::write_at); [`finish`](Self::finish) makes a
+/// block of them.
 ///
-/// Into fresh memory they go through the file, which makes pages without zeroing them and without a fault for each; into recycled memory by a plain copy.
+/// Into fresh memory they go through the file, which makes pages without zeroing them and without a fault for each;
+/// into recycled memory by a plain copy.
 #[derive(Debug)]
 pub struct Draft {
     arena: &'static Arena,
@@ -28,8 +30,8 @@ struct Place {
 }
 
 impl Arena {
-    /// Starts a block of about `expected` and hardly more than `bound` bytes. Both are guesses: addresses are set aside for the bound, memory is taken as bytes come, and
-    /// a draft that outgrows its bound moves.
+    /// Starts a block of about `expected` and hardly more than `bound` bytes. Both are guesses: addresses are set aside
+    /// for the bound, memory is taken as bytes come, and a draft that outgrows its bound moves.
     pub fn draft(&'static self, expected: u64, bound: u64) -> Result<Draft, ArenaError> {
         let size = extent_size(expected.min(bound))?;
         let place = if let Some(id) = self.take_warm(size, size)? {
@@ -121,7 +123,8 @@ impl Draft {
         if end > place.size { Err(self.arena.no_addresses(end, place.size)) } else { place.budget(end) }
     }
 
-    /// The cuts of the first `len` bytes that threads may write in turn, as (start, length), such that neighbours do not wait for each other.
+    /// The cuts of the first `len` bytes that threads may write in turn, as (start, length), such that neighbours do
+    /// not wait for each other.
     pub fn shares(&self, len: u64) -> Vec<(u64, u64)> {
         let place = self.place.read().unwrap_or_else(PoisonError::into_inner);
         self.arena.data.shares(place.block.offset(), len)

@@ -50,7 +50,8 @@ impl Arena {
         let file = MemoryFile::open_of(hint.pid, hint.meta)?;
         let identity = file.identity()?;
         if known.iter().any(|arena| arena.meta.file().identity().is_ok_and(|own| own == identity)) {
-            // A forged hint led to an arena of our own. Closing the descriptor would drop our liveness lock, so it stays open.
+            // A forged hint led to an arena of our own. Closing the descriptor would drop our liveness lock, so it
+            // stays open.
             std::mem::forget(file);
             return Err(ArenaError::Foreign("the hint names another arena".into()));
         }

@@ -1,10 +1,12 @@
 //! Liveness by record locks: a process is alive as long as it holds the lock on its byte.
 //!
-//! The kernel releases a POSIX record lock when its process ends, however it ends, and never hands it to a forked child; so a held lock is proof of
-//! life that knows no pid and no pid namespace. **Trap:** closing any descriptor of the file in the holder releases the lock, so a file that carries such locks
-//! is opened once per process and never closed.
+//! The kernel releases a POSIX record lock when its process ends, however it ends, and never hands it to a forked
+//! child; so a held lock is proof of life that knows no pid and no pid namespace. **Trap:** closing any descriptor of
+//! the file in the holder releases the lock, so a file that carries such locks is opened once per process and never
+//! closed.
 //!
-//! An open-file-description lock does pass to a forked child; [`TransferLock`] uses one to cover the moment in which the child exists but has not yet locked.
+//! An open-file-description lock does pass to a forked child; [`TransferLock`] uses one to cover the moment in which
+//! the child exists but has not yet locked.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 

@@ -57,7 +57,8 @@ fn cgroup_directories() -> Vec<PathBuf> {
             list if list.split(',').any(|name| name == "memory") => "/sys/fs/cgroup/memory",
             _ => continue,
         };
-        // In a container the path may be the host's, which does not exist here: the root is then the container's own group.
+        // In a container the path may be the host's, which does not exist here: the root is then the container's own
+        // group.
         let relative = Path::new(path.trim_start_matches('/'));
         found.extend(relative.ancestors().map(|up| Path::new(root).join(up)).filter(|dir| dir.is_dir()));
     }
@@ -76,7 +77,8 @@ fn cgroup_limit(group: &Path) -> Option<u64> {
         .filter(|&limit| limit < NO_LIMIT)
 }
 
-/// What is in use and cannot be reclaimed: the page cache of inactive files counts as free, as the kernel drops it first.
+/// What is in use and cannot be reclaimed: the page cache of inactive files counts as free, as the kernel drops it
+/// first.
 fn cgroup_used(group: &Path) -> Option<u64> {
     let used = number_in(&group.join("memory.current")).or_else(|| number_in(&group.join("memory.usage_in_bytes")))?;
     let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
