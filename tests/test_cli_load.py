@@ -1,4 +1,4 @@
-"""`onecopy load`, with a stand-in for the reader of text."""
+"""`onecopy load`."""
 
 import contextlib
 import gzip
@@ -16,19 +16,37 @@ import numpy as np
 import pytest
 
 import onecopy as oc
-import text_stand_in
+from onecopy import _text
 from onecopy.__main__ import main
 from onecopy._cli import interrupt
 from onecopy._cli.ordered import Stopped, in_order
 
-COMMAND = [sys.executable, str(Path(text_stand_in.__file__))]
+COMMAND = [sys.executable, "-m", "onecopy", "load"]
+# The command with a file that never ends.
+ENDLESS = """
+import sys, threading
+from onecopy import _text
+from onecopy.__main__ import main
+
+load = _text.load
+
+def endless(path, dtype, *, progress, **options):
+    if path == "endless.txt":
+        print("there", flush=True)
+        while True:
+            progress(0)
+            threading.Event().wait(0.001)
+    return load(path, dtype, progress=progress, **options)
+
+_text.load = endless
+sys.exit(main(["load", *sys.argv[1:]]))
+"""
 CALLS = "chr1\t100\t87.5\nchr1\t250\t0.0\nchr10\t7\t12.25\n"
 MORE = "chrX\t1\t1.5\nchr2_random\t-9\t100.0\n"
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onecopy._text", text_stand_in)
     monkeypatch.chdir(tmp_path)
     Path("a.txt").write_text(CALLS)
     Path("b.txt").write_text(MORE)
@@ -53,10 +71,10 @@ def test_a_dataset_per_file(capsys):
     assert main(["load", "a.txt", "b.txt", "-o", "out.h5"]) == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert "a.txt: --dtype f0:S7,f1:i4,f2:f8 (guessed; delimiter '\\t')" in err
+    assert "a.txt: --dtype f0:S8,f1:i4,f2:f8 (guessed; delimiter '\\t')" in err
     assert "out.h5: 2 datasets, 5 rows" in err
     a = oc.from_hdf5("out.h5", "a")
-    assert a.dtype == [("f0", "S7"), ("f1", "i4"), ("f2", "f8")]
+    assert a.dtype == [("f0", "S8"), ("f1", "i4"), ("f2", "f8")]
     assert a.tolist() == [(b"chr1", 100, 87.5), (b"chr1", 250, 0.0), (b"chr10", 7, 12.25)]
     with h5py.File("out.h5") as file:
         assert dict(file["b"].attrs) == {"source": "b.txt", "rows": 2, "dtype": str(file["b"].dtype)}
@@ -67,7 +85,7 @@ def test_one_dataset_with_an_index_of_sources():
     assert main(["load", "a.txt", "b.txt", "c.txt", "-o", "out.h5", "--layout", "concat", "--name", "calls"]) == 0
     found = oc.from_hdf5("out.h5")
     assert set(found) == {"calls", "calls_sources"}
-    assert found["calls"].dtype == [("f0", "S13"), ("f1", "i4"), ("f2", "f8")]
+    assert found["calls"].dtype == [("f0", "S16"), ("f1", "i4"), ("f2", "f8")]
     assert found["calls"]["f1"].tolist() == [100, 250, 7, 1, -9, 100, 250, 7]
     assert found["calls_sources"].tolist() == [("a.txt", 0, 3), ("b.txt", 3, 2), ("c.txt", 5, 3)]
 
@@ -147,8 +165,8 @@ def test_json_summary(capsys):
     assert summary == {
         "output": "out.h5",
         "datasets": [
-            {"name": "a", "sources": ["a.txt"], "rows": 3, "dtype": "f0:S7,f1:i4,f2:f8"},
-            {"name": "b", "sources": ["b.txt"], "rows": 2, "dtype": "f0:S13,f1:i4,f2:f8"},
+            {"name": "a", "sources": ["a.txt"], "rows": 3, "dtype": "f0:S8,f1:i4,f2:f8"},
+            {"name": "b", "sources": ["b.txt"], "rows": 2, "dtype": "f0:S16,f1:i4,f2:f8"},
         ],
         "rows": 5,
         "text_bytes": len(CALLS + MORE),
@@ -177,7 +195,8 @@ def test_force_replaces_and_only_force(capsys):
         (["a.txt", "-o", "/sys/out.h5"], "/sys/out.h5: cannot be created"),
         (["a.txt", "-o", "/dev/null", "--force"], "not a regular file"),
         (["a.txt", "-o", "a.txt", "--force"], "a.txt is an input and the output"),
-        (["a.txt", "-o", "out.h5", "--columns", "pos"], "a.txt: no header line"),
+        (["a.txt", "-o", "out.h5", "--columns", "pos", "--no-header"], "a.txt: no header line"),
+        (["a.txt", "-o", "out.h5", "--columns", "pos"], "no column 'pos' for --columns; there are chr1, 100, 87.5"),
         (
             ["a.txt", "-o", "out.h5", "--columns", "x", "--names", "a,b,c"],
             "no column 'x' for --columns; there are a, b, c",
@@ -191,7 +210,7 @@ def test_force_replaces_and_only_force(capsys):
 def test_refused_before_anything_is_loaded(capsys, monkeypatch, args, words):
     Path("h.txt").write_text("chr\tpos\tpct\n" + CALLS)
     Path("wide.csv").write_text(",".join(f"column_{i}" for i in range(3000)) + "\n" + ",".join(["1"] * 3000) + "\n")
-    monkeypatch.setattr(text_stand_in, "load", lambda *args, **options: pytest.fail("loaded"))
+    monkeypatch.setattr(_text, "load", lambda *args, **options: pytest.fail("loaded"))
     assert words in fails(capsys, *args)
 
 
@@ -248,7 +267,7 @@ def test_delimiters_and_comments():
 def test_a_signal_while_loading_leaves_what_was_there(name, code):
     Path("out.h5").write_text("old")
     Path("endless.txt").write_text(CALLS)
-    args = [*COMMAND, "load", "a.txt", "endless.txt", "b.txt", "-o", "out.h5", "--force", "--quiet"]
+    args = [sys.executable, "-c", ENDLESS, "a.txt", "endless.txt", "b.txt", "-o", "out.h5", "--force", "--quiet"]
     with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.readline() == "there\n"
@@ -265,7 +284,7 @@ def test_a_signal_while_loading_leaves_what_was_there(name, code):
 def test_a_progress_bar_on_a_terminal_only():
     terminal, inside = pty.openpty()
     termios.tcsetwinsize(inside, (25, 100)) if hasattr(termios, "tcsetwinsize") else pytest.skip("Python 3.11")
-    subprocess.run([*COMMAND, "load", "a.txt", "-o", "1.h5"], stderr=inside, check=True)
+    subprocess.run([*COMMAND, "a.txt", "-o", "1.h5"], stderr=inside, check=True)
     os.close(inside)
     shown = b""
     try:
@@ -277,7 +296,7 @@ def test_a_progress_bar_on_a_terminal_only():
     os.close(terminal)
     assert b"100%" in shown
     assert b"B/s" in shown
-    quiet = subprocess.run([*COMMAND, "load", "a.txt", "-o", "2.h5"], capture_output=True, text=True, check=True)
+    quiet = subprocess.run([*COMMAND, "a.txt", "-o", "2.h5"], capture_output=True, text=True, check=True)
     assert "%|" not in quiet.stderr
 
 
