@@ -1,4 +1,4 @@
-"""`onecopy load`: text files into one HDF5 file, whatever happens meanwhile."""
+"""`onecopy load`."""
 
 import contextlib
 import gzip
@@ -15,15 +15,32 @@ import h5py
 import numpy as np
 import pytest
 
-import endless_loader
 import onecopy as oc
 from onecopy import _text
 from onecopy.__main__ import main
 from onecopy._cli import interrupt
 from onecopy._cli.ordered import Stopped, in_order
 
-COMMAND = [sys.executable, "-m", "onecopy"]
-ENDLESS = [sys.executable, endless_loader.__file__]
+COMMAND = [sys.executable, "-m", "onecopy", "load"]
+# The command with a file that never ends.
+ENDLESS = """
+import sys, threading
+from onecopy import _text
+from onecopy.__main__ import main
+
+load = _text.load
+
+def endless(path, dtype, *, progress, **options):
+    if path == "endless.txt":
+        print("there", flush=True)
+        while True:
+            progress(0)
+            threading.Event().wait(0.001)
+    return load(path, dtype, progress=progress, **options)
+
+_text.load = endless
+sys.exit(main(["load", *sys.argv[1:]]))
+"""
 CALLS = "chr1\t100\t87.5\nchr1\t250\t0.0\nchr10\t7\t12.25\n"
 MORE = "chrX\t1\t1.5\nchr2_random\t-9\t100.0\n"
 
@@ -178,7 +195,8 @@ def test_force_replaces_and_only_force(capsys):
         (["a.txt", "-o", "/sys/out.h5"], "/sys/out.h5: cannot be created"),
         (["a.txt", "-o", "/dev/null", "--force"], "not a regular file"),
         (["a.txt", "-o", "a.txt", "--force"], "a.txt is an input and the output"),
-        (["a.txt", "-o", "out.h5", "--columns", "pos"], "a.txt: no header line"),
+        (["a.txt", "-o", "out.h5", "--columns", "pos", "--no-header"], "a.txt: no header line"),
+        (["a.txt", "-o", "out.h5", "--columns", "pos"], "no column 'pos' for --columns; there are chr1, 100, 87.5"),
         (
             ["a.txt", "-o", "out.h5", "--columns", "x", "--names", "a,b,c"],
             "no column 'x' for --columns; there are a, b, c",
@@ -249,7 +267,7 @@ def test_delimiters_and_comments():
 def test_a_signal_while_loading_leaves_what_was_there(name, code):
     Path("out.h5").write_text("old")
     Path("endless.txt").write_text(CALLS)
-    args = [*ENDLESS, "load", "a.txt", "endless.txt", "b.txt", "-o", "out.h5", "--force", "--quiet"]
+    args = [sys.executable, "-c", ENDLESS, "a.txt", "endless.txt", "b.txt", "-o", "out.h5", "--force", "--quiet"]
     with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.readline() == "there\n"
@@ -266,7 +284,7 @@ def test_a_signal_while_loading_leaves_what_was_there(name, code):
 def test_a_progress_bar_on_a_terminal_only():
     terminal, inside = pty.openpty()
     termios.tcsetwinsize(inside, (25, 100)) if hasattr(termios, "tcsetwinsize") else pytest.skip("Python 3.11")
-    subprocess.run([*COMMAND, "load", "a.txt", "-o", "1.h5"], stderr=inside, check=True)
+    subprocess.run([*COMMAND, "a.txt", "-o", "1.h5"], stderr=inside, check=True)
     os.close(inside)
     shown = b""
     try:
@@ -278,7 +296,7 @@ def test_a_progress_bar_on_a_terminal_only():
     os.close(terminal)
     assert b"100%" in shown
     assert b"B/s" in shown
-    quiet = subprocess.run([*COMMAND, "load", "a.txt", "-o", "2.h5"], capture_output=True, text=True, check=True)
+    quiet = subprocess.run([*COMMAND, "a.txt", "-o", "2.h5"], capture_output=True, text=True, check=True)
     assert "%|" not in quiet.stderr
 
 

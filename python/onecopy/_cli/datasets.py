@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
 from onecopy._cli.options import dtype_text
 from onecopy._hdf5.writer import Hdf5Writer
+from onecopy._text import LoadedFile
 
 # What a text file may be called besides its own name.
 _COMPRESSED = (".gz", ".bgz", ".bgzf", ".zst", ".zstd")
-
-
-class Loaded(Protocol):
-    """What is written of a text file."""
-
-    array: np.ndarray[Any, np.dtype[Any]]
 
 
 class Dataset(TypedDict):
@@ -47,7 +42,7 @@ def dataset_names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def write_per_file(writer: Hdf5Writer, paths: Sequence[str], loaded: Iterable[Loaded]) -> Iterator[Dataset]:
+def write_per_file(writer: Hdf5Writer, paths: Sequence[str], loaded: Iterable[LoadedFile]) -> Iterator[Dataset]:
     """Write each file as a dataset with the attribute ``source``."""
     for name, path, file in zip(dataset_names(paths), paths, loaded, strict=True):
         writer.write(name, file.array, {"source": path})
@@ -55,7 +50,7 @@ def write_per_file(writer: Hdf5Writer, paths: Sequence[str], loaded: Iterable[Lo
 
 
 def write_concatenated(
-    writer: Hdf5Writer, paths: Sequence[str], loaded: Iterable[Loaded], name: str
+    writer: Hdf5Writer, paths: Sequence[str], loaded: Iterable[LoadedFile], name: str
 ) -> Iterator[Dataset]:
     """Write all files as one dataset, and ``<name>_sources`` with the source, first row and number of rows of each."""
     index: list[tuple[str, int, int]] = []

@@ -1,7 +1,4 @@
-"""``onecopy load``: text files into one HDF5 file.
-
-Text is read by ``onecopy._text``, of which `text_reader` says what is expected.
-"""
+"""``onecopy load``: text files into one HDF5 file."""
 
 from __future__ import annotations
 
@@ -17,12 +14,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from onecopy import _text
 from onecopy._cli import interrupt, options
 from onecopy._cli.datasets import Dataset, write_concatenated, write_per_file
 from onecopy._cli.options import dtype_text
 from onecopy._cli.ordered import in_order
 from onecopy._cli.plans import Plan, make_plans
-from onecopy._cli.text_reader import LoadedFile, TextReader, text_reader
 from onecopy._hdf5.atomic import Mode
 from onecopy._hdf5.filters import Filters, thread_count
 from onecopy._hdf5.writer import Hdf5Writer
@@ -85,36 +82,35 @@ def run(args: argparse.Namespace) -> int:
     """Load the files; whatever can be refused is refused before the first of them is parsed."""
     start = time.monotonic()
     _check_inputs(args.files, args.output)
-    reader = text_reader()
     jobs = thread_count(args.jobs)
     filters = Filters(**args.compression, shuffle=args.shuffle)
     mode: Mode = "w" if args.force else "x"
     with Hdf5Writer(args.output, mode, filters, threads=jobs, report=lambda size: interrupt.check()) as writer:
-        plans = make_plans(reader, args)
+        plans = make_plans(args)
         for plan in plans:
             writer.check_dtype(plan.path, plan.dtype)
         if args.dtype is None and not args.quiet:
             _show(plans)
-        datasets, text_bytes = _load_and_write(reader, plans, writer, jobs, args)
+        datasets, text_bytes = _load_and_write(plans, writer, jobs, args)
     _summarise(args, datasets, text_bytes, time.monotonic() - start)
     return 0
 
 
 def _load_and_write(
-    reader: TextReader, plans: list[Plan], writer: Hdf5Writer, jobs: int, args: argparse.Namespace
+    plans: list[Plan], writer: Hdf5Writer, jobs: int, args: argparse.Namespace
 ) -> tuple[list[Dataset], int]:
     """Load several files at a time; while one is written, the next ones are parsed."""
     workers = min(jobs, len(plans))
     text_bytes = 0
 
-    def load(plan: Plan, stop: Callable[[], None]) -> LoadedFile:
+    def load(plan: Plan, stop: Callable[[], None]) -> _text.LoadedFile:
         def report(size: int) -> None:
             stop()
             bar.update(size)
 
-        return reader.load(plan.path, plan.dtype, threads=jobs // workers, progress=report, **plan.dialect)
+        return _text.load(plan.path, plan.dtype, threads=jobs // workers, progress=report, **plan.dialect)
 
-    def counted(files: Iterable[LoadedFile]) -> Iterator[LoadedFile]:
+    def counted(files: Iterable[_text.LoadedFile]) -> Iterator[_text.LoadedFile]:
         nonlocal text_bytes
         for file in files:
             text_bytes += file.bytes

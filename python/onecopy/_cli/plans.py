@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from onecopy._cli.text_reader import DType, Inferred, TextReader
+from onecopy import _text
+
+DType = np.dtype[Any]
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Plan:
     dtype : numpy.dtype
         The type of its rows, or of all its columns.
     dialect : dict
-        What `TextReader.load` gets besides.
+        What `onecopy._text.load` gets besides.
     """
 
     path: str
@@ -31,9 +33,9 @@ class Plan:
     dialect: dict[str, Any]
 
 
-def make_plans(reader: TextReader, args: argparse.Namespace) -> list[Plan]:
+def make_plans(args: argparse.Namespace) -> list[Plan]:
     """Look at the first lines of every file; for one concatenated dataset, find a type that holds them all."""
-    plans = [_plan(reader, path, args) for path in args.files]
+    plans = [_plan(path, args) for path in args.files]
     if args.layout == "per-file":
         return plans
     dtype = plans[0].dtype
@@ -42,12 +44,12 @@ def make_plans(reader: TextReader, args: argparse.Namespace) -> list[Plan]:
     return [replace(plan, dtype=dtype) for plan in plans]
 
 
-def _plan(reader: TextReader, path: str, args: argparse.Namespace) -> Plan:
+def _plan(path: str, args: argparse.Namespace) -> Plan:
     dialect = _dialect(args)
     if args.columns is not None:
-        dialect["usecols"] = _column_numbers(reader, path, args, dialect)
-    inferred = reader.infer(path, **dialect)
-    dialect.update(delimiter=inferred.delimiter, header=inferred.header)
+        dialect["usecols"] = _column_numbers(path, args, dialect)
+    inferred = _text.infer(path, **dialect)
+    dialect.update(delimiter=inferred.delimiter, quotechar=inferred.quotechar, header=inferred.header)
     dtype = inferred.dtype if args.dtype is None else args.dtype
     names = args.names if args.names is not None else inferred.names
     if names is not None and dialect["usecols"] is not None:
@@ -73,10 +75,13 @@ def _dialect(args: argparse.Namespace) -> dict[str, Any]:
     return dialect
 
 
-def _column_numbers(reader: TextReader, path: str, args: argparse.Namespace, dialect: dict[str, Any]) -> list[int]:
+def _column_numbers(path: str, args: argparse.Namespace, dialect: dict[str, Any]) -> list[int]:
     if all(isinstance(column, int) for column in args.columns):
         return list(args.columns)
-    inferred: Inferred = reader.infer(path, **dialect)
+    if args.names is None:
+        # Names need a header; what looks like none may be one.
+        dialect.setdefault("header", True)
+    inferred = _text.infer(path, **dialect)
     names = list(args.names or inferred.names or [])
     if not names:
         raise ValueError(f"{path}: no header line with names for --columns: give numbers, or --names")
