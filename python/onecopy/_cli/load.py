@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     with Hdf5Writer(args.output, mode, filters, threads=jobs, report=lambda size: interrupt.check()) as writer:
         plans = make_plans(args)
         for plan in plans:
-            writer.check_dtype(plan.path, plan.dtype)
+            writer.check_dtype(os.path.basename(plan.path), plan.dtype)
         if args.dtype is None and not args.quiet:
             _show(plans)
         datasets, text_bytes = _load_and_write(plans, writer, jobs, args)

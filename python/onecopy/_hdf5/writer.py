@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -221,7 +222,7 @@ class Hdf5Writer:
 
     def check_dtype(self, name: str, dtype: np.dtype[Any]) -> None:
         """Raise what `write` would raise for the type, before there is an array."""
-        with h5py.File(name, "w", driver="core", backing_store=False) as scratch:
+        with h5py.File(io.BytesIO(), "w") as scratch:
             _create_in(scratch, name, to_storage(np.empty(0, dtype)).dtype, shape=(0,))
 
     def _check_new(self, name: str) -> None:
