@@ -7,8 +7,6 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["__version__", "compress_chunks", "decompress_chunks", "rename_noreplace", "reserve_space"]
-
 __version__: str
 SESSION_VARIABLE: str
 
