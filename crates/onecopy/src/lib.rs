@@ -7,10 +7,13 @@
 //! use onecopy::{Array, DType, Mode};
 //!
 //! let arena = onecopy::session()?;
-//! let array = Array::copy_of(arena, &[1.0_f64, 2.0, 3.0].map(f64::to_ne_bytes).concat(), DType::scalar("<f8")?,
-//! &[3])?; let handle = array.send()?;                      // bytes to send through any channel drop(array);
-//! // the handle in flight keeps the data alive let received = Array::receive(&handle)?;         // in this or any
-//! other process of the user assert_eq!(received.shape(), [3]); assert_eq!(received.mode(), Mode::ReadWrite);
+//! let bytes = [1.0_f64, 2.0, 3.0].map(f64::to_ne_bytes).concat();
+//! let array = Array::copy_of(arena, &bytes, DType::scalar("<f8")?, &[3])?;
+//! let handle = array.send()?; // bytes to send through any channel
+//! drop(array); // the handle in flight keeps the data alive
+//! let received = Array::receive(&handle)?; // in this or any other process of the user
+//! assert_eq!(received.shape(), [3]);
+//! assert_eq!(received.mode(), Mode::ReadWrite);
 //! # Ok::<(), onecopy::Error>(())
 //! ```
 
