@@ -1,4 +1,5 @@
-//! Two calls that Python's `os` lacks and an output file needs: reserve room on the disk, and rename without replacing.
+//! Calls that Python's `os` lacks and an output file needs: reserve room on the disk, start writing to it, and rename
+//! without replacing.
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use rustix::io::Errno;
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(reserve_space, module)?)?;
+    module.add_function(wrap_pyfunction!(start_writeback, module)?)?;
     module.add_function(wrap_pyfunction!(rename_noreplace, module)?)
 }
 
@@ -24,6 +26,17 @@ fn reserve_space(py: Python<'_>, fd: i32, size: u64) -> PyResult<()> {
     // the same makes fallocate fail with EBADF.
     let file = unsafe { BorrowedFd::borrow_raw(fd) };
     py.detach(|| fallocate(file, FallocateFlags::KEEP_SIZE, 0, size)).map_err(os_error)
+}
+
+/// Let the system begin to put what was written to an open file on the disk, and do not wait for it.
+///
+/// A later fsync then has little left to wait for. It is a hint: where it is refused, nothing is lost.
+#[pyfunction]
+#[pyo3(signature = (fd, /))]
+fn start_writeback(py: Python<'_>, fd: i32) {
+    // SAFETY: the call takes no memory; a descriptor that is not open makes it fail with EBADF.
+    let begin = || unsafe { libc::sync_file_range(fd, 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+    let _ = py.detach(begin);
 }
 
 /// Rename a file; `FileExistsError` when the new name is taken already.

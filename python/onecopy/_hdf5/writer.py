@@ -274,6 +274,7 @@ class Hdf5Writer:
             # What waits in the cache of chunks takes room later; how much, libhdf5 does not say.
             dataset.flush()
             self._room = 0
+        self._file.start_writeback()
         self._report(block.nbytes)
 
     def _write_compressed(self, dataset: h5py.Dataset, block: Array, row: int, codec: Codec) -> None:
