@@ -332,8 +332,10 @@ mod tests {
         for shift in 0..70 {
             let x = "x".repeat(shift);
             let text = format!("{x},\"a,\r\n#b\",\"\"\r\n\"{x},\",c d,\n");
-            let expected =
-                vec![vec![x.clone(), "a,\r\n#b".into(), String::new()], vec![format!("{x},"), "c d".into(), "".into()]];
+            let expected = vec![
+                vec![x.clone(), "a,\r\n#b".into(), String::new()],
+                vec![format!("{x},"), "c d".into(), String::new()],
+            ];
             assert_eq!(unquoted(&text, Some(",")), Some(expected));
             let text = format!("{x}y  \"a \n#b\" \n\"{x} \" c,d\n");
             let expected = vec![vec![format!("{x}y"), "a \n#b".into()], vec![format!("{x} "), "c,d".into()]];
