@@ -104,6 +104,23 @@ fn gzip(text: &[u8]) -> io::Result<Vec<u8>> {
     out.finish()
 }
 
+fn bgzf(text: &[u8]) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for text in text.chunks(65_280).chain([&[][..]]) {
+        let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::new(6));
+        deflate.write_all(text)?;
+        let data = deflate.finish()?;
+        let mut crc = flate2::Crc::new();
+        crc.update(text);
+        out.extend_from_slice(b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0");
+        out.extend_from_slice(&(data.len() as u16 + 25).to_le_bytes());
+        out.extend_from_slice(&data);
+        out.extend_from_slice(&crc.sum().to_le_bytes());
+        out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    }
+    Ok(out)
+}
+
 fn main() -> io::Result<()> {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let directory = tempfile::tempdir()?;
@@ -128,6 +145,10 @@ fn main() -> io::Result<()> {
     if "gzip".contains(&filter) {
         let compressed = compress(&calls, "calls.tsv.gz", gzip)?;
         run("methylation, gzip", &compressed, &record, &tabs);
+    }
+    if "bgzf".contains(&filter) {
+        let compressed = compress(&calls, "calls.tsv.bgz", bgzf)?;
+        run("methylation, bgzf", &compressed, &record, &tabs);
     }
     if "zstd".contains(&filter) {
         let compressed = compress(&calls, "calls.tsv.zst", |text| zstd::bulk::compress(text, 3))?;

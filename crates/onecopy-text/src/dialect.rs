@@ -1,6 +1,8 @@
 //! The exact rules of lines and fields, one byte at a time; what the fast index may not decide comes here.
 
-use memchr::{memchr, memchr2, memchr2_iter};
+use std::ops::Range;
+
+use memchr::{memchr, memchr_iter, memchr2, memchr2_iter, memrchr2};
 
 use crate::options::{Encoding, Options};
 
@@ -34,12 +36,16 @@ pub(crate) fn trim(mut text: &[u8], encoding: Encoding) -> &[u8] {
             length => text = &text[length..],
         }
     }
-    // A character of white space has one to three bytes, and no other character ends with the same bytes.
-    let last = |text: &[u8]| (1..=text.len().min(3)).find(|&n| space_len(&text[text.len() - n..], encoding) == n);
-    while let Some(length) = last(text) {
+    while let Some(length) = last_space_len(text, encoding) {
         text = &text[..text.len() - length];
     }
     text
+}
+
+/// Length of the white space character at the end of `text`.
+fn last_space_len(text: &[u8], encoding: Encoding) -> Option<usize> {
+    // It has one to three bytes, and no other character ends with the same bytes.
+    (1..=text.len().min(3)).find(|&length| space_len(&text[text.len() - length..], encoding) == length)
 }
 
 /// Number of line ends (`\n`, `\r`, `\r\n`) in `text`.
@@ -147,11 +153,11 @@ impl Dialect {
         if matches!(text[0], b'\n' | b'\r') {
             return Mark::LineEnd;
         }
-        if self.comments.iter().any(|comment| text.starts_with(comment)) {
+        if self.comments.iter().any(|comment| begins_with(text, comment)) {
             return Mark::Comment;
         }
         let length = match &self.delimiter {
-            Some(delimiter) if text.starts_with(delimiter) => delimiter.len(),
+            Some(delimiter) if begins_with(text, delimiter) => delimiter.len(),
             Some(_) => 0,
             None => space_len(text, self.encoding),
         };
@@ -228,18 +234,59 @@ impl Dialect {
     ///
     /// A `\r` at the very end is not complete: a `\n` may follow. Quoted line ends do not count.
     pub(crate) fn complete_lines(&self, text: &[u8]) -> usize {
-        match self.quote.and_then(|quote| memchr(quote, text)) {
-            Some(first_quote) => self.complete_quoted_lines(text, first_quote),
-            None => last_line_end(text),
+        match self.quote {
+            Some(quote) if self.has_quote(text) => self.complete_quoted_lines(text, quote),
+            _ => last_line_end(text),
         }
     }
 
-    fn complete_quoted_lines(&self, text: &[u8], first_quote: usize) -> usize {
-        let mut complete = last_line_end(&text[..first_quote]);
-        while let Some(next) = self.skip_line(text, complete) {
-            complete = next;
+    fn complete_quoted_lines(&self, text: &[u8], quote: u8) -> usize {
+        let mut complete = 0;
+        if self.delimiter.as_ref().is_some_and(|delimiter| delimiter.len() > 1) {
+            // What stands before a quote does not say where a delimiter of many bytes began.
+            while let Some(next) = self.skip_line(text, complete) {
+                complete = next;
+            }
+            return complete;
         }
-        complete
+        let mut at = 0;
+        while let Some(open) = memchr(quote, &text[at..]).map(|length| at + length) {
+            if let Some(end) = memrchr2(b'\n', b'\r', &text[at..open]) {
+                at += end + 1;
+                complete = at;
+            }
+            // Quotes in a comment are none, and outside quotes they open a field only at its start.
+            if let Some(comment) = self.find_comment(text, at..open) {
+                let Some(next) = complete_line(text, comment) else { return complete };
+                (at, complete) = (next, next);
+            } else if open == complete || self.ends_with_separator(&text[..open]) {
+                let Some(next) = close_quote(text, open, quote) else { return complete };
+                at = next;
+            } else {
+                at = open + 1;
+            }
+        }
+        match last_line_end(&text[at..]) {
+            0 => complete,
+            length => at + length,
+        }
+    }
+
+    /// The first comment that begins in `range`.
+    fn find_comment(&self, text: &[u8], range: Range<usize>) -> Option<usize> {
+        let starts = |comment: &Vec<u8>| {
+            let mut found = memchr_iter(comment[0], &text[range.clone()]).map(|length| range.start + length);
+            found.find(|&at| text[at..].starts_with(comment))
+        };
+        self.comments.iter().filter_map(starts).min()
+    }
+
+    /// Whether a field may begin behind `text`, if the delimiter has one byte.
+    fn ends_with_separator(&self, text: &[u8]) -> bool {
+        match &self.delimiter {
+            Some(delimiter) => text.ends_with(delimiter),
+            None => last_space_len(text, self.encoding).is_some(),
+        }
     }
 
     /// Length of the first line with its line end, if that is in the text.
@@ -264,9 +311,19 @@ impl Dialect {
                 _ => break,
             }
         }
-        let end = at + memchr2(b'\n', b'\r', &text[at..])?;
-        (text[end] == b'\n' || end + 1 < text.len()).then(|| after_line_end(text, end))
+        complete_line(text, at)
     }
+}
+
+/// Position after the next line end. A `\r` at the very end is none yet: a `\n` may follow.
+fn complete_line(text: &[u8], at: usize) -> Option<usize> {
+    let end = at + memchr2(b'\n', b'\r', &text[at..])?;
+    (text[end] == b'\n' || end + 1 < text.len()).then(|| after_line_end(text, end))
+}
+
+/// `text.starts_with(mark)` for marks that are mostly one byte, which is compared without a call.
+fn begins_with(text: &[u8], mark: &[u8]) -> bool {
+    text[0] == mark[0] && (mark.len() == 1 || text.starts_with(mark))
 }
 
 /// Position after the quote that closes the field whose opening quote is at `open`.
@@ -283,7 +340,7 @@ fn close_quote(text: &[u8], open: usize, quote: u8) -> Option<usize> {
 
 fn last_line_end(text: &[u8]) -> usize {
     let text = text.strip_suffix(b"\r").unwrap_or(text);
-    memchr::memrchr2(b'\n', b'\r', text).map_or(0, |at| at + 1)
+    memrchr2(b'\n', b'\r', text).map_or(0, |at| at + 1)
 }
 
 #[cfg(test)]

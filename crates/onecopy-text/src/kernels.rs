@@ -333,22 +333,31 @@ impl Kernel for Bytes {
 }
 
 /// Stores `bytes` and zeros behind it into exactly `place`, which is long enough for what is not zero.
+///
+/// Two stores that overlap cover any width between two powers of two.
 #[inline(always)]
 fn place_string(bytes: u128, place: &mut [u8]) {
-    let bytes = bytes.to_le_bytes();
+    // The end comes from a shift: to load it from memory would wait for the store of both halves.
+    let end = |size: usize| bytes >> (8 * (place.len() - size));
     match place.len() {
         16.. => {
             let (head, tail) = place.split_at_mut(16);
-            head.copy_from_slice(&bytes);
+            head.copy_from_slice(&bytes.to_le_bytes());
             tail.fill(0);
         }
-        // Two stores that overlap cover any width between.
-        width @ 8..16 => {
-            place[..8].copy_from_slice(&bytes[..8]);
-            place[width - 8..].copy_from_slice(&bytes[width - 8..width]);
-        }
-        width => place.copy_from_slice(&bytes[..width]),
+        8..16 => overlap((bytes as u64).to_le_bytes(), (end(8) as u64).to_le_bytes(), place),
+        4..8 => overlap((bytes as u32).to_le_bytes(), (end(4) as u32).to_le_bytes(), place),
+        2..4 => overlap((bytes as u16).to_le_bytes(), (end(2) as u16).to_le_bytes(), place),
+        _ => place.fill(bytes as u8),
     }
+}
+
+/// Stores `head` at the start and `tail` at the end.
+#[inline(always)]
+fn overlap<const N: usize>(head: [u8; N], tail: [u8; N], place: &mut [u8]) {
+    let end = place.len() - N;
+    place[..N].copy_from_slice(&head);
+    place[end..].copy_from_slice(&tail);
 }
 
 /// ASCII without NUL that fits the length.

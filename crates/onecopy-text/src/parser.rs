@@ -85,17 +85,24 @@ impl<'a> Parser<'a> {
     pub(crate) fn locate(&mut self, block: &Block) -> Count {
         self.rows.clear();
         self.exact.clear();
-        let lines = match &self.marks {
-            Some(marks) if !self.dialect.has_quote(block.text()) => {
-                self.index.scan(block.padded(), marks);
-                self.locate_indexed(block.text());
-                self.index.lines().len() as u64
-            }
-            _ => {
-                self.locate_exact(block.text());
-                count_line_ends(block.text())
-            }
+        let text = block.text();
+        let quote = self.dialect.quote.filter(|_| self.dialect.has_quote(text));
+        // Behind an open quote at the end of the file a block ends without a line end.
+        let is_whole = quote.is_none() || matches!(text.last(), Some(b'\n' | b'\r'));
+        let indexed =
+            self.marks.as_ref().is_some_and(|marks| is_whole && self.index.scan(block.padded(), marks, quote));
+        if indexed {
+            self.locate_indexed(text);
+        } else {
+            self.locate_exact(text);
+        }
+        let lines = match quote {
+            None if indexed => self.index.lines().len() as u64,
+            _ => count_line_ends(text),
         };
+        if let (Some(quote), true) = (quote, indexed) {
+            self.index.strip(text, quote);
+        }
         Count { records: self.rows.len() as u64, lines }
     }
 
@@ -202,7 +209,9 @@ impl<'a> Parser<'a> {
             let done = run.fill(rows, out, plan.record_size, |row, i, text, place| {
                 let outcome = convert(plan, &plan.targets[run.target + i], text, place);
                 outcome.is_ok() || {
-                    let at = starts[rows.first[row] as usize + run.column + i] as usize;
+                    let start = starts[rows.first[row] as usize + run.column + i] as usize;
+                    let at =
+                        start - usize::from(self.dialect.quote.is_some_and(|q| block.text()[..start].ends_with(&[q])));
                     flaw = outcome.err().map(|fault| Flaw::field(at, run.target + i, text, fault));
                     false
                 }

@@ -19,6 +19,8 @@ pub(crate) struct Preamble {
     pub(crate) lines: u64,
     /// Bytes before `rest`.
     pub(crate) bytes: u64,
+    /// Bytes of the source that were taken for all this.
+    pub(crate) bytes_in: u64,
     /// Length of the line that holds the first record; 0 if there is none.
     pub(crate) first_length: usize,
     /// Portions taken from the feed.
@@ -65,6 +67,7 @@ impl Preamble {
             };
             self.rest.extend_from_slice(block.text());
             self.portions = portion.ticket + 1;
+            self.bytes_in += portion.bytes_in;
             self.error = portion.outcome.err();
             self.finished = portion.last && self.error.is_none();
         }

@@ -28,6 +28,8 @@ pub struct Summary {
     pub columns: usize,
     /// The names of these columns in the header line.
     pub names: Option<Vec<String>>,
+    /// Bytes taken from the source.
+    pub bytes_in: u64,
     /// Bytes of text, after decompression.
     pub bytes_text: u64,
 }
@@ -71,6 +73,7 @@ pub fn read(
     let size = feed.text_size();
     sink.begin(&expected(&plan, options, &preamble, size)).map_err(ReadError::Sink)?;
     let rest = std::mem::take(&mut preamble.rest);
+    let skipped = Total { lines: preamble.lines, bytes_text: preamble.bytes, ..Total::default() };
     let job = Job {
         file: &file,
         feed: &*feed,
@@ -80,24 +83,22 @@ pub fn read(
         progress,
         max_rows: options.max_rows.unwrap_or(u64::MAX),
         carry: Relay::new(preamble.portions, Vec::new()),
-        count: Relay::new(
-            preamble.portions,
-            Total { lines: preamble.lines, bytes: preamble.bytes, ..Total::default() },
-        ),
+        count: Relay::new(preamble.portions, skipped),
         stop: Stop::new(),
         failure: Mutex::new(None),
     };
     let helpers = if preamble.finished || preamble.error.is_some() { 0 } else { threads(options, size) - 1 };
     // What the preamble has read of the records counts as a portion in front of those that the feed still has.
     let outcome = preamble.error.map_or(Ok(()), Err);
-    let first = Portion { ticket: preamble.portions, last: preamble.finished, outcome };
+    let first = Portion { ticket: preamble.portions, last: preamble.finished, bytes_in: preamble.bytes_in, outcome };
     job.run(helpers, first, &rest);
     let total = job.finish()?;
     Ok(Summary {
         records: total.records,
         columns: plan.targets.len(),
         names: preamble.first.names.map(|names| plan.select(&names)),
-        bytes_text: total.bytes,
+        bytes_in: total.bytes_in,
+        bytes_text: total.bytes_text,
     })
 }
 
@@ -157,9 +158,10 @@ struct Job<'a, S> {
 struct Total {
     records: u64,
     lines: u64,
-    bytes: u64,
-    /// The ticket with which `max_rows` was reached.
-    enough_at: Option<u64>,
+    bytes_in: u64,
+    bytes_text: u64,
+    /// Whether `max_rows` was reached.
+    enough: bool,
 }
 
 impl<S: Sink> Job<'_, S> {
@@ -202,8 +204,8 @@ impl<S: Sink> Job<'_, S> {
     }
 
     fn process(&self, parser: &mut Parser<'_>, block: &mut Block, portion: Portion) {
-        let Portion { ticket, last, outcome } = portion;
-        let bytes = block.text().len() as u64;
+        let Portion { ticket, last, bytes_in, outcome } = portion;
+        let bytes_text = block.text().len() as u64;
         let Some(mut carry) = self.carry.turn(ticket, &self.stop) else { return };
         block.join(&mut carry, last && outcome.is_ok(), self.dialect);
         let too_long = carry.len() > MAX_LINE;
@@ -215,10 +217,12 @@ impl<S: Sink> Job<'_, S> {
         let records = found.records.min(self.max_rows - first_record);
         total.records += records;
         total.lines += found.lines;
-        total.bytes += bytes;
+        total.bytes_in += bytes_in;
+        total.bytes_text += bytes_text;
         let enough = total.records == self.max_rows;
         if enough {
-            total.enough_at = Some(ticket);
+            // Before the turn ends, so that no later ticket gets as far as to fail.
+            total.enough = true;
             self.stop.from(ticket + 1);
         }
         drop(total);
@@ -261,12 +265,10 @@ impl<S: Sink> Job<'_, S> {
     fn finish(self) -> Result<Total, ReadError> {
         let total = self.count.into_inner();
         let failure = self.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-        match failure {
-            // What came after the last row that is wanted does not matter.
-            Some((ticket, error)) if total.enough_at.is_none_or(|enough| ticket <= enough) => return Err(error),
-            _ => {}
+        if let Some((_, error)) = failure {
+            return Err(error);
         }
-        if total.enough_at.is_none() {
+        if !total.enough {
             self.feed.finish()?;
         }
         Ok(total)
@@ -282,5 +284,52 @@ impl<S: Sink> Drop for Alarm<'_, '_, S> {
             self.0.stop.from(0);
             self.0.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Scalar;
+    use crate::sample::Sample;
+    use crate::sink::MemorySink;
+
+    /// Late failures of early tickets cannot be staged with threads, so the tickets are played by hand.
+    #[test]
+    fn the_failure_of_the_lowest_ticket_wins_and_lower_tickets_go_on() {
+        let options = Options::default();
+        let (dialect, sink, progress) = (Dialect::new(&options), MemorySink::new(), Progress::new());
+        let feed = Sample::read(Source::memory("test.txt", b"1\n")).unwrap();
+        let preamble = Preamble::read("test.txt", &feed, &dialect, &options).unwrap();
+        let plan = Plan::new("test.txt", &options, &Schema::rows(Scalar::I8), &preamble.first).unwrap();
+        sink.begin(&expected(&plan, &options, &preamble, TextSize::Unknown)).unwrap();
+        let job = Job {
+            file: "test.txt",
+            feed: &feed,
+            dialect: &dialect,
+            plan: &plan,
+            sink: &sink,
+            progress: &progress,
+            max_rows: u64::MAX,
+            carry: Relay::new(0, Vec::new()),
+            count: Relay::new(0, Total::default()),
+            stop: Stop::new(),
+            failure: Mutex::new(None),
+        };
+        let process = |ticket, text: &[u8]| {
+            let mut block = Block::default();
+            block.clear();
+            block.push(text);
+            let portion = Portion { ticket, last: false, bytes_in: 0, outcome: Ok(()) };
+            job.process(&mut Parser::new("test.txt", &dialect, &plan), &mut block, portion);
+        };
+        process(0, b"1\n");
+        job.fail(5, ReadError::Options { message: "later".into() });
+        process(1, b"2\nx\n");
+        job.fail(7, ReadError::Options { message: "latest".into() });
+        process(2, b"y\n");
+        let message = job.finish().unwrap_err().to_string();
+        assert!(message.starts_with("test.txt:3:1: column 1: 'x'"), "{message}");
+        assert_eq!(sink.into_bytes(), [1]);
     }
 }

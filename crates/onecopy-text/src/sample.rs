@@ -167,7 +167,7 @@ impl Feed for Sample {
     fn next(&self, block: &mut Block) -> Option<Portion> {
         block.clear();
         block.push(&self.text);
-        Some(Portion { ticket: 0, last: true, outcome: Ok(()) })
+        Some(Portion { ticket: 0, last: true, bytes_in: 0, outcome: Ok(()) })
     }
 
     fn text_size(&self) -> TextSize {

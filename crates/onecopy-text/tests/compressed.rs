@@ -85,6 +85,15 @@ fn all_forms_give_the_same_records() {
 }
 
 #[test]
+fn both_sizes_are_summed_up() {
+    for (name, bytes) in forms() {
+        let options = Options { block_size: 300, threads: 2, ..Options::default() };
+        let (summary, _) = read_bytes(&bytes, &Schema::rows(Scalar::I32), &options).unwrap();
+        assert_eq!((summary.bytes_in, summary.bytes_text), (bytes.len() as u64, text().len() as u64), "{name}");
+    }
+}
+
+#[test]
 fn streams_give_the_same_records() {
     /// Gives one byte at a time.
     struct Drip<'a>(&'a [u8]);

@@ -11,10 +11,12 @@
 mod lanes;
 #[cfg(any(test, not(target_arch = "x86_64")))]
 mod portable;
+mod quotes;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 use lanes::Lanes;
+use quotes::Quotes;
 
 use crate::block::PADDING;
 use crate::dialect::Dialect;
@@ -73,6 +75,10 @@ struct Group {
     ends: u64,
     lines: u64,
     special: u64,
+    /// What ends a field, line ends included.
+    separators: u64,
+    /// Bytes behind one of these, or at the start of the block.
+    after_separator: u64,
 }
 
 /// What the last byte of a group means for the first byte of the next: masks with at most the lowest bit set.
@@ -84,13 +90,12 @@ struct Carry {
     after_separator: u64,
 }
 
-impl Carry {
-    /// Moves `mask` to the bytes behind, with what the group before left in `carried`.
-    fn shift(mask: u64, carried: &mut u64) -> u64 {
-        let shifted = mask << 1 | *carried;
-        *carried = mask >> 63;
-        shifted
-    }
+/// Moves `mask` to the bytes behind, with what the group before left in `carried`.
+#[inline(always)]
+fn shift(mask: u64, carried: &mut u64) -> u64 {
+    let shifted = mask << 1 | *carried;
+    *carried = mask >> 63;
+    shifted
 }
 
 impl Index {
@@ -114,34 +119,52 @@ impl Index {
     }
 
     /// Indexes `padded`: whole lines, the last with its line end, and [`PADDING`] bytes behind.
-    pub(crate) fn scan(&mut self, padded: &[u8], marks: &Marks) {
+    ///
+    /// False if it cannot be done this way, because a `quote` stands where the exact rules have to say what it means.
+    /// Otherwise a quoted field begins and ends with its quotes.
+    pub(crate) fn scan(&mut self, padded: &[u8], marks: &Marks, quote: Option<u8>) -> bool {
         #[cfg(target_arch = "x86_64")]
-        x86::scan(self, padded, marks);
+        return x86::scan(self, padded, marks, quote);
         #[cfg(not(target_arch = "x86_64"))]
-        self.scan_with::<portable::Portable>(padded, marks);
+        return self.scan_with::<portable::Portable>(padded, marks, quote);
     }
 
     #[inline(always)]
-    fn scan_with<L: Lanes>(&mut self, padded: &[u8], marks: &Marks) {
+    fn scan_with<L: Lanes>(&mut self, padded: &[u8], marks: &Marks, quote: Option<u8>) -> bool {
         (self.started, self.ended) = (0, 0);
         self.lines.clear();
         self.special.clear();
         let length = padded.len() - PADDING;
         let mut carry = Carry { after_return: 0, after_separator: 1 };
+        let mut quotes = quote.map(Quotes::new);
         for base in (0..length).step_by(GROUP) {
             let bytes = padded[base..].first_chunk().expect("the padding is as long as a group");
             let lanes = L::load(bytes);
+            let valid = if length - base < GROUP { (1 << (length - base)) - 1 } else { !0 };
+            let outside = quotes.as_mut().map_or(!0, |quotes| quotes.outside(lanes.equal(quotes.byte) & valid));
             let mut group = match marks.delimiter {
-                Some(delimiter) => delimited(&lanes, delimiter, &mut carry),
-                None => spaced(&lanes, &mut carry),
+                Some(delimiter) => delimited(&lanes, delimiter, outside, &mut carry),
+                None => spaced(&lanes, outside, &mut carry),
             };
-            for &byte in &marks.special {
-                group.special |= lanes.equal(byte);
-            }
-            if length - base < GROUP {
-                group.keep_first(length - base);
+            let comments = marks.special.iter().fold(0, |mask, &byte| mask | lanes.equal(byte)) & outside;
+            group.special |= comments;
+            group.keep(valid);
+            if let Some(quotes) = &mut quotes {
+                group.special |= quotes.check(&group, comments & valid);
             }
             self.append(&group, base as u32);
+        }
+        quotes.is_none_or(|quotes| quotes.are_sound())
+    }
+
+    /// Takes the quotes off the quoted fields.
+    pub(crate) fn strip(&mut self, text: &[u8], quote: u8) {
+        let fields = self.starts[..self.started].iter_mut().zip(&mut self.ends[..self.ended]);
+        for (start, end) in fields {
+            if *end > *start + 1 && text[*start as usize] == quote {
+                *start += 1;
+                *end -= 1;
+            }
         }
     }
 
@@ -175,8 +198,7 @@ impl Index {
 }
 
 impl Group {
-    fn keep_first(&mut self, bytes: usize) {
-        let valid = (1 << bytes) - 1;
+    fn keep(&mut self, valid: u64) {
         for mask in [&mut self.starts, &mut self.ends, &mut self.lines, &mut self.special] {
             *mask &= valid;
         }
@@ -184,22 +206,25 @@ impl Group {
 }
 
 #[inline(always)]
-fn delimited<L: Lanes>(lanes: &L, delimiter: u8, carry: &mut Carry) -> Group {
-    let (feeds, returns) = (lanes.equal(b'\n'), lanes.equal(b'\r'));
-    let feeds_after_return = feeds & Carry::shift(returns, &mut carry.after_return);
+fn delimited<L: Lanes>(lanes: &L, delimiter: u8, outside: u64, carry: &mut Carry) -> Group {
+    let (feeds, returns) = (lanes.equal(b'\n') & outside, lanes.equal(b'\r') & outside);
+    let feeds_after_return = feeds & shift(returns, &mut carry.after_return);
     let lines = returns | (feeds ^ feeds_after_return);
-    let delimiters = lanes.equal(delimiter);
-    let starts = Carry::shift(delimiters | feeds | returns, &mut carry.after_separator) & !feeds_after_return;
-    Group { starts, ends: delimiters | lines, lines, special: 0 }
+    let delimiters = lanes.equal(delimiter) & outside;
+    let separators = delimiters | feeds | returns;
+    let after_separator = shift(separators, &mut carry.after_separator);
+    let starts = after_separator & !feeds_after_return;
+    Group { starts, ends: delimiters | lines, lines, special: 0, separators, after_separator }
 }
 
 #[inline(always)]
-fn spaced<L: Lanes>(lanes: &L, carry: &mut Carry) -> Group {
-    let (feeds, returns) = (lanes.equal(b'\n'), lanes.equal(b'\r'));
-    let lines = returns | (feeds & !Carry::shift(returns, &mut carry.after_return));
-    let spaces = lanes.within(b'\t', b'\r') | lanes.within(0x1c, b' ');
-    let after_space = Carry::shift(spaces, &mut carry.after_separator);
-    Group { starts: after_space & !spaces, ends: spaces & !after_space, lines, special: lanes.non_ascii() }
+fn spaced<L: Lanes>(lanes: &L, outside: u64, carry: &mut Carry) -> Group {
+    let (feeds, returns) = (lanes.equal(b'\n') & outside, lanes.equal(b'\r') & outside);
+    let lines = returns | (feeds & !shift(returns, &mut carry.after_return));
+    let separators = (lanes.within(b'\t', b'\r') | lanes.within(0x1c, b' ')) & outside;
+    let after_separator = shift(separators, &mut carry.after_separator);
+    let (starts, ends) = (after_separator & !separators, separators & !after_separator);
+    Group { starts, ends, lines, special: lanes.non_ascii() & outside, separators, after_separator }
 }
 
 /// Writes `base` plus the position of each bit to `out`, and rubbish behind; returns the number of bits.
@@ -255,8 +280,10 @@ mod tests {
         text.strip_suffix('\n').map_or(vec![], |text| text.split('\n').map(line).collect())
     }
 
-    fn scans() -> Vec<fn(&mut Index, &[u8], &Marks)> {
-        let mut scans: Vec<fn(&mut Index, &[u8], &Marks)> = vec![Index::scan, Index::scan_with::<portable::Portable>];
+    type Scan = fn(&mut Index, &[u8], &Marks, Option<u8>) -> bool;
+
+    fn scans() -> Vec<Scan> {
+        let mut scans: Vec<Scan> = vec![Index::scan, Index::scan_with::<portable::Portable>];
         #[cfg(target_arch = "x86_64")]
         scans.push(Index::scan_with::<x86::Sse2>);
         scans
@@ -265,7 +292,7 @@ mod tests {
     fn check(text: &str, delimiter: Option<&str>) {
         let mut index = Index::default();
         for scan in scans() {
-            scan(&mut index, &pad(text), &marks(delimiter));
+            assert!(scan(&mut index, &pad(text), &marks(delimiter), None));
             assert_eq!(lines_of_fields(&index, text), split(text, delimiter), "{text:?}");
             let special: Vec<u32> = text
                 .bytes()
@@ -283,6 +310,45 @@ mod tests {
             let head = "x".repeat(shift);
             for delimiter in [None, Some(","), Some("\t"), Some(" ")] {
                 check(&format!("{head}a,b c\r\n\r\rd\t,\n\n  e  f \r\n"), delimiter);
+            }
+        }
+    }
+
+    /// The fields of each line without their quotes; `None` if the index passes.
+    fn unquoted(text: &str, delimiter: Option<&str>) -> Option<Vec<Vec<String>>> {
+        let mut index = Index::default();
+        let mut outcomes = scans().into_iter().map(|scan| {
+            let sound = scan(&mut index, &pad(text), &marks(delimiter), Some(b'"'));
+            index.strip(text.as_bytes(), b'"');
+            sound.then(|| lines_of_fields(&index, text))
+        });
+        let first = outcomes.next().unwrap();
+        assert!(outcomes.all(|outcome| outcome == first), "{text:?}");
+        first
+    }
+
+    #[test]
+    fn quoted_fields_hide_separators() {
+        for shift in 0..70 {
+            let x = "x".repeat(shift);
+            let text = format!("{x},\"a,\r\n#b\",\"\"\r\n\"{x},\",c d,\n");
+            let expected = vec![
+                vec![x.clone(), "a,\r\n#b".into(), String::new()],
+                vec![format!("{x},"), "c d".into(), String::new()],
+            ];
+            assert_eq!(unquoted(&text, Some(",")), Some(expected));
+            let text = format!("{x}y  \"a \n#b\" \n\"{x} \" c,d\n");
+            let expected = vec![vec![format!("{x}y"), "a \n#b".into()], vec![format!("{x} "), "c,d".into()]];
+            assert_eq!(unquoted(&text, None), Some(expected));
+        }
+    }
+
+    #[test]
+    fn quotes_in_odd_places_are_for_the_rules() {
+        for shift in 0..70 {
+            let x = "x".repeat(shift);
+            for odd in ["a\"b\"", "\"a\"b", " \"a\"", "\"a", "a\"", "#\"a\""] {
+                assert_eq!(unquoted(&format!("{x},{odd},\"c\"\n"), Some(",")), None, "{odd} {shift}");
             }
         }
     }

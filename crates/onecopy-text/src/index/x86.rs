@@ -9,23 +9,23 @@ use super::lanes::Lanes;
 use super::{GROUP, Index, Marks};
 
 /// Indexes with the best instructions of this machine.
-pub(super) fn scan(index: &mut Index, padded: &[u8], marks: &Marks) {
+pub(super) fn scan(index: &mut Index, padded: &[u8], marks: &Marks, quote: Option<u8>) -> bool {
     let has_avx2 = is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("bmi1")
         && is_x86_feature_detected!("bmi2")
         && is_x86_feature_detected!("popcnt");
     if has_avx2 {
         // SAFETY: the machine has all features that the function is compiled for.
-        unsafe { scan_avx2(index, padded, marks) }
+        unsafe { scan_avx2(index, padded, marks, quote) }
     } else {
-        index.scan_with::<Sse2>(padded, marks);
+        index.scan_with::<Sse2>(padded, marks, quote)
     }
 }
 
 /// Besides wider comparisons this gives the bit loops their instructions: `tzcnt`, `blsr`, `popcnt`.
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-fn scan_avx2(index: &mut Index, padded: &[u8], marks: &Marks) {
-    index.scan_with::<Avx2>(padded, marks);
+fn scan_avx2(index: &mut Index, padded: &[u8], marks: &Marks, quote: Option<u8>) -> bool {
+    index.scan_with::<Avx2>(padded, marks, quote)
 }
 
 macro_rules! lanes {

@@ -158,10 +158,11 @@ impl<R: ReadAt> Feed for BgzfFeed<'_, R> {
         state.finished = last;
         drop(state);
         block.clear();
+        let bytes_in = taken.as_ref().map_or(0, |taken| taken.compressed.len() as u64);
         let outcome = taken.and_then(|taken| self.inflate(&taken, block));
         // A file cut between two blocks would otherwise pass as complete.
         let outcome = outcome.and_then(|()| if complete { Ok(()) } else { Err(self.truncated()) });
-        Some(Portion { ticket, last, outcome })
+        Some(Portion { ticket, last, bytes_in, outcome })
     }
 
     fn text_size(&self) -> TextSize {

@@ -66,6 +66,8 @@ pub(crate) struct Portion {
     pub(crate) ticket: u64,
     /// Whether the text ends here.
     pub(crate) last: bool,
+    /// Bytes of the source that it took, before decompression.
+    pub(crate) bytes_in: u64,
     pub(crate) outcome: Result<(), ReadError>,
 }
 

@@ -52,7 +52,8 @@ impl<R: ReadAt> Feed for PlainFeed<'_, R> {
         }
         let offset = ticket * self.block_size;
         let length = self.block_size.min(self.size - offset) as usize;
-        Some(Portion { ticket, last: ticket + 1 == count, outcome: self.read(block, offset, length) })
+        let outcome = self.read(block, offset, length);
+        Some(Portion { ticket, last: ticket + 1 == count, bytes_in: length as u64, outcome })
     }
 
     fn text_size(&self) -> TextSize {

@@ -25,6 +25,8 @@ struct State<'a> {
     /// `None` after the end.
     reader: Option<Box<dyn Read + Send + 'a>>,
     next: u64,
+    /// Bytes of the source in the portions so far. Decompressors read the first header when they are made.
+    reported: u64,
 }
 
 impl<'a> StreamFeed<'a> {
@@ -47,7 +49,7 @@ impl<'a> StreamFeed<'a> {
                 Box::new(decoder.map_err(|error| ReadError::from_io(&name, error))?)
             }
         };
-        let state = Mutex::new(State { reader: Some(reader), next: 0 });
+        let state = Mutex::new(State { reader: Some(reader), next: 0, reported: 0 });
         Ok(Self { state, name, compression, size, block_size, consumed })
     }
 
@@ -78,7 +80,9 @@ impl Feed for StreamFeed<'_> {
         if !last {
             state.reader = Some(reader);
         }
-        Some(Portion { ticket, last, outcome: outcome.map(drop) })
+        let consumed = self.consumed.load(Ordering::Relaxed);
+        let bytes_in = consumed - std::mem::replace(&mut state.reported, consumed);
+        Some(Portion { ticket, last, bytes_in, outcome: outcome.map(drop) })
     }
 
     fn text_size(&self) -> TextSize {
