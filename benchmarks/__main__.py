@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks import picture, readme
 from benchmarks.cases import CASES
-from benchmarks.measure import FULL, QUICK
+from benchmarks.measure import FULL, QUICK, QUIET, OtherLoad
 from benchmarks.report import load, render, save
 
 RESULTS = Path(__file__).parent / "results"
@@ -19,7 +19,10 @@ def main() -> int:
         print("A quick run: everything is smaller than its label says.\n")
     kept = True
     for name in options.only or ([] if options.redraw else CASES):
-        table = CASES[name].run(QUICK if options.quick else FULL)
+        with OtherLoad() as others:
+            table = CASES[name].run(QUICK if options.quick else FULL)
+        if others.cores > QUIET:
+            table.notes.append(f"disturbed: other programs kept {others.cores:.1f} cores busy meanwhile")
         print(render(table), flush=True)
         save(table, results / f"{name}.json")
         kept = kept and all(claim.kept for claim in table.claims)

@@ -1,5 +1,6 @@
 """Sizes of a run, clocks, and rounds in which the contenders take turns."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,9 @@ from typing import Any, TypeVar
 from benchmarks.isolated import ContenderError
 
 Result = TypeVar("Result")
+
+#: Cores' worth of other programs above which a table says that it was disturbed.
+QUIET = 0.2
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -74,6 +78,34 @@ def time_each(function: Callable[[Any], Any], arguments: list[Any]) -> float:
     seconds = time.perf_counter() - start
     assert len(results) == len(arguments)
     return seconds / len(arguments)
+
+
+class OtherLoad:
+    """Tells how many cores other programs kept busy while the block ran: a figure taken beside them says little."""
+
+    def __enter__(self) -> "OtherLoad":
+        self._start = time.perf_counter(), _busy_seconds(), _own_seconds()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        elapsed, busy, own = (
+            now - then
+            for now, then in zip((time.perf_counter(), _busy_seconds(), _own_seconds()), self._start, strict=True)
+        )
+        self.cores = max(0.0, busy - own) / elapsed
+
+
+def _busy_seconds() -> float:
+    """Seconds that all cores together have worked since the machine started: no idle time, no waiting for disks."""
+    with open("/proc/stat") as file:
+        user, nice, system, _idle, _waiting, *interrupts = map(int, file.readline().split()[1:8])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    """Seconds that this process and the ended ones that it started have worked."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _progress(text: str) -> None:

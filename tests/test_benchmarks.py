@@ -2,12 +2,14 @@
 
 import gzip
 import os
+import subprocess
+import sys
 
 import pytest
 
-from benchmarks import data, readme
+from benchmarks import data, measure, readme
 from benchmarks.isolated import ContenderError, isolated
-from benchmarks.measure import take_turns
+from benchmarks.measure import OtherLoad, take_turns
 from benchmarks.report import Table, load, render, save, show
 
 
@@ -114,3 +116,19 @@ def test_bgzf_files_are_gzip_members_that_tell_their_size(tmp_path):
         members += 1
     assert members == 4  # 180,000 bytes in blocks of 65,280, and the empty one at the end
     assert gzip.decompress(content) == text.read_bytes()
+
+
+def test_the_load_of_other_programs_is_what_this_one_did_not_do(monkeypatch):
+    clocks = {"time.perf_counter": [0, 2], "_busy_seconds": [10, 18], "_own_seconds": [1, 5]}
+    for name, readings in clocks.items():
+        monkeypatch.setattr(f"benchmarks.measure.{name}", iter(readings).__next__)
+    with OtherLoad() as others:
+        pass
+    assert others.cores == 2
+
+
+def test_processes_that_were_started_here_count_as_own():
+    before = measure._own_seconds()
+    work = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-c", work], check=True)
+    assert measure._own_seconds() - before >= 0.25
