@@ -11,7 +11,7 @@ use crate::budget::Shortage;
 use crate::data::{Access, Data, PrivateCopy};
 use crate::heap::{DRAFT, Heap, SEALED, State, add, subtract};
 use crate::layout::{ArenaId, DATA_FILES, GRAIN, Geometry};
-use crate::membership::{self, Held, Holds, locked};
+use crate::membership::{Held, Holds, locked};
 use crate::meta::{BlockId, Meta};
 use crate::parcels::ParcelId;
 use crate::slots::{Cradle, JANITOR, Slots};
@@ -60,10 +60,8 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Makes an arena and joins it.
-    pub fn create(options: Options) -> Result<&'static Self, ArenaError> {
-        let mut arenas = membership::arenas();
-        membership::watch_forks()?;
+    /// Makes an arena that this process is the only member of.
+    pub(crate) fn make(options: Options) -> Result<&'static Self, ArenaError> {
         let arena = match options.limit {
             Some(limit) => Self::lay_out(limit, options.warm),
             None => Self::lay_out_what_fits(physical_limit() / 5 * 4, options.warm),
@@ -72,7 +70,6 @@ impl Arena {
         arena.take_slot()?;
         arena.heap()?.format()?;
         arena.meta.seal();
-        arenas.push(arena);
         Ok(arena)
     }
 
@@ -110,11 +107,6 @@ impl Arena {
 
     fn leaked(meta: Meta, data: Data) -> &'static Self {
         Box::leak(Box::new(Self { meta, data, me: AtomicU32::new(0), holds: Mutex::default() }))
-    }
-
-    /// The arena of this name if this process is a member.
-    pub fn find(id: ArenaId) -> Option<&'static Self> {
-        membership::find(id)
     }
 
     /// Its name.

@@ -15,6 +15,7 @@ mod membership;
 mod meta;
 mod parcels;
 mod recovery;
+mod registry;
 mod slots;
 mod stats;
 mod verify;

@@ -2,8 +2,6 @@
 
 use std::ptr::NonNull;
 
-use crate::membership;
-
 use super::{Access, Arena, ArenaError, BlockId, DRAFT, Held, Holds, ParcelId, PrivateCopy, Relaxed, SEALED, locked};
 
 /// A reference of this process to a block, which lives at least as long.
@@ -40,11 +38,6 @@ impl Arena {
         }
         let (id, len, sealed) = (held.id, held.len, held.sealed);
         Some((self.hold_in(&mut holds, id, offset, len, sealed), position - offset, access))
-    }
-
-    /// As [`block_at`](Self::block_at), in whichever arena of this process the address lies.
-    pub fn block_of(address: usize) -> Option<(Block, u64, Access)> {
-        membership::arenas().iter().find_map(|arena| arena.block_at(address))
     }
 
     /// Takes a reference to the block that a handle names. A parcel that is still in flight is received by it; without

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use onecopy_os::{MemoryFile, current_pid};
 
-use super::{Arena, ArenaError, ArenaId, DATA_FILES, Data, Meta, membership};
+use super::{Arena, ArenaError, ArenaId, DATA_FILES, Data, Meta};
 
 /// Where a member keeps an arena's files open, for others of the same user to join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,21 +28,14 @@ impl Arena {
         JoinHint { id: self.id(), pid: current_pid(), meta: self.meta.descriptor(), data: [a.number(), b.number()] }
     }
 
-    /// Joins the arena that a member of it described; answers the same arena when this process is a member already.
-    pub fn join(hint: JoinHint) -> Result<&'static Self, ArenaError> {
-        let mut arenas = membership::arenas();
-        // Before anything is opened: closing a second descriptor of the metadata would drop the liveness lock.
-        if let Some(arena) = arenas.iter().find(|arena| arena.id() == hint.id) {
-            return Ok(arena);
-        }
-        membership::watch_forks()?;
-        let arena = Self::open(hint, &arenas).map_err(|error| ArenaError::Unreachable {
+    /// Joins the arena that a member of it described. `known` are the arenas that this process is in, none of them this one.
+    pub(crate) fn enter(hint: JoinHint, known: &[&'static Self]) -> Result<&'static Self, ArenaError> {
+        let arena = Self::open(hint, known).map_err(|error| ArenaError::Unreachable {
             id: hint.id,
             reason: format!("{error}; its process {} may have ended, or belong to another user or container", hint.pid),
         })?;
         arena.take_slot()?;
         arena.heap()?.sweep()?;
-        arenas.push(arena);
         Ok(arena)
     }
 

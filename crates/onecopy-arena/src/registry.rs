@@ -1,0 +1,81 @@
+//! The arenas that this process is in, and what a fork does to them.
+
+use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard};
+
+use onecopy_os::{ForkHooks, on_fork};
+
+use crate::ArenaError;
+use crate::arena::{Arena, Block, JoinHint, Options};
+use crate::data::Access;
+use crate::layout::ArenaId;
+use crate::membership::{Holds, locked};
+use crate::slots::Cradle;
+
+static ARENAS: Mutex<Vec<&'static Arena>> = Mutex::new(Vec::new());
+const HOOKS: ForkHooks = ForkHooks { before, parent, child };
+
+impl Arena {
+    /// Makes an arena and joins it.
+    pub fn create(options: Options) -> Result<&'static Self, ArenaError> {
+        let mut arenas = locked(&ARENAS);
+        on_fork(HOOKS)?;
+        let arena = Self::make(options)?;
+        arenas.push(arena);
+        Ok(arena)
+    }
+
+    /// Joins the arena that a member of it described; answers the same arena when this process is a member already.
+    pub fn join(hint: JoinHint) -> Result<&'static Self, ArenaError> {
+        let mut arenas = locked(&ARENAS);
+        // Before anything is opened: closing a second descriptor of the metadata would drop the liveness lock.
+        if let Some(arena) = arenas.iter().find(|arena| arena.id() == hint.id) {
+            return Ok(arena);
+        }
+        on_fork(HOOKS)?;
+        let arena = Self::enter(hint, &arenas)?;
+        arenas.push(arena);
+        Ok(arena)
+    }
+
+    /// The arena of this name if this process is a member.
+    pub fn find(id: ArenaId) -> Option<&'static Self> {
+        locked(&ARENAS).iter().copied().find(|arena| arena.id() == id)
+    }
+
+    /// As [`block_at`](Self::block_at), in whichever arena of this process the address lies.
+    pub fn block_of(address: usize) -> Option<(Block, u64, Access)> {
+        locked(&ARENAS).iter().find_map(|arena| arena.block_at(address))
+    }
+}
+
+/// What the forking thread keeps locked between the two sides of a fork, so that the child finds tables that no other
+/// thread was changing.
+struct Crossing {
+    arenas: MutexGuard<'static, Vec<&'static Arena>>,
+    each: Vec<(MutexGuard<'static, Holds>, Option<Cradle>)>,
+}
+
+thread_local! {
+    static CROSSING: RefCell<Option<Crossing>> = const { RefCell::new(None) };
+}
+
+fn before() {
+    let arenas = locked(&ARENAS);
+    let each = arenas.iter().map(|arena| arena.prepare_fork()).collect();
+    // A thread that is ending has no thread locals any more; its fork then goes unnoticed, as one by a raw system call
+    // does.
+    let _ = CROSSING.try_with(|crossing| *crossing.borrow_mut() = Some(Crossing { arenas, each }));
+}
+
+fn parent() {
+    let _ = CROSSING.try_with(|crossing| crossing.borrow_mut().take());
+}
+
+fn child() {
+    let Ok(Some(crossing)) = CROSSING.try_with(|crossing| crossing.borrow_mut().take()) else { return };
+    for (arena, (holds, cradle)) in crossing.arenas.iter().zip(crossing.each) {
+        arena.finish_fork(cradle);
+        drop(holds);
+    }
+}
