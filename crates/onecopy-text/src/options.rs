@@ -1,6 +1,7 @@
 //! How the text is written: delimiter, comments, quotes, which lines and columns count.
 
 use crate::ReadError;
+use crate::dialect::space_len;
 
 /// How bytes stand for characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,7 +106,7 @@ impl Options {
             Some(delimiter) => {
                 self.validate_apart(|bytes| bytes.starts_with(delimiter) || delimiter.starts_with(bytes))
             }
-            None => self.validate_apart(|bytes| crate::dialect::is_space(bytes[0])),
+            None => self.validate_apart(|bytes| space_len(bytes, self.encoding) > 0),
         }
     }
 
@@ -150,6 +151,7 @@ mod tests {
         assert!(refused(|o| o.delimiter = Some(vec![])).contains("empty"));
         assert!(refused(|o| o.delimiter = Some(b"#".to_vec())).contains("'#' is a delimiter"));
         assert!(refused(|o| o.quote = Some(b' ')).contains("' ' is a delimiter"));
+        assert!(refused(|o| o.comments = vec!["\u{2003}".into()]).contains("is a delimiter"));
         assert!(refused(|o| o.quote = Some(b'#')).contains("begins a comment"));
         Options::default().validate().unwrap();
     }
