@@ -20,6 +20,9 @@ pub enum Access {
 /// enough to make the sharing free.
 pub const CHUNK: usize = 4 << 20;
 
+/// Parts of a range as (start, len), by the file in which they lie.
+pub type Shares = [Vec<(u64, u64)>; DATA_FILES];
+
 /// The mapped data files.
 #[derive(Debug)]
 pub(crate) struct Data {
@@ -159,11 +162,10 @@ impl Data {
         unsafe { std::ptr::write_bytes(to.as_ptr(), 0, len as usize) }
     }
 
-    /// The cuts of `[offset, offset + len)` into (start, len) of at most [`CHUNK`] bytes, sorted so that neighbours in
-    /// the list lie in different files where that is possible: threads that take them in turn then write to different
-    /// inodes.
-    pub(crate) fn shares(&self, offset: u64, len: u64) -> Vec<(u64, u64)> {
-        let mut by_file: [Vec<(u64, u64)>; DATA_FILES] = Default::default();
+    /// The cuts of `[offset, offset + len)` into (start, len) of at most [`CHUNK`] bytes, a list for each file: threads
+    /// that keep to different files do not wait for each other's inode.
+    pub(crate) fn shares(&self, offset: u64, len: u64) -> Shares {
+        let mut by_file = Shares::default();
         for piece in pieces(self.stripe, offset, len) {
             let mut at = piece.in_range;
             let end = piece.in_range + piece.len;
@@ -173,8 +175,7 @@ impl Data {
                 at += part;
             }
         }
-        let longest = by_file.iter().map(Vec::len).max().unwrap_or(0);
-        (0..longest).flat_map(|i| by_file.iter().filter_map(move |list| list.get(i).copied())).collect()
+        by_file
     }
 
     /// Maps the pages of a range privately.
@@ -257,18 +258,17 @@ mod tests {
     }
 
     #[test]
-    fn shares_cover_the_range_once_and_alternate_files() {
+    fn shares_cover_the_range_once_and_stay_in_their_file() {
         let data = Data::create(&Geometry { stripe: 16 << 20, capacity: 64 << 20, ..geometry() }).unwrap();
-        let mut shares = data.shares(100, 60 << 20);
-        let file_of = |at: u64| (100 + at) / (16 << 20) % 2;
-        assert_ne!(file_of(shares[0].0), file_of(shares[1].0));
-        shares.sort_unstable();
-        let mut at = 0;
-        for (start, len) in shares {
-            assert_eq!(start, at);
-            at += len;
+        let shares = data.shares(100, 60 << 20);
+        for (file, list) in shares.iter().enumerate() {
+            assert!(!list.is_empty() && list.iter().all(|(at, _)| (100 + at) / (16 << 20) % 2 == file as u64));
         }
-        assert_eq!(at, 60 << 20);
+        let mut all = shares.concat();
+        all.sort_unstable();
+        let end =
+            all.into_iter().fold(0, |at, (start, len)| if start == at { at + len } else { panic!("a gap at {at}") });
+        assert_eq!(end, 60 << 20);
     }
 
     #[test]

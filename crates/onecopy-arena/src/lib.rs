@@ -21,7 +21,7 @@ mod stats;
 mod verify;
 
 pub use arena::{Arena, Block, Contents, Draft, JoinHint, Options};
-pub use data::{Access, CHUNK, PrivateCopy};
+pub use data::{Access, CHUNK, PrivateCopy, Shares};
 pub use error::ArenaError;
 pub use layout::{ArenaId, Geometry};
 pub use meta::BlockId;

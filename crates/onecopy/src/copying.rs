@@ -19,18 +19,27 @@ const LEAST_FOR_THREADS: usize = 2 * CHUNK;
 pub fn copy_into(arena: &'static Arena, bytes: &[u8]) -> Result<Block, Error> {
     let len = bytes.len() as u64;
     let draft = arena.draft(len, len)?;
-    let shares = draft.shares(len);
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<(), Error> {
-        while let Some(&(start, size)) = shares.get(next.fetch_add(1, Relaxed)) {
-            draft.write_at(start, &bytes[start as usize..(start + size) as usize])?;
+    let lists: Vec<_> = draft.shares(len).into_iter().map(|list| (list, AtomicUsize::new(0))).collect();
+    let work = |first: usize| -> Result<(), Error> {
+        // Each thread begins with another list, and helps with the next when its own is done.
+        for (list, next) in lists.iter().cycle().skip(first).take(lists.len()) {
+            while let Some(&(start, size)) = list.get(next.fetch_add(1, Relaxed)) {
+                draft.write_at(start, &bytes[start as usize..(start + size) as usize])?;
+            }
         }
         Ok(())
     };
     let threads = if bytes.len() < LEAST_FOR_THREADS { 1 } else { threads() };
     scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let own = work();
+        let others: Vec<_> = (1..threads)
+            .map(|first| {
+                scope.spawn({
+                    let work = &work;
+                    move || work(first)
+                })
+            })
+            .collect();
+        let own = work(0);
         others.into_iter().fold(own, |result, other| {
             result.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })

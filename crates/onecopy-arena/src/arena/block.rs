@@ -151,9 +151,7 @@ impl Block {
 
     /// Zeroes the whole block.
     pub fn zero(&self) {
-        for (start, len) in self.arena.data.shares(self.offset, self.len) {
-            self.arena.data.zero(self.offset + start, len);
-        }
+        self.arena.data.zero(self.offset, self.len);
     }
 
     /// A private, writable view of the block's bytes as they are now; pages that are not written to stay shared.

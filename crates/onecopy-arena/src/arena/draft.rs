@@ -3,6 +3,8 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{PoisonError, RwLock};
 
+use crate::data::Shares;
+
 use super::{Arena, ArenaError, Block, Promise, Relaxed, SMALL_COMMIT, State, add, extent_size, page_size};
 
 /// Budget is asked for in steps of this size while a draft grows.
@@ -123,9 +125,8 @@ impl Draft {
         if end > place.size { Err(self.arena.no_addresses(end, place.size)) } else { place.budget(end) }
     }
 
-    /// The cuts of the first `len` bytes that threads may write in turn, as (start, length), such that neighbours do
-    /// not wait for each other.
-    pub fn shares(&self, len: u64) -> Vec<(u64, u64)> {
+    /// The first `len` bytes in parts for threads to write: those that keep to different lists do not wait for each other.
+    pub fn shares(&self, len: u64) -> Shares {
         let place = self.place.read().unwrap_or_else(PoisonError::into_inner);
         self.arena.data.shares(place.block.offset(), len)
     }
