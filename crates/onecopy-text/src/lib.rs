@@ -11,7 +11,7 @@
 //! block::Block    whole lines: the cut first line comes from the portion before, by a Relay
 //! index::Index    where fields and lines begin and end: SIMD, 64 bytes at a time
 //! parser::Parser  lines that hold records are counted, and get their place in the file by a second Relay
-//! kernels::Run    fields of one type to elements, eight bytes at a time
+//! kernels::Run    fields of one type to elements: eight bytes at a time, with AVX2 four fields at a time
 //! Sink            batches of records, small enough to be in the cache still
 //! ```
 //!
@@ -20,7 +20,8 @@
 //!
 //! **Invariants.** The result does not depend on block size, threads or compression. The error that is reported is the
 //! first in the file. Positions come from the index only, and each is checked where it is used: unsafe code is nowhere
-//! but in `index::x86`, for the instructions. A block is followed by readable padding. No part knows of shared memory.
+//! but in `index::x86` and `kernels`, for the instructions. A block is followed by readable padding. No part knows of
+//! shared memory.
 
 mod block;
 mod convert;
@@ -29,6 +30,7 @@ mod error;
 mod index;
 mod kernels;
 mod layout;
+mod machine;
 mod options;
 mod parser;
 mod plan;

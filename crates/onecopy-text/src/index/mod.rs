@@ -347,7 +347,7 @@ mod tests {
     fn quotes_in_odd_places_are_for_the_rules() {
         for shift in 0..70 {
             let x = "x".repeat(shift);
-            for odd in ["a\"b\"", "\"a\"b", " \"a\"", "\"a", "a\"", "#\"a\""] {
+            for odd in ["a\"b\"", "\"a\"b", " \"a\"", "\"a", "a\"", "#\"a\"", "#,\"a\\n\""] {
                 assert_eq!(unquoted(&format!("{x},{odd},\"c\"\n"), Some(",")), None, "{odd} {shift}");
             }
         }

@@ -7,14 +7,11 @@ use std::arch::x86_64::{
 
 use super::lanes::Lanes;
 use super::{GROUP, Index, Marks};
+use crate::machine;
 
 /// Indexes with the best instructions of this machine.
 pub(super) fn scan(index: &mut Index, padded: &[u8], marks: &Marks, quote: Option<u8>) -> bool {
-    let has_avx2 = is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("bmi1")
-        && is_x86_feature_detected!("bmi2")
-        && is_x86_feature_detected!("popcnt");
-    if has_avx2 {
+    if machine::has_avx2() {
         // SAFETY: the machine has all features that the function is compiled for.
         unsafe { scan_avx2(index, padded, marks, quote) }
     } else {
