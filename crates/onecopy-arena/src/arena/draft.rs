@@ -100,11 +100,7 @@ impl Draft {
 
     fn write_into(&self, place: &Place, position: u64, bytes: &[u8]) -> Result<(), ArenaError> {
         let at = place.block.offset() + position;
-        // A large block that comes in small pieces (text) goes through the file also where there is memory: this process may
-        // not have those pages mapped, and a fault for each costs more than all else. Whoever has it in one piece (a copy of
-        // an array) does so again and again, and is fastest by plain copies once the pages are mapped.
-        let piecemeal = place.size > SMALL_COMMIT && (bytes.len() as u64) < SMALL_COMMIT;
-        if place.growing.is_none() && !piecemeal {
+        if place.growing.is_none() {
             self.arena.data.copy_in(at, bytes);
             return Ok(());
         }
