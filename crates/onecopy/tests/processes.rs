@@ -13,6 +13,9 @@ fn main() {
     if arguments.next().as_deref() == Some("--child") {
         return child(&arguments.next().expect("a role"), arguments.next().as_deref());
     }
+    // A broken lock or fork would otherwise make this program wait for ever.
+    // SAFETY: the call takes a number; nothing here uses the signal.
+    unsafe { libc::alarm(120) };
     let tests: [(&str, fn()); 6] = [
         ("a_spawned_child_shares_the_session", a_spawned_child_shares_the_session),
         ("an_unrelated_process_joins_by_a_handle", an_unrelated_process_joins_by_a_handle),
