@@ -9,10 +9,7 @@ use crate::layout::ArenaId;
 #[non_exhaustive]
 pub enum ArenaError {
     /// There is not enough memory within some limit.
-    #[error(
-        "out of shared memory: {asked} bytes asked for, {free} free within {limit}; {way_out}",
-        asked = asked, free = free, limit = limit, way_out = way_out
-    )]
+    #[error("out of shared memory: {asked} bytes asked for, {free} free within {limit}; {way_out}")]
     OutOfMemory {
         /// Bytes asked for.
         asked: u64,

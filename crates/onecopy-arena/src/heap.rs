@@ -337,17 +337,24 @@ impl<'a> Heap<'a> {
             return Ok(false);
         }
         let draft = entry.flags.load(Relaxed) & DRAFT != 0;
+        if draft {
+            // First: should it fail, the block is still garbage as a whole.
+            self.data.punch(entry.offset.load(Relaxed), entry.size.load(Relaxed))?;
+        }
+        self.retire(index, if draft { State::Fresh } else { State::Warm })?;
+        Ok(true)
+    }
+
+    /// Ends a block; its extent becomes free in the given state.
+    fn retire(&self, index: u32, state: State) -> Result<(), ArenaError> {
+        let entry = self.entry(index)?;
         subtract(&self.first().used_bytes, committed_of(entry));
         count(&self.first().used_blocks, -1);
         entry.generation.store(entry.generation.load(Relaxed).wrapping_add(1), Relaxed);
-        if draft {
-            self.data.punch(entry.offset.load(Relaxed), entry.size.load(Relaxed))?;
-        }
         // SYNC POINT: the generation has moved on, so handles of the block fail from here on; with this store the block
         // is no more.
         entry.state.store(State::Unused as u32, Release);
-        self.set_free(index, if draft { State::Fresh } else { State::Warm })?;
-        Ok(true)
+        self.set_free(index, state)
     }
 
     /// Takes a warm extent of at most about `bytes` out of circulation, as a block of this process without contents, so
@@ -374,13 +381,9 @@ impl<'a> Heap<'a> {
 
     /// Puts back what `borrow_warm` took, now without memory.
     pub(crate) fn return_fresh(&self, id: BlockId) -> Result<(), ArenaError> {
-        let entry = self.block(id)?;
+        self.block(id)?;
         self.meta.clear_holder(id.index, self.me.slot());
-        subtract(&self.first().used_bytes, committed_of(entry));
-        count(&self.first().used_blocks, -1);
-        entry.generation.store(id.generation.wrapping_add(1), Relaxed);
-        entry.state.store(State::Unused as u32, Release);
-        self.set_free(id.index, State::Fresh)
+        self.retire(id.index, State::Fresh)
     }
 
     /// Lets a block end earlier; what it loses becomes free.

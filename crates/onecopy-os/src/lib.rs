@@ -21,5 +21,5 @@ pub use backend::futex::{Waited, wait, wake};
 pub use backend::liveness::{LockByte, TransferLock};
 pub use backend::mapping::{Mapping, Protection, page_size};
 pub use backend::memory::{Headroom, headroom, physical_limit};
-pub use backend::process::{command_of, current_pid, random_u64, start_time};
+pub use backend::process::{current_pid, random_u64, start_time};
 pub use error::OsError;

@@ -131,10 +131,15 @@ fn put<'py>(py: Python<'py>, array: &Bound<'py, PyAny>, seal: bool) -> PyResult<
         Ok(block)
     };
     let block = release_above(py, bytes.len(), copy).or_raise(py)?;
-    let shape: Vec<u64> = source.shape().iter().map(|&n| n as u64).collect();
-    let strides: Vec<i64> = source.strides().iter().map(|&n| n as i64).collect();
+    let (shape, strides) = geometry(&source);
     let mode = if seal { Mode::ReadOnly } else { Mode::ReadWrite };
     wrap(py, block, mode, 0, dtype, (&shape, &strides)).map(Some)
+}
+
+/// Shape and strides of an array in the types of the Rust API.
+fn geometry(array: &NdArray<'_>) -> (Vec<u64>, Vec<i64>) {
+    let shape = array.shape().iter().map(|&n| n as u64).collect();
+    (shape, array.strides().iter().map(|&n| n as i64).collect())
 }
 
 /// Bytes before the first item that the array reaches to (negative strides), and behind its start.
@@ -193,8 +198,7 @@ fn view<'py>(py: Python<'py>, array: &Bound<'py, PyAny>, mode: &str) -> PyResult
     if mode == Mode::ReadWrite && place.mode != Mode::ReadWrite {
         return Err(PyValueError::new_err("the array is read-only here; share a copy of it for mode=\"rw\""));
     }
-    let shape: Vec<u64> = source.shape().iter().map(|&n| n as u64).collect();
-    let strides: Vec<i64> = source.strides().iter().map(|&n| n as i64).collect();
+    let (shape, strides) = geometry(&source);
     wrap(py, place.block, mode, place.offset, source.dtype(), (&shape, &strides)).map(Some)
 }
 
@@ -209,14 +213,15 @@ fn is_shared(array: &Bound<'_, PyAny>) -> bool {
 fn encode<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let source = NdArray::of(array)?;
     let Some(place) = locate(&source) else { return Ok(None) };
+    let (shape, strides) = geometry(&source);
     let handle = ArrayHandle {
         arena: place.block.arena().hint(),
         block: place.block.id(),
         parcel: Some(place.block.post().or_raise(py)?),
         mode: place.mode,
         offset: place.offset,
-        shape: source.shape().iter().map(|&n| n as u64).collect(),
-        strides: source.strides().iter().map(|&n| n as i64).collect(),
+        shape,
+        strides,
         dtype: dtype::encode(&source.dtype())?,
     };
     Counters::count_sent(source.nbytes() as u64);

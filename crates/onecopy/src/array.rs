@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use onecopy_arena::{Access, Arena, Block, Contents};
 
 use crate::handle::HandleError;
-use crate::{ArrayHandle, DType, Error, copy_into, counters};
+use crate::{ArrayHandle, Counters, DType, Error, copy_into, counters};
 
 /// What a process may do with an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,7 +86,7 @@ impl Array {
             strides: self.strides.clone(),
             dtype,
         };
-        counters::sent(self.nbytes());
+        Counters::count_sent(self.nbytes());
         Ok(handle.encode())
     }
 

@@ -47,11 +47,6 @@ fn count(number: &AtomicU64, total: &AtomicU64, bytes: u64) {
     total.fetch_add(bytes, Relaxed);
 }
 
-/// Says that an array of `bytes` bytes went as a handle.
-pub(crate) fn sent(bytes: u64) {
-    count(&HANDLES_SENT, &BYTES_BY_HANDLE, bytes);
-}
-
 pub(crate) fn received() {
     HANDLES_RECEIVED.fetch_add(1, Relaxed);
 }
@@ -63,7 +58,7 @@ pub(crate) fn moved_in(bytes: u64) {
 impl Counters {
     /// Says that an array of `bytes` bytes was sent as a handle.
     pub fn count_sent(bytes: u64) {
-        sent(bytes);
+        count(&HANDLES_SENT, &BYTES_BY_HANDLE, bytes);
     }
 
     /// Says that an array's bytes went into a message.

@@ -17,14 +17,6 @@ pub fn start_time(pid: u32) -> Option<u64> {
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// The command line of a process, for people.
-pub fn command_of(pid: u32) -> Option<String> {
-    let raw = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let words: Vec<_> =
-        raw.split(|&b| b == 0).filter(|w| !w.is_empty()).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
-    Some(words.join(" "))
-}
-
 /// Eight random bytes from the kernel.
 pub fn random_u64() -> Result<u64, OsError> {
     let mut bytes = [0_u8; 8];
@@ -40,7 +32,6 @@ mod tests {
     #[test]
     fn this_process_is_known() {
         assert!(start_time(current_pid()).is_some_and(|ticks| ticks > 0));
-        assert!(command_of(current_pid()).is_some_and(|command| !command.is_empty()));
         assert_ne!(random_u64().unwrap(), random_u64().unwrap());
     }
 }
