@@ -294,6 +294,29 @@ impl<'a> Heap<'a> {
         Ok(Some(index))
     }
 
+    /// Takes the largest warm extent, if it has `least` bytes, and as much of the fresh one behind it as makes `size`
+    /// bytes together; answers how many of them are warm.
+    pub(crate) fn take_mixed(&self, least: u64, size: u64) -> Result<Option<(u32, u64)>, ArenaError> {
+        let page = page_size() as u64;
+        let Some((index, warm)) = self.largest(State::Warm)?.filter(|&(_, warm)| (least..size).contains(&warm)) else {
+            return Ok(None);
+        };
+        let entry = self.entry(index)?;
+        let next = entry.after.load(Relaxed);
+        if next == NONE || !entry.offset.load(Relaxed).is_multiple_of(page) {
+            return Ok(None);
+        }
+        let behind = self.entry(next)?;
+        if state_of(behind) != State::Fresh || behind.size.load(Relaxed) < size - warm {
+            return Ok(None);
+        }
+        self.bin_remove(index)?;
+        self.bin_remove(next)?;
+        self.swallow_after(index)?;
+        self.cut(index, size, State::Fresh)?;
+        Ok(Some((index, warm)))
+    }
+
     /// Cuts an extent that is in no bin to `size` and frees the rest.
     pub(crate) fn cut(&self, index: u32, size: u64, rest_state: State) -> Result<(), ArenaError> {
         if self.entry(index)?.size.load(Relaxed) > size {
@@ -386,14 +409,16 @@ impl<'a> Heap<'a> {
         self.retire(id.index, State::Fresh)
     }
 
-    /// Lets a block end earlier; what it loses becomes free.
-    pub(crate) fn shrink(&self, id: BlockId, len: u64, size: u64) -> Result<(), ArenaError> {
+    /// Makes a draft a block of `len` bytes in `size`. What it loses becomes free: warm as far as its first `warm`
+    /// bytes, fresh behind them.
+    pub(crate) fn shrink(&self, id: BlockId, len: u64, size: u64, warm: u64) -> Result<(), ArenaError> {
         let entry = self.block(id)?;
         subtract(&self.first().used_bytes, committed_of(entry));
-        let was_draft = entry.flags.load(Relaxed) & DRAFT != 0;
-        entry.flags.store(entry.flags.load(Relaxed) & !DRAFT, Relaxed);
+        // First: no entry may ever be shorter than its length.
         entry.len.store(len, Relaxed);
-        self.cut(id.index, size, if was_draft { State::Fresh } else { State::Warm })?;
+        self.cut(id.index, size.max(warm), State::Fresh)?;
+        self.cut(id.index, size, State::Warm)?;
+        entry.flags.store(entry.flags.load(Relaxed) & !DRAFT, Relaxed);
         add(&self.first().used_bytes, committed_of(entry));
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::{PoisonError, RwLock};
 
 use crate::data::Shares;
 
-use super::{Arena, ArenaError, Block, Promise, Relaxed, SMALL_COMMIT, State, add, extent_size, page_size};
+use super::{Arena, ArenaError, Block, DRAFT, Promise, Relaxed, SMALL_COMMIT, State, add, extent_size, page_size};
 
 /// Budget is asked for in steps of this size while a draft grows.
 const STEP: u64 = 64 << 20;
@@ -14,7 +14,8 @@ const STEP: u64 = 64 << 20;
 /// block of them.
 ///
 /// Into fresh memory they go through the file, which makes pages without zeroing them and without a fault for each;
-/// into recycled memory by a plain copy.
+/// into recycled memory by a plain copy. A draft may begin in recycled memory and go on in the fresh memory behind it:
+/// the block that was freed last is seldom exactly as long as the next one.
 #[derive(Debug)]
 pub struct Draft {
     arena: &'static Arena,
@@ -27,7 +28,9 @@ pub struct Draft {
 struct Place {
     block: Block,
     size: u64,
-    /// Fresh: how many of its first bytes passed the budget check.
+    /// How many of its first bytes are recycled, and have memory.
+    warm: u64,
+    /// The rest is fresh: how many bytes of that passed the budget check.
     growing: Option<Promise>,
 }
 
@@ -37,13 +40,27 @@ impl Arena {
     pub fn draft(&'static self, expected: u64, bound: u64) -> Result<Draft, ArenaError> {
         let size = extent_size(expected.min(bound))?;
         let place = if let Some(id) = self.take_warm(size, size)? {
-            Place { block: self.hold(id, size, false)?, size, growing: None }
+            Place { block: self.hold(id, size, false)?, size, warm: size, growing: None }
         } else if bound <= SMALL_COMMIT {
-            Place { block: self.allocate(bound)?.0, size: extent_size(bound)?, growing: None }
+            let size = extent_size(bound)?;
+            Place { block: self.allocate(bound)?.0, size, warm: size, growing: None }
+        } else if let Some(place) = self.mixed_place(size, extent_size(bound)?)? {
+            place
         } else {
             self.fresh_place(bound)?
         };
         Ok(Draft { arena: self, place: RwLock::new(place), end: AtomicU64::new(0) })
+    }
+
+    /// Recycled memory for at least half of what is expected, with fresh addresses behind it up to the bound.
+    fn mixed_place(&'static self, expected: u64, bound: u64) -> Result<Option<Place>, ArenaError> {
+        let size = bound.next_multiple_of(page_size() as u64);
+        let heap = self.heap()?;
+        let Some((index, warm)) = heap.take_mixed(expected / 2, size)? else { return Ok(None) };
+        let id = heap.publish(index, warm, DRAFT)?;
+        let promise = Promise::make(self, &heap, 0);
+        drop(heap);
+        Ok(Some(Place { block: self.hold(id, size, false)?, size, warm, growing: Some(promise) }))
     }
 
     /// Addresses without memory. If there are not as many as `bound`, all there are in one piece.
@@ -52,12 +69,12 @@ impl Arena {
         let largest = self.heap()?.largest(State::Fresh)?.map_or(0, |(_, size)| size);
         let size = extent_size(bound)?.next_multiple_of(page).min(largest.max(page));
         let (id, promise) = self.take_fresh(bound, size, true)?;
-        Ok(Place { block: self.hold(id, size, false)?, size, growing: Some(promise) })
+        Ok(Place { block: self.hold(id, size, false)?, size, warm: 0, growing: Some(promise) })
     }
 }
 
 impl Place {
-    /// Makes the first `end` bytes of a fresh place accountable, and some more so that this need not be done often.
+    /// Makes the first `end` bytes of a growing place accountable, and some more so that this need not be done often.
     fn budget(&mut self, end: u64) -> Result<(), ArenaError> {
         let target = end.next_multiple_of(STEP).min(self.size);
         match self.grow(target, end) {
@@ -69,17 +86,17 @@ impl Place {
 
     fn grow(&mut self, target: u64, asked: u64) -> Result<(), ArenaError> {
         let Some(promise) = &mut self.growing else { return Ok(()) };
-        let more = target.saturating_sub(promise.bytes);
+        let more = target.saturating_sub(self.warm + promise.bytes);
         let heap = promise.arena.heap_with_budget(more, asked)?;
-        heap.block(self.block.id())?.len.store(target, Relaxed);
+        heap.block(self.block.id())?.len.store(self.warm + promise.bytes + more, Relaxed);
         add(&heap.first().used_bytes, more);
         add(&heap.meta.slot(heap.me.slot()).promised, more);
-        promise.bytes = target;
+        promise.bytes += more;
         Ok(())
     }
 
     fn room(&self) -> u64 {
-        self.growing.as_ref().map_or(self.size, |promise| promise.bytes)
+        self.growing.as_ref().map_or(self.size, |promise| self.warm + promise.bytes)
     }
 }
 
@@ -100,11 +117,11 @@ impl Draft {
 
     fn write_into(&self, place: &Place, position: u64, bytes: &[u8]) -> Result<(), ArenaError> {
         let at = place.block.offset() + position;
-        if place.growing.is_none() {
-            self.arena.data.copy_in(at, bytes);
-            return Ok(());
-        }
-        self.arena.data.write_through(at, bytes).map_err(|error| Arena::refused(error, bytes.len() as u64))
+        let recycled = place.warm.saturating_sub(position).min(bytes.len() as u64);
+        let (warm, fresh) = bytes.split_at(recycled as usize);
+        self.arena.data.copy_in(at, warm);
+        let through = self.arena.data.write_through(at + recycled, fresh);
+        through.map_err(|error| Arena::refused(error, bytes.len() as u64))
     }
 
     fn make_room(&self, end: u64) -> Result<(), ArenaError> {
@@ -139,13 +156,14 @@ impl Draft {
         let mut size = extent_size(len)?;
         if place.growing.is_some() {
             size = size.next_multiple_of(page_size() as u64);
-            if end > size {
+            let keep = size.max(place.warm);
+            if end > keep {
                 // What lies behind becomes fresh again, and fresh reads as zeros.
-                let surplus = end.next_multiple_of(page_size() as u64) - size;
-                self.arena.data.punch(place.block.offset() + size, surplus)?;
+                let surplus = end.next_multiple_of(page_size() as u64) - keep;
+                self.arena.data.punch(place.block.offset() + keep, surplus)?;
             }
         }
-        self.arena.heap()?.shrink(place.block.id(), len, size.min(place.size))?;
+        self.arena.heap()?.shrink(place.block.id(), len, size.min(place.size), place.warm)?;
         let mut block = place.block;
         block.shorten(len);
         Ok(block)

@@ -127,6 +127,31 @@ fn freed_memory_is_used_again() {
 }
 
 #[test]
+fn a_draft_grows_out_of_recycled_memory_into_what_lies_behind() {
+    let arena = small(64 << 20);
+    let (kept, _) = arena.allocate(2 << 20).unwrap();
+    let first = draft(arena, 6 << 20, 30 << 20, 6 << 20, 1).unwrap();
+    let address = first.address(Access::ReadWrite);
+    drop(first);
+    // A little longer than the one before: it begins in the same memory, and only the rest is new.
+    let longer = draft(arena, 7 << 20, 30 << 20, (6 << 20) + 12_345, 2).unwrap();
+    assert_eq!(longer.address(Access::ReadWrite), address);
+    assert!(bytes(&longer).iter().all(|&b| b == 2));
+    let stats = arena.stats().unwrap();
+    assert_eq!((stats.used_bytes, stats.warm_bytes), ((8 << 20) + (16 << 10), 0));
+    drop(longer);
+    // And shorter: what it does not need stays warm.
+    let shorter = draft(arena, 7 << 20, 30 << 20, 4 << 20, 3).unwrap();
+    assert_eq!(
+        (shorter.address(Access::ReadWrite), arena.stats().unwrap().warm_bytes),
+        (address, (2 << 20) + (16 << 10))
+    );
+    arena.verify().unwrap();
+    assert_eq!(arena.slots().promised(), 0);
+    drop((kept, shorter));
+}
+
+#[test]
 fn memory_beyond_the_warm_budget_goes_back() {
     let arena = Arena::create(Options { limit: Some(64 << 20), warm: Some(2 << 20) }).unwrap();
     drop(arena.allocate(32 << 20).unwrap());
