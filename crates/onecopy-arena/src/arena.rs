@@ -13,7 +13,7 @@ use crate::heap::{DRAFT, Heap, SEALED, State, add, subtract};
 use crate::layout::{ArenaId, DATA_FILES, GRAIN, Geometry};
 use crate::membership::{Held, Holds, locked};
 use crate::meta::{BlockId, Meta};
-use crate::parcels::ParcelId;
+use crate::parcels::{Owned, ParcelId};
 use crate::slots::{Cradle, JANITOR, Slots};
 use crate::stats::Stats;
 
@@ -187,6 +187,16 @@ impl Arena {
             self.data.reserve(block.offset(), size).map_err(|error| Self::refused(error, len))?;
         }
         Ok((block, Contents::Zeros))
+    }
+
+    /// A block of `len` zeros with memory behind it. Its writable address is a multiple of 64 and stays the same in this
+    /// process as long as the process holds the block.
+    pub fn allocate_zeroed(&'static self, len: u64) -> Result<Block, ArenaError> {
+        let (block, contents) = self.allocate(len)?;
+        if contents == Contents::Garbage {
+            block.zero();
+        }
+        Ok(block)
     }
 
     fn take_warm(&self, len: u64, size: u64) -> Result<Option<BlockId>, ArenaError> {

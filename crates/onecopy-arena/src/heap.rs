@@ -332,6 +332,7 @@ impl<'a> Heap<'a> {
         entry.len.store(len, Relaxed);
         entry.flags.store(flags, Relaxed);
         entry.parcels.store(0, Relaxed);
+        entry.owned.store(NONE, Relaxed);
         for word in self.meta.holders(index) {
             word.store(0, Relaxed);
         }
@@ -353,15 +354,27 @@ impl<'a> Heap<'a> {
         }
     }
 
-    /// Frees a block if nobody holds it and nothing is in flight.
-    pub(crate) fn free_if_garbage(&self, index: u32) -> Result<bool, ArenaError> {
+    /// Frees a block if nobody holds it and no parcel is of it, and then the blocks that only it referred to, and so
+    /// on; answers how many blocks it were.
+    pub(crate) fn free_if_garbage(&self, index: u32) -> Result<u32, ArenaError> {
+        let mut freed = 0;
+        let (mut next, mut referred) = (Some(index), Vec::new());
+        while let Some(index) = next {
+            freed += u32::from(self.free_one_if_garbage(index, &mut referred)?);
+            next = referred.pop();
+        }
+        Ok(freed)
+    }
+
+    fn free_one_if_garbage(&self, index: u32, referred: &mut Vec<u32>) -> Result<bool, ArenaError> {
         let entry = self.entry(index)?;
         if state_of(entry) != State::Used || entry.parcels.load(Relaxed) != 0 || self.meta.is_held(index) {
             return Ok(false);
         }
+        // First: should one of these fail, the block is still garbage as a whole.
+        self.drop_owned(index, referred)?;
         let draft = entry.flags.load(Relaxed) & DRAFT != 0;
         if draft {
-            // First: should it fail, the block is still garbage as a whole.
             self.data.punch(entry.offset.load(Relaxed), entry.size.load(Relaxed))?;
         }
         self.retire(index, if draft { State::Fresh } else { State::Warm })?;

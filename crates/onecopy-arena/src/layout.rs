@@ -174,6 +174,8 @@ pub(crate) struct BlockEntry {
     pub(crate) flags: AtomicU32,
     /// Cache: full parcels of this block.
     pub(crate) parcels: AtomicU32,
+    /// Cache: the first of the parcels that lie in this block.
+    pub(crate) owned: AtomicU32,
     /// Neighbours in address order.
     pub(crate) before: AtomicU32,
     pub(crate) after: AtomicU32,
@@ -182,16 +184,19 @@ pub(crate) struct BlockEntry {
     pub(crate) bin_next: AtomicU32,
 }
 
-/// A handle in flight.
+/// A reference to a block from no process: a handle in flight, or one that lies in another block.
 #[repr(C, align(32))]
 pub(crate) struct ParcelEntry {
-    /// Sequence number in the upper half, state in the lower.
+    /// Sequence number in the upper half; in the lower the tag of the sender, or zero where the parcel is empty.
     pub(crate) word: AtomicU64,
     pub(crate) block: AtomicU32,
     pub(crate) generation: AtomicU32,
-    /// Tag of the sender, for those who look.
-    pub(crate) sender: AtomicU32,
-    pub(crate) next_free: AtomicU32,
+    /// The block that the parcel lies in; `NONE` while it is in a channel that the arena knows nothing of.
+    pub(crate) owner: AtomicU32,
+    pub(crate) owner_generation: AtomicU32,
+    /// Cache: neighbours among the parcels of the owner, or in the list of empty parcels.
+    pub(crate) previous: AtomicU32,
+    pub(crate) next: AtomicU32,
 }
 
 const _: () = {

@@ -25,5 +25,5 @@ pub use data::{Access, CHUNK, PrivateCopy, Shares};
 pub use error::ArenaError;
 pub use layout::{ArenaId, Geometry};
 pub use meta::BlockId;
-pub use parcels::ParcelId;
+pub use parcels::{Owned, ParcelId};
 pub use stats::Stats;

@@ -1,13 +1,15 @@
-//! Handles in flight: a parcel keeps its block alive until it is received, and is received once.
+//! References to blocks that no process has: a parcel keeps its block alive until it is received or discarded, or until
+//! the block that it lies in is freed.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::Release};
+
+use onecopy_sync::{Owners, Tag};
 
 use crate::ArenaError;
 use crate::heap::Heap;
 use crate::layout::{NONE, ParcelEntry};
 use crate::meta::BlockId;
-
-const FULL: u32 = 1;
+use crate::slots::{Slots, Viewer};
 
 /// Names a parcel for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,63 +20,179 @@ pub struct ParcelId {
     pub sequence: u32,
 }
 
-fn pack(sequence: u32, state: u32) -> u64 {
-    u64::from(sequence) << 32 | u64::from(state)
+/// A parcel that lies in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owned {
+    /// The parcel.
+    pub parcel: ParcelId,
+    /// The block that it keeps alive.
+    pub block: BlockId,
+    /// Whether the process that posted it lives.
+    pub sender_lives: bool,
+}
+
+fn pack(sequence: u32, sender: Option<Tag>) -> u64 {
+    u64::from(sequence) << 32 | u64::from(sender.map_or(0, Tag::bits))
 }
 
 fn sequence_of(entry: &ParcelEntry) -> u32 {
     (entry.word.load(Relaxed) >> 32) as u32
 }
 
-fn is_full(entry: &ParcelEntry) -> bool {
-    entry.word.load(Relaxed) as u32 == FULL
+/// The tag of the sender; none where the parcel is empty.
+pub(crate) fn sender_of(entry: &ParcelEntry) -> Option<Tag> {
+    Tag::from_bits(entry.word.load(Relaxed) as u32)
 }
 
-fn block_of(entry: &ParcelEntry) -> BlockId {
+pub(crate) fn block_of(entry: &ParcelEntry) -> BlockId {
     BlockId { index: entry.block.load(Relaxed), generation: entry.generation.load(Relaxed) }
 }
 
+/// The block that a full parcel lies in.
+pub(crate) fn owner_of(entry: &ParcelEntry) -> Option<BlockId> {
+    let index = entry.owner.load(Relaxed);
+    (index != NONE).then(|| BlockId { index, generation: entry.owner_generation.load(Relaxed) })
+}
+
+fn add_one(counter: &AtomicU32) {
+    counter.store(counter.load(Relaxed).saturating_add(1), Relaxed);
+}
+
+fn subtract_one(counter: &AtomicU32) {
+    counter.store(counter.load(Relaxed).saturating_sub(1), Relaxed);
+}
+
 impl Heap<'_> {
-    /// Makes a parcel of a block that the caller holds.
-    pub(crate) fn post(&self, block: BlockId) -> Result<ParcelId, ArenaError> {
-        let holder = self.block(block)?;
+    /// Makes a parcel of a block that the caller holds. It lies in `owner`, which the caller holds too, or in a channel
+    /// that the arena knows nothing of.
+    pub(crate) fn post(&self, block: BlockId, owner: Option<BlockId>) -> Result<ParcelId, ArenaError> {
+        let target = self.block(block)?;
+        if let Some(owner) = owner {
+            self.block(owner)?;
+        }
         let index = self.new_parcel()?;
         let entry = self.meta.parcel(index)?;
         entry.block.store(block.index, Relaxed);
         entry.generation.store(block.generation, Relaxed);
-        entry.sender.store(self.me.bits(), Relaxed);
+        entry.owner.store(owner.map_or(NONE, |owner| owner.index), Relaxed);
+        entry.owner_generation.store(owner.map_or(0, |owner| owner.generation), Relaxed);
         let sequence = sequence_of(entry);
-        entry.word.store(pack(sequence, FULL), Relaxed);
-        holder.parcels.store(holder.parcels.load(Relaxed) + 1, Relaxed);
-        self.first().parcels_full.store(self.first().parcels_full.load(Relaxed).saturating_add(1), Relaxed);
+        // SYNC POINT: with this store the parcel exists; `recovery` believes the fields above from now on.
+        entry.word.store(pack(sequence, Some(self.me)), Release);
+        add_one(&target.parcels);
+        add_one(&self.first().parcels_full);
+        if let Some(owner) = owner {
+            self.link(index, owner.index)?;
+        }
         Ok(ParcelId { index, sequence })
+    }
+
+    fn full_parcel(&self, parcel: ParcelId) -> Result<Option<&ParcelEntry>, ArenaError> {
+        let entry = self.meta.parcel(parcel.index)?;
+        Ok((sender_of(entry).is_some() && sequence_of(entry) == parcel.sequence).then_some(entry))
     }
 
     /// Whether a parcel is still in flight and of this block.
     pub(crate) fn parcel_is(&self, parcel: ParcelId, block: BlockId) -> Result<bool, ArenaError> {
-        let entry = self.meta.parcel(parcel.index)?;
-        Ok(is_full(entry) && sequence_of(entry) == parcel.sequence && block_of(entry) == block)
+        Ok(self.full_parcel(parcel)?.is_some_and(|entry| block_of(entry) == block))
     }
 
-    /// Takes a parcel out of flight. The caller has made sure that `parcel_is`, and holds the block if it shall live
-    /// on.
-    pub(crate) fn unpost(&self, parcel: ParcelId) -> Result<(), ArenaError> {
-        let entry = self.meta.parcel(parcel.index)?;
-        let block = self.entry(block_of(entry).index)?;
-        entry.word.store(pack(parcel.sequence.wrapping_add(1), 0), Relaxed);
-        block.parcels.store(block.parcels.load(Relaxed).saturating_sub(1), Relaxed);
-        self.first().parcels_full.store(self.first().parcels_full.load(Relaxed).saturating_sub(1), Relaxed);
-        entry.next_free.store(self.first().parcels_free.load(Relaxed), Relaxed);
-        self.first().parcels_free.store(parcel.index, Relaxed);
+    /// Empties a parcel if it is still full; answers which block it was of. The caller holds that block or asks
+    /// whether it has become garbage.
+    pub(crate) fn unpost(&self, parcel: ParcelId) -> Result<Option<BlockId>, ArenaError> {
+        let Some(entry) = self.full_parcel(parcel)? else { return Ok(None) };
+        let block = block_of(entry);
+        if let Some(owner) = owner_of(entry) {
+            self.unlink(entry, owner.index)?;
+        }
+        // SYNC POINT: whoever receives has set its holder bit before this store.
+        entry.word.store(pack(parcel.sequence.wrapping_add(1), None), Release);
+        if let Ok(target) = self.block(block) {
+            subtract_one(&target.parcels);
+        }
+        subtract_one(&self.first().parcels_full);
+        self.push_empty(parcel.index, entry);
+        Ok(Some(block))
+    }
+
+    /// Empties all parcels that lie in a block; adds the blocks that they were of to `referred`.
+    pub(crate) fn drop_owned(&self, owner: u32, referred: &mut Vec<u32>) -> Result<(), ArenaError> {
+        loop {
+            let head = self.entry(owner)?.owned.load(Relaxed);
+            if head == NONE {
+                return Ok(());
+            }
+            // Each turn empties a full parcel, so that even a damaged chain ends.
+            let entry = self.chained(head, owner)?;
+            let parcel = ParcelId { index: head, sequence: sequence_of(entry) };
+            referred.extend(self.unpost(parcel)?.map(|block| block.index));
+        }
+    }
+
+    /// The parcels that lie in a block, newest first.
+    pub(crate) fn owned(&self, owner: BlockId) -> Result<Vec<Owned>, ArenaError> {
+        let viewer = Viewer { slots: Slots { meta: self.meta, data: self.data }, me: self.me };
+        let mut next = self.block(owner)?.owned.load(Relaxed);
+        let mut all = Vec::new();
+        while next != NONE {
+            if all.len() >= self.meta.geometry().parcels as usize {
+                return Err(ArenaError::damaged(format!("the parcels of block {} run in a circle", owner.index)));
+            }
+            let entry = self.chained(next, owner.index)?;
+            let sender_lives = sender_of(entry).is_some_and(|tag| tag == self.me || viewer.is_alive(tag));
+            let parcel = ParcelId { index: next, sequence: sequence_of(entry) };
+            all.push(Owned { parcel, block: block_of(entry), sender_lives });
+            next = entry.next.load(Relaxed);
+        }
+        Ok(all)
+    }
+
+    // --- chains and the list of empty parcels ---
+
+    /// The parcel at a link of the chain of `owner`.
+    pub(crate) fn chained(&self, index: u32, owner: u32) -> Result<&ParcelEntry, ArenaError> {
+        let entry = self.meta.parcel(index).ok();
+        entry
+            .filter(|entry| sender_of(entry).is_some() && entry.owner.load(Relaxed) == owner)
+            .ok_or_else(|| ArenaError::damaged(format!("parcel {index} is linked to block {owner} but not its own")))
+    }
+
+    fn link(&self, index: u32, owner: u32) -> Result<(), ArenaError> {
+        let (entry, head) = (self.meta.parcel(index)?, &self.entry(owner)?.owned);
+        let next = head.load(Relaxed);
+        entry.previous.store(NONE, Relaxed);
+        entry.next.store(next, Relaxed);
+        if next != NONE {
+            self.chained(next, owner)?.previous.store(index, Relaxed);
+        }
+        head.store(index, Relaxed);
         Ok(())
+    }
+
+    fn unlink(&self, entry: &ParcelEntry, owner: u32) -> Result<(), ArenaError> {
+        let (previous, next) = (entry.previous.load(Relaxed), entry.next.load(Relaxed));
+        if next != NONE {
+            self.chained(next, owner)?.previous.store(previous, Relaxed);
+        }
+        match previous {
+            NONE => self.entry(owner)?.owned.store(next, Relaxed),
+            previous => self.chained(previous, owner)?.next.store(next, Relaxed),
+        }
+        Ok(())
+    }
+
+    fn push_empty(&self, index: u32, entry: &ParcelEntry) {
+        entry.next.store(self.first().parcels_free.load(Relaxed), Relaxed);
+        self.first().parcels_free.store(index, Relaxed);
     }
 
     fn new_parcel(&self) -> Result<u32, ArenaError> {
         let first = self.first();
         let free = first.parcels_free.load(Relaxed);
         if free != NONE {
-            let entry = self.meta.parcel(free).map_err(|_| ArenaError::damaged("the list of free parcels"))?;
-            first.parcels_free.store(entry.next_free.load(Relaxed), Relaxed);
+            let entry = self.meta.parcel(free).ok().filter(|entry| sender_of(entry).is_none());
+            let entry = entry.ok_or_else(|| ArenaError::damaged("the list of empty parcels"))?;
+            first.parcels_free.store(entry.next.load(Relaxed), Relaxed);
             return Ok(free);
         }
         let index = first.parcels_touched.load(Relaxed);
@@ -88,31 +206,38 @@ impl Heap<'_> {
         first.parcels_touched.store(index + 1, Relaxed);
         Ok(index)
     }
-}
 
-/// Rebuilds the counts and the list of free parcels from the parcels themselves.
-pub(crate) fn recount(heap: &Heap<'_>) -> Result<(), ArenaError> {
-    let first = heap.first();
-    for index in 0..first.entries_touched.load(Relaxed) {
-        heap.entry(index)?.parcels.store(0, Relaxed);
-    }
-    let touched = first.parcels_touched.load(Relaxed).min(heap.meta.geometry().parcels);
-    first.parcels_touched.store(touched, Relaxed);
-    first.parcels_free.store(NONE, Relaxed);
-    let mut full = 0;
-    for index in (0..touched).rev() {
-        let entry = heap.meta.parcel(index)?;
-        if is_full(entry) {
-            if let Ok(block) = heap.block(block_of(entry)) {
-                block.parcels.store(block.parcels.load(Relaxed) + 1, Relaxed);
-                full += 1;
-                continue;
-            }
-            entry.word.store(pack(sequence_of(entry).wrapping_add(1), 0), Relaxed);
+    /// Rebuilds counts, chains and the list of empty parcels from the parcels themselves; empties those whose block or
+    /// owner is gone.
+    pub(crate) fn recount_parcels(&self) -> Result<(), ArenaError> {
+        let first = self.first();
+        for index in 0..first.entries_touched.load(Relaxed) {
+            let entry = self.entry(index)?;
+            entry.parcels.store(0, Relaxed);
+            entry.owned.store(NONE, Relaxed);
         }
-        entry.next_free.store(first.parcels_free.load(Relaxed), Relaxed);
-        first.parcels_free.store(index, Relaxed);
+        let touched = first.parcels_touched.load(Relaxed).min(self.meta.geometry().parcels);
+        first.parcels_touched.store(touched, Relaxed);
+        first.parcels_free.store(NONE, Relaxed);
+        first.parcels_full.store(0, Relaxed);
+        for index in (0..touched).rev() {
+            let entry = self.meta.parcel(index)?;
+            let target = self.block(block_of(entry));
+            let owner_lives = owner_of(entry).is_none_or(|owner| self.block(owner).is_ok());
+            match target {
+                Ok(target) if sender_of(entry).is_some() && owner_lives => {
+                    add_one(&target.parcels);
+                    add_one(&first.parcels_full);
+                    if let Some(owner) = owner_of(entry) {
+                        self.link(index, owner.index)?;
+                    }
+                }
+                _ => {
+                    entry.word.store(pack(sequence_of(entry).wrapping_add(1), None), Relaxed);
+                    self.push_empty(index, entry);
+                }
+            }
+        }
+        Ok(())
     }
-    first.parcels_full.store(full, Relaxed);
-    Ok(())
 }

@@ -7,7 +7,6 @@ use onecopy_os::page_size;
 use crate::ArenaError;
 use crate::heap::{Heap, State, add, committed_of, state_of};
 use crate::layout::{GRAIN, NONE};
-use crate::parcels;
 use crate::slots::{JANITOR, SlotState, Slots, generation_of, pack, state_of as slot_state_of};
 
 /// What a sweep found.
@@ -38,7 +37,7 @@ impl Heap<'_> {
             }
         }
         self.retile(&used)?;
-        parcels::recount(self)
+        self.recount_parcels()
     }
 
     /// Used entries in address order; their fields are checked, because all else is built on them.
@@ -153,7 +152,7 @@ impl Heap<'_> {
                     word.fetch_and(!dead, Relaxed);
                 }
             }
-            freed += u32::from(self.free_if_garbage(index)?);
+            freed += self.free_if_garbage(index)?;
         }
         Ok(freed)
     }

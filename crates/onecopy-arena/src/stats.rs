@@ -21,7 +21,7 @@ pub struct Stats {
     pub warm_budget: u64,
     /// Blocks.
     pub blocks: u32,
-    /// Handles in flight.
+    /// Handles in flight or in containers.
     pub parcels: u32,
     /// Processes as (slot, pid, lives).
     pub members: Vec<(u32, u32, bool)>,

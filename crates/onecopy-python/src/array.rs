@@ -1,7 +1,7 @@
 //! numpy arrays over blocks of the arena, and the handles of such arrays.
 
 use numpy::{PyArrayDescr, PyArrayDescrMethods};
-use onecopy::{Access, Arena, ArrayHandle, Block, Contents, Counters, Mode, PrivateCopy, copy_into};
+use onecopy::{Access, Arena, ArrayHandle, Block, Counters, Mode, PrivateCopy, copy_into};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -101,11 +101,8 @@ fn empty<'py>(
         PyValueError::new_err(format!("an array of shape {shape:?} and dtype {dtype} is too large for any memory"))
     })?;
     let make = || -> Result<Block, onecopy::Error> {
-        let (block, contents) = onecopy::session()?.allocate(bytes)?;
-        if zero && contents == Contents::Garbage {
-            block.zero();
-        }
-        Ok(block)
+        let arena = onecopy::session()?;
+        Ok(if zero { arena.allocate_zeroed(bytes)? } else { arena.allocate(bytes)?.0 })
     };
     let block = release_above(py, bytes as usize, make).or_raise(py)?;
     array_over(py, block, dtype, &shape, fortran)

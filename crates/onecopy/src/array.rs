@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use onecopy_arena::{Access, Arena, Block, Contents};
+use onecopy_arena::{Access, Arena, Block};
 
 use crate::handle::HandleError;
 use crate::{ArrayHandle, Counters, DType, Error, copy_into, counters};
@@ -45,10 +45,7 @@ pub struct Array {
 impl Array {
     /// A new array of zeros in C order.
     pub fn zeros(arena: &'static Arena, dtype: DType, shape: &[u64]) -> Result<Self, Error> {
-        let (block, contents) = arena.allocate(byte_count(shape, dtype.itemsize())?)?;
-        if contents == Contents::Garbage {
-            block.zero();
-        }
+        let block = arena.allocate_zeroed(byte_count(shape, dtype.itemsize())?)?;
         Ok(Self::whole(block, dtype, shape))
     }
 

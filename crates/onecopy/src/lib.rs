@@ -35,8 +35,8 @@ pub use dtype::{DType, Field};
 pub use error::Error;
 pub use handle::{ArrayHandle, HandleError};
 pub use onecopy_arena::{
-    Access, Arena, ArenaError, ArenaId, Block, BlockId, Contents, Draft, JoinHint, Options, ParcelId, PrivateCopy,
-    Stats,
+    Access, Arena, ArenaError, ArenaId, Block, BlockId, Contents, Draft, JoinHint, Options, Owned, ParcelId,
+    PrivateCopy, Stats,
 };
 pub use onecopy_filters as filters;
 pub use onecopy_text as text;

@@ -2,7 +2,9 @@
 
 use std::ptr::NonNull;
 
-use super::{Access, Arena, ArenaError, BlockId, DRAFT, Held, Holds, ParcelId, PrivateCopy, Relaxed, SEALED, locked};
+use super::{
+    Access, Arena, ArenaError, BlockId, DRAFT, Held, Holds, Owned, ParcelId, PrivateCopy, Relaxed, SEALED, locked,
+};
 
 /// A reference of this process to a block, which lives at least as long.
 #[derive(Debug)]
@@ -68,6 +70,23 @@ impl Arena {
         Ok(self.hold_in(&mut holds, id, offset, len, sealed))
     }
 
+    /// Takes a reference to a block that a process holds or that a parcel is of; no parcel is consumed. Containers give
+    /// out the same value many times by it.
+    pub fn get(&'static self, id: BlockId) -> Result<Block, ArenaError> {
+        self.receive(id, None)
+    }
+
+    /// Empties a parcel that nobody will receive, and frees what it alone kept alive; answers whether it was still
+    /// full.
+    pub fn discard(&self, parcel: ParcelId) -> Result<bool, ArenaError> {
+        let heap = self.heap()?;
+        let block = heap.unpost(parcel)?;
+        let freed = block.map_or(Ok(0), |block| heap.free_if_garbage(block.index));
+        drop(heap);
+        self.bound_warm(freed?);
+        Ok(block.is_some())
+    }
+
     fn drop_reference(&self, offset: u64) {
         let mut holds = locked(&self.holds);
         let Some(held) = holds.get_mut(&offset) else { return };
@@ -80,13 +99,19 @@ impl Arena {
         // call that has reports it.
         let freed = self.let_go(held.id);
         drop(holds);
-        if freed.unwrap_or(false) {
+        self.bound_warm(freed.unwrap_or(0));
+    }
+
+    /// Gives memory back after blocks have been freed, if more of it is warm than shall be. It is not lost where that
+    /// fails: whoever is short of memory tries again.
+    fn bound_warm(&self, freed: u32) {
+        if freed > 0 {
             let _ = self.trim(self.meta.superblock().warm_budget.load(Relaxed));
         }
     }
 
-    /// Clears this process's bit of a block; answers whether that freed it.
-    fn let_go(&self, id: BlockId) -> Result<bool, ArenaError> {
+    /// Clears this process's bit of a block; answers how many blocks that freed.
+    fn let_go(&self, id: BlockId) -> Result<u32, ArenaError> {
         let heap = self.heap()?;
         heap.meta.clear_holder(id.index, heap.me.slot());
         heap.free_if_garbage(id.index)
@@ -159,9 +184,44 @@ impl Block {
         self.arena.data.private_copy(self.offset, self.len)
     }
 
-    /// Sends a handle: the block lives until the parcel is received.
+    /// Sends a handle: the block lives until the parcel is received or discarded.
     pub fn post(&self) -> Result<ParcelId, ArenaError> {
-        self.arena.heap()?.post(self.id)
+        self.arena.heap()?.post(self.id, None)
+    }
+
+    /// Puts a handle into another block, such as a queue's or a dictionary's: this one lives until the parcel is
+    /// received or discarded, or until the other is freed.
+    ///
+    /// Should this process die before it has written down the parcel in `owner`, the parcel stays with `owner`.
+    /// Whoever repairs that finds it by [`owned`](Self::owned).
+    ///
+    /// ```
+    /// # use onecopy_arena::{Arena, Options};
+    /// let arena = Arena::create(Options { limit: Some(16 << 20), warm: None })?;
+    /// let (container, _) = arena.allocate(64)?;
+    /// let (value, _) = arena.allocate(1000)?;
+    /// let (id, parcel) = (value.id(), value.post_owned(&container)?);
+    /// drop(value); // the container keeps it
+    /// assert_eq!(arena.get(id)?.len(), 1000); // as often as one likes
+    /// assert_eq!(arena.stats()?.blocks, 2);
+    /// drop(container);
+    /// assert_eq!(arena.stats()?.blocks, 0); // both are gone
+    /// assert!(!arena.discard(parcel)?);
+    /// # Ok::<(), onecopy_arena::ArenaError>(())
+    /// ```
+    pub fn post_owned(&self, owner: &Self) -> Result<ParcelId, ArenaError> {
+        if !std::ptr::eq(self.arena, owner.arena) {
+            let (own, other) = (self.arena.id(), owner.arena.id());
+            let reason = format!("a block of arena {own} cannot lie in one of arena {other}; copy it there");
+            return Err(ArenaError::InvalidHandle(reason));
+        }
+        self.arena.heap()?.post(self.id, Some(owner.id))
+    }
+
+    /// The parcels that lie in this block, newest first. A container that finds one which it does not know, and whose
+    /// sender is dead, discards it.
+    pub fn owned(&self) -> Result<Vec<Owned>, ArenaError> {
+        self.arena.heap()?.owned(self.id)
     }
 }
 

@@ -191,6 +191,70 @@ fn a_parcel_keeps_its_block_and_is_received_once() {
 }
 
 #[test]
+fn what_lies_in_a_container_ends_with_it() {
+    let arena = small(16 << 20);
+    let (outer, _) = arena.allocate(64).unwrap();
+    let mut inner = Vec::new();
+    for n in 1..200_u64 {
+        let (middle, _) = arena.allocate(64 * n).unwrap();
+        let (leaf, _) = arena.allocate(100).unwrap();
+        fill(&leaf, n as u8);
+        leaf.post_owned(&middle).unwrap();
+        inner.push((middle.post_owned(&outer).unwrap(), middle.id(), leaf.id(), n as u8));
+    }
+    arena.verify().unwrap();
+    assert_eq!(arena.stats().unwrap().blocks, 399);
+    for &(_, middle, leaf, seed) in &inner {
+        assert_eq!(bytes(&arena.get(leaf).unwrap()), [seed; 100]);
+        assert_eq!(arena.get(middle).unwrap().owned().unwrap()[0].block, leaf);
+    }
+    let listed: Vec<_> = outer.owned().unwrap().iter().map(|owned| (owned.parcel, owned.block)).collect();
+    assert!(inner.iter().rev().map(|&(parcel, middle, ..)| (parcel, middle)).eq(listed));
+    // From the middle, the ends and in between.
+    for i in [100, 0, 196, 50] {
+        let (parcel, middle, leaf, _) = inner.swap_remove(i);
+        assert!(arena.discard(parcel).unwrap());
+        assert!(!arena.discard(parcel).unwrap());
+        assert!(arena.get(middle).is_err() && arena.get(leaf).is_err());
+        arena.verify().unwrap();
+    }
+    let received = arena.receive(inner[7].1, Some(inner[7].0)).unwrap();
+    drop(outer);
+    arena.verify().unwrap();
+    let stats = arena.stats().unwrap();
+    assert_eq!((stats.blocks, stats.parcels), (2, 1), "what was received has left the container");
+    drop(received);
+    assert_eq!(arena.stats().unwrap().used_bytes, 0);
+}
+
+#[test]
+fn a_parcel_whose_owner_is_gone_is_garbage() {
+    let arena = small(16 << 20);
+    let (owner, _) = arena.allocate(64).unwrap();
+    let (value, _) = arena.allocate(64).unwrap();
+    value.post_owned(&owner).unwrap();
+    let id = value.id();
+    drop(value);
+    // As if a process had died between ending the owner and dropping its parcels.
+    let generation = &arena.meta.block(owner.id().index).unwrap().generation;
+    generation.store(owner.id().generation + 1, Relaxed);
+    arena.meta.clear_holder(owner.id().index, arena.me().unwrap().slot());
+    die_in_the_heap(arena);
+    assert_eq!(arena.reap().unwrap().1, 2);
+    assert!(arena.get(id).is_err());
+    arena.verify().unwrap();
+}
+
+#[test]
+fn a_block_lies_in_a_block_of_its_own_arena() {
+    let (a, b) = (small(16 << 20), small(16 << 20));
+    let (value, owner) = (a.allocate(1).unwrap().0, b.allocate(1).unwrap().0);
+    let error = value.post_owned(&owner).unwrap_err();
+    assert!(error.to_string().contains("cannot lie in one of arena"), "{error}");
+    assert_eq!((a.stats().unwrap().parcels, b.stats().unwrap().parcels), (0, 0));
+}
+
+#[test]
 fn forged_handles_are_errors() {
     let arena = small(16 << 20);
     let (block, _) = arena.allocate(100).unwrap();
