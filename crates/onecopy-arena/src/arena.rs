@@ -14,7 +14,7 @@ use crate::layout::{ArenaId, DATA_FILES, GRAIN, Geometry};
 use crate::membership::{Held, Holds, locked};
 use crate::meta::{BlockId, Meta};
 use crate::parcels::{Owned, ParcelId};
-use crate::slots::{Cradle, JANITOR, Slots};
+use crate::slots::{Cradle, JANITOR, Slots, Viewer};
 use crate::stats::Stats;
 
 mod block;
@@ -124,6 +124,11 @@ impl Arena {
             capacity: self.meta.geometry().slots,
             way_out: "end some of the processes that share this arena",
         })
+    }
+
+    /// The processes of the arena, for locks that lie in it.
+    pub fn owners(&self) -> Result<Viewer<'_>, ArenaError> {
+        Ok(Viewer { slots: self.slots(), me: self.me()? })
     }
 
     fn heap(&self) -> Result<Heap<'_>, ArenaError> {

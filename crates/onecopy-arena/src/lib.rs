@@ -26,4 +26,5 @@ pub use error::ArenaError;
 pub use layout::{ArenaId, Geometry};
 pub use meta::BlockId;
 pub use parcels::{Owned, ParcelId};
+pub use slots::Viewer;
 pub use stats::Stats;

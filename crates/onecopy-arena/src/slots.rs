@@ -156,7 +156,8 @@ impl Slots<'_> {
 }
 
 /// Lock owners as this process sees them.
-pub(crate) struct Viewer<'a> {
+#[derive(Debug)]
+pub struct Viewer<'a> {
     pub(crate) slots: Slots<'a>,
     pub(crate) me: Tag,
 }

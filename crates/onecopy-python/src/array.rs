@@ -1,7 +1,7 @@
 //! numpy arrays over blocks of the arena, and the handles of such arrays.
 
 use numpy::{PyArrayDescr, PyArrayDescrMethods};
-use onecopy::{Access, Arena, ArrayHandle, Block, Counters, Mode, PrivateCopy, copy_into};
+use onecopy::{Access, Arena, ArrayHandle, Block, BlockHandle, Counters, Mode, PrivateCopy, copy_into};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -212,9 +212,7 @@ fn encode<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Option<Bo
     let Some(place) = locate(&source) else { return Ok(None) };
     let (shape, strides) = geometry(&source);
     let handle = ArrayHandle {
-        arena: place.block.arena().hint(),
-        block: place.block.id(),
-        parcel: Some(place.block.post().or_raise(py)?),
+        block: BlockHandle::post(&place.block).or_raise(py)?,
         mode: place.mode,
         offset: place.offset,
         shape,

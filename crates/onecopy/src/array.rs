@@ -4,8 +4,7 @@ use std::ptr::NonNull;
 
 use onecopy_arena::{Access, Arena, Block};
 
-use crate::handle::HandleError;
-use crate::{ArrayHandle, Counters, DType, Error, copy_into, counters};
+use crate::{ArrayHandle, BlockHandle, Counters, DType, Error, HandleError, copy_into, counters};
 
 /// What a process may do with an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,9 +73,7 @@ impl Array {
         let mut dtype = Vec::new();
         self.dtype.encode(&mut dtype);
         let handle = ArrayHandle {
-            arena: self.block.arena().hint(),
-            block: self.block.id(),
-            parcel: Some(self.block.post()?),
+            block: BlockHandle::post(&self.block)?,
             mode: self.mode,
             offset: self.offset,
             shape: self.shape.clone(),
@@ -143,11 +140,7 @@ impl ArrayHandle {
     /// Takes a reference to the block, joining its arena where this process is no member yet, and checks that the array
     /// lies inside.
     pub fn receive(&self, itemsize: u64) -> Result<Block, Error> {
-        let arena = match Arena::find(self.arena.id) {
-            Some(arena) => arena,
-            None => Arena::join(self.arena)?,
-        };
-        let block = arena.receive(self.block, self.parcel)?;
+        let block = self.block.receive()?;
         self.check_bounds(block.len(), itemsize)?;
         if block.is_sealed() && self.mode == Mode::ReadWrite {
             return Err(HandleError("it asks for write access to a sealed block".into()).into());

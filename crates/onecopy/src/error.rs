@@ -2,8 +2,8 @@
 
 use onecopy_arena::ArenaError;
 
+use crate::HandleError;
 use crate::dtype::DTypeError;
-use crate::handle::HandleError;
 
 /// Failure of an operation on shared arrays.
 #[derive(Debug, thiserror::Error)]

@@ -5,38 +5,25 @@
 //! | bytes | what |
 //! |---|---|
 //! | 4 | `oc`, version, mode |
-//! | 8 + 4 × 4 | arena: id, pid of the sender, its descriptors of the metadata and data files |
-//! | 8 | block: index, generation |
-//! | 8 | parcel: index, sequence (index 2³²−1: none) |
+//! | 40 | the block, as [`BlockHandle`] says |
 //! | 8 | offset of the first item in the block |
 //! | 1 | number of dimensions n |
 //! | n × 8, n × 8 | shape, strides in bytes |
 //! | rest | data type |
 
-use onecopy_arena::{ArenaId, BlockId, JoinHint, ParcelId};
-
-use crate::Mode;
+use crate::block_handle::BlockHandle;
 use crate::reader::Reader;
+use crate::{HandleError, Mode};
 
 const MAGIC: [u8; 3] = *b"oc\x01";
-const NO_PARCEL: u32 = u32::MAX;
 /// numpy's own limit.
 const MOST_DIMENSIONS: usize = 64;
-
-/// Bytes that are no handle, or one that does not fit the block it names.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid handle: {0}; handles come from arrays that were sent by onecopy of the same version")]
-pub struct HandleError(pub(crate) String);
 
 /// Where an array is, and how its items lie there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArrayHandle {
-    /// The arena and a process that has it.
-    pub arena: JoinHint,
-    /// The block.
-    pub block: BlockId,
-    /// What keeps the block alive until the handle is received.
-    pub parcel: Option<ParcelId>,
+    /// The block that it lies in.
+    pub block: BlockHandle,
     /// What the receiver may do.
     pub mode: Mode,
     /// Bytes from the start of the block to the first item.
@@ -55,15 +42,7 @@ impl ArrayHandle {
         let mut out = Vec::with_capacity(64 + 16 * self.shape.len() + self.dtype.len());
         out.extend_from_slice(&MAGIC);
         out.push(self.mode as u8);
-        out.extend_from_slice(&self.arena.id.0.to_le_bytes());
-        let parcel = self.parcel.unwrap_or(ParcelId { index: NO_PARCEL, sequence: 0 });
-        let [a, b] = self.arena.data;
-        let (pid, meta) = (self.arena.pid, self.arena.meta as u32);
-        for number in
-            [pid, meta, a as u32, b as u32, self.block.index, self.block.generation, parcel.index, parcel.sequence]
-        {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
+        self.block.encode(&mut out);
         out.extend_from_slice(&self.offset.to_le_bytes());
         out.push(self.shape.len() as u8);
         out.extend(self.shape.iter().flat_map(|n| n.to_le_bytes()));
@@ -104,10 +83,7 @@ impl Reader<'_> {
             return None;
         }
         let mode = Mode::from_bits(self.u8()?)?;
-        let id = ArenaId(self.u64()?);
-        let (pid, meta, a, b) = (self.u32()?, self.u32()?, self.u32()?, self.u32()?);
-        let block = BlockId { index: self.u32()?, generation: self.u32()? };
-        let parcel = ParcelId { index: self.u32()?, sequence: self.u32()? };
+        let block = BlockHandle::decode(self)?;
         let offset = self.u64()?;
         let dimensions = usize::from(self.u8()?);
         if dimensions > MOST_DIMENSIONS {
@@ -115,32 +91,23 @@ impl Reader<'_> {
         }
         let shape = (0..dimensions).map(|_| self.u64()).collect::<Option<_>>()?;
         let strides = (0..dimensions).map(|_| self.take().map(i64::from_le_bytes)).collect::<Option<_>>()?;
-        Some(ArrayHandle {
-            arena: JoinHint { id, pid, meta: meta as i32, data: [a as i32, b as i32] },
-            block,
-            parcel: (parcel.index != NO_PARCEL).then_some(parcel),
-            mode,
-            offset,
-            shape,
-            strides,
-            dtype: self.bytes.to_vec(),
-        })
+        Some(ArrayHandle { block, mode, offset, shape, strides, dtype: self.bytes.to_vec() })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use onecopy_arena::{ArenaId, BlockId, JoinHint};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::block_handle::tests::block_handles;
 
     fn handles() -> impl Strategy<Value = ArrayHandle> {
         let shape = prop::collection::vec((0_u64..50, -500_i64..500), 0..6);
-        (shape, any::<[u32; 8]>(), any::<u64>(), 0_u8..3, prop::collection::vec(any::<u8>(), 0..9)).prop_map(
-            |(shape, n, offset, mode, dtype)| ArrayHandle {
-                arena: JoinHint { id: ArenaId(offset), pid: n[0], meta: n[1] as i32, data: [n[2] as i32, n[3] as i32] },
-                block: BlockId { index: n[4], generation: n[5] },
-                parcel: (n[6] % 2 == 0 && n[6] != NO_PARCEL).then_some(ParcelId { index: n[6], sequence: n[7] }),
+        (shape, block_handles(), any::<u64>(), 0_u8..3, prop::collection::vec(any::<u8>(), 0..9)).prop_map(
+            |(shape, block, offset, mode, dtype)| ArrayHandle {
+                block,
                 mode: Mode::from_bits(mode).unwrap(),
                 offset,
                 shape: shape.iter().map(|s| s.0).collect(),
@@ -195,9 +162,11 @@ mod tests {
 
     fn sample() -> ArrayHandle {
         ArrayHandle {
-            arena: JoinHint { id: ArenaId(1), pid: 1, meta: 3, data: [4, 5] },
-            block: BlockId { index: 1, generation: 2 },
-            parcel: None,
+            block: BlockHandle {
+                arena: JoinHint { id: ArenaId(1), pid: 1, meta: 3, data: [4, 5] },
+                id: BlockId { index: 1, generation: 2 },
+                parcel: None,
+            },
             mode: Mode::ReadOnly,
             offset: 0,
             shape: vec![],

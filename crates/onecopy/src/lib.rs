@@ -18,6 +18,7 @@
 //! ```
 
 mod array;
+mod block_handle;
 mod copying;
 mod counters;
 mod dtype;
@@ -26,20 +27,23 @@ mod handle;
 mod reader;
 mod schema;
 mod session;
+mod shared;
 mod tables;
 
 pub use array::{Array, Mode};
+pub use block_handle::{BlockHandle, HandleError};
 pub use copying::copy_into;
 pub use counters::{Counters, counters};
 pub use dtype::{DType, Field};
 pub use error::Error;
-pub use handle::{ArrayHandle, HandleError};
+pub use handle::ArrayHandle;
 pub use onecopy_arena::{
     Access, Arena, ArenaError, ArenaId, Block, BlockId, Contents, Draft, JoinHint, Options, Owned, ParcelId,
-    PrivateCopy, Stats,
+    PrivateCopy, Stats, Viewer,
 };
 pub use onecopy_filters as filters;
 pub use onecopy_text as text;
 pub use schema::schema_of;
 pub use session::{SESSION_VARIABLE, parse_size, session, session_hint};
+pub use shared::{Kind, Shareable, Shared};
 pub use tables::{LoadError, load_text};
