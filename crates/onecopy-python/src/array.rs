@@ -8,7 +8,7 @@ use pyo3::types::PyBytes;
 
 use crate::dtype;
 use crate::errors::OrRaise;
-use crate::ndarray::{NdArray, Placement, over};
+use crate::ndarray::{NdArray, Placement, over, references};
 
 /// Waiting for less than this is cheaper than letting another thread run meanwhile.
 const RELEASE_GIL_ABOVE: usize = 64 << 10;
@@ -35,6 +35,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(put, m)?)?;
     m.add_function(wrap_pyfunction!(view, m)?)?;
     m.add_function(wrap_pyfunction!(is_shared, m)?)?;
+    m.add_function(wrap_pyfunction!(is_exclusive, m)?)?;
     m.add_function(wrap_pyfunction!(encode, m)?)?;
     m.add_function(wrap_pyfunction!(decode, m)?)?;
     m.add_function(wrap_pyfunction!(count_copied, m)?)
@@ -203,6 +204,21 @@ fn view<'py>(py: Python<'py>, array: &Bound<'py, PyAny>, mode: &str) -> PyResult
 #[pyfunction]
 fn is_shared(array: &Bound<'_, PyAny>) -> bool {
     NdArray::of(array).is_ok_and(|array| locate(&array).is_some())
+}
+
+/// Whether an array over a whole block has no user in this process but the caller, who has it in one variable: neither
+/// it nor its memory is referred to from elsewhere, so nobody will change it as long as the caller keeps it.
+#[pyfunction]
+fn is_exclusive(py: Python<'_>, array: &Bound<'_, PyAny>) -> bool {
+    // The variable's reference and, before 3.14, one for the argument.
+    let expected = if py.version_info() >= (3, 14) { 1 } else { 2 };
+    if references(array) > expected {
+        return false;
+    }
+    let Ok(source) = NdArray::of(array) else { return false };
+    let Some(base) = source.base() else { return false };
+    // The array's reference and the one that was just taken.
+    references(&base) == 2 && base.cast::<BlockOwner>().is_ok_and(|owner| owner.get().block.is_only_reference())
 }
 
 /// Handle of a shared array, for one receiver; none for an array that is not shared.

@@ -118,6 +118,12 @@ impl<'py> NdArray<'py> {
     }
 }
 
+/// Strong references to an object, including the one that is asked.
+pub(crate) fn references(object: &Bound<'_, PyAny>) -> isize {
+    // SAFETY: `object` is a valid Python object and the GIL is held.
+    unsafe { pyo3::ffi::Py_REFCNT(object.as_ptr()) }
+}
+
 /// Makes an array over memory that `owner` keeps.
 pub(crate) fn over<'py>(
     owner: Bound<'py, PyAny>,

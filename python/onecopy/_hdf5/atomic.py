@@ -115,6 +115,10 @@ class AtomicFile:
         what = f"the disk is full: {numbers}; make room or write elsewhere"
         return OSError(number or errno.ENOSPC, what, self.given)
 
+    def fileno(self) -> int:
+        """Return the descriptor of the temporary, open for writing until `commit`."""
+        return self._fd
+
     def start_writeback(self) -> None:
         """Let the disk begin with what is written, so that `commit` has less to wait for."""
         _native.start_writeback(self._fd)

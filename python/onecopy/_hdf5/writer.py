@@ -16,14 +16,18 @@ import numpy.typing as npt
 
 from onecopy import _native
 from onecopy._hdf5.atomic import AtomicFile, Mode
+from onecopy._hdf5.background import BackgroundWriter
 from onecopy._hdf5.filters import Chunks, Codec, Filters, native_codec, thread_count
 from onecopy._hdf5.storage import Array, cf_attributes, describe, has_unicode, to_storage
 
 Report = Callable[[int], object]
 
-# What is handed to libhdf5, or copied because it is not contiguous, at a time: large enough to be as fast as one call,
-# small enough for progress, Ctrl-C and memory.
+# What is written, or copied because it is not contiguous, at a time: large enough to be as fast as one call, small
+# enough for progress, Ctrl-C and memory.
 _BLOCK_BYTES = 32 << 20
+# What is as large as this begins at a page of the file, as writing past the page cache asks for.
+_ALIGNED_BYTES = 1 << 20
+_PAGE = 4096
 # What libhdf5 may allocate besides the data itself: for the file, for a dataset, and in its index for a chunk.
 _FILE_METADATA_BYTES = 128 << 10
 _DATASET_METADATA_BYTES = 4 << 10
@@ -120,7 +124,11 @@ def to_hdf5(
             writer.ensure_room(sizes)
         unused = dict(attrs or {})
         for name, array in datasets:
-            writer.write(name, array, unused.pop(name, None))
+            # An array that the iterable has kept may be changed by its next step; one that it made for us may not.
+            later = sizes is None and _native.is_exclusive(array)
+            writer.write(name, array, unused.pop(name, None), later=later)
+            # Its memory is free for the next one as soon as it is written.
+            del array
         if unused:
             raise ValueError(f"attrs for {', '.join(map(repr, unused))}, but there is no such dataset: check the names")
 
@@ -160,6 +168,8 @@ class Hdf5Writer:
             stack.enter_context(self._file)
             self._h5 = self._open()
             stack.callback(self._close_after_error)
+            self._background = BackgroundWriter(self._file.fileno(), self._report)
+            stack.callback(self._background.close)
             if not self._file.copied:
                 self._h5.attrs.update(creator="onecopy", version=_native.__version__)
             self._cleanup = stack.pop_all()
@@ -168,6 +178,7 @@ class Hdf5Writer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         with self._cleanup:
             if kind is None:
+                self._background.settle()
                 self._h5.close()
                 self._file.commit()
 
@@ -175,7 +186,13 @@ class Hdf5Writer:
         if self._file.copied and not h5py.is_hdf5(self._file.temporary):
             raise OSError(f"{self._file.given} is not an HDF5 file: nothing can be added; replace it with mode='w'")
         # Nobody else knows the temporary; a lock by libhdf5 fails on some network file systems.
-        return h5py.File(self._file.temporary, "r+" if self._file.copied else "w", locking=False)
+        return h5py.File(
+            self._file.temporary,
+            "r+" if self._file.copied else "w",
+            locking=False,
+            alignment_threshold=_ALIGNED_BYTES,
+            alignment_interval=_PAGE,
+        )
 
     def _close_after_error(self) -> None:
         # A file that is discarded may also be one that libhdf5 cannot finish.
@@ -195,17 +212,26 @@ class Hdf5Writer:
         self.ensure_room(size)
         self._room -= size
 
-    def write(self, name: str, array: npt.ArrayLike, attrs: Mapping[str, Any] | None = None) -> None:
-        """Write an array as a dataset with its attributes."""
+    def write(
+        self, name: str, array: npt.ArrayLike, attrs: Mapping[str, Any] | None = None, *, later: bool = False
+    ) -> None:
+        """Write an array as a dataset with its attributes.
+
+        With `later`, nobody else may change the array any more, and it may still be on its way when this returns: the
+        next call, or the end of the context, waits for it.
+        """
         array = _writable(name, array)
+        self._background.settle()
         self._check_new(name)
         if array.dtype.hasobject or array.dtype.kind == "T":
             dataset = self._create_object(name, array)
         else:
             stored = to_storage(array)
             options = self.filters.for_dataset(stored.shape, stored.dtype)
+            if "chunks" not in options:
+                options["dcpl"] = _placed_at_once()
             dataset = self._create(name, stored.dtype, shape=stored.shape, **options)
-            self._write_rows(dataset, stored, 0)
+            self._write_rows(dataset, stored, 0, later=later)
         self._describe(dataset, array, attrs)
 
     def grow(self, name: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> GrowingDataset:
@@ -252,28 +278,44 @@ class Hdf5Writer:
         for key, value in {**cf_attributes(array.dtype), **(attrs or {})}.items():
             dataset.attrs[key] = value
 
-    def _write_rows(self, dataset: h5py.Dataset, array: Array, start: int) -> None:
+    def _write_rows(self, dataset: h5py.Dataset, array: Array, start: int, *, later: bool = False) -> None:
         """Write an array into a dataset from row `start` on, which with chunks is the first row of a chunk."""
         if not array.size:
             return
-        codec = native_codec(dataset)
         if not dataset.chunks:
             self._take_room(array.nbytes)
+            if array.ndim:
+                self._write_contiguous(dataset, array, later=later)
+            else:
+                # h5py does not let anybody say how a scalar is stored.
+                dataset.write_direct(array)
+            return
+        codec = native_codec(dataset)
         for first, block in _blocks(array, dataset.chunks, whole=codec is not None):
             if codec is None:
                 self._write_block(dataset, block, start + first)
             else:
                 self._write_compressed(dataset, block, start + first, codec)
 
+    def _write_contiguous(self, dataset: h5py.Dataset, array: Array, *, later: bool) -> None:
+        """Write past libhdf5, which would copy on one core into the page cache."""
+        position = dataset.id.get_offset()
+        for _, block in _blocks(array, None, whole=False):
+            self._background.submit(block, position)
+            position += block.nbytes
+            if not later:
+                # The next one may be a copy that is made meanwhile; more than two need not exist.
+                self._background.settle(keep=1)
+        if not later:
+            self._background.settle()
+
     def _write_block(self, dataset: h5py.Dataset, block: Array, row: int) -> None:
-        """Let libhdf5 write, and filter, one block."""
-        if dataset.chunks:
-            self.ensure_room(_stored_bytes(block, dataset.chunks))
-        dataset.write_direct(block, dest_sel=np.s_[row : row + len(block)] if block.ndim else None)
-        if dataset.chunks:
-            # What waits in the cache of chunks takes room later; how much, libhdf5 does not say.
-            dataset.flush()
-            self._room = 0
+        """Let libhdf5 filter and write one block."""
+        self.ensure_room(_stored_bytes(block, dataset.chunks))
+        dataset.write_direct(block, dest_sel=np.s_[row : row + len(block)])
+        # What waits in the cache of chunks takes room later; how much, libhdf5 does not say.
+        dataset.flush()
+        self._room = 0
         self._file.start_writeback()
         self._report(block.nbytes)
 
@@ -349,6 +391,14 @@ def _create_in(file: h5py.File, name: str, dtype: np.dtype[Any], **options: Any)
     if dataset.dtype.names != dtype.names:
         raise ValueError(f"dataset {name!r}: HDF5 cannot hold the field names of {dtype}, rename them")
     return dataset
+
+
+def _placed_at_once() -> h5py.h5p.PropDCID:
+    """Build the properties of a dataset that has its place in the file, unfilled, when it is created."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return properties
 
 
 def _datasets(data: Any) -> tuple[Iterator[tuple[str, Any]], int | None]:

@@ -151,6 +151,11 @@ impl Block {
         self.len == 0
     }
 
+    /// Whether this process has no other reference to the block.
+    pub fn is_only_reference(&self) -> bool {
+        locked(&self.arena.holds).get(&self.offset).is_some_and(|held| held.count == 1)
+    }
+
     /// Whether it is handed out read-only for ever.
     pub fn is_sealed(&self) -> bool {
         self.sealed
