@@ -11,7 +11,7 @@ from multiprocessing import shared_memory
 import numpy as np
 
 from benchmarks.isolated import isolated
-from benchmarks.measure import GIB, Scale, take_turns
+from benchmarks.measure import GIB, MIB, Scale, take_turns
 from benchmarks.report import Table
 
 TITLE = "Put: copy an array into shared memory"
@@ -25,6 +25,8 @@ def run(scale: Scale) -> Table:
     for threads in sorted({1, len(os.sched_getaffinity(0))}):
         memcpy = f"memcpy, faulted 4 KiB pages, {threads} thread(s)"
         huge = f"memcpy, faulted numpy memory, {threads} thread(s)"
+        shared = f"memcpy, faulted shared pages, {threads} thread(s)"
+        through = f"pwrite into as many new memory files, {threads} thread(s)"
         recycled, fresh = (
             f"1 GiB into recycled memory, {threads} core(s)",
             f"1 GiB into fresh memory, {threads} core(s)",
@@ -32,8 +34,10 @@ def run(scale: Scale) -> Table:
         results, notes = take_turns(
             {
                 "onecopy": partial(isolated, put_onecopy, size, threads),
-                memcpy: partial(isolated, copy_into_faulted, size, threads, False),
-                huge: partial(isolated, copy_into_faulted, size, threads, True),
+                memcpy: partial(isolated, copy_into_faulted, size, threads, "small pages"),
+                huge: partial(isolated, copy_into_faulted, size, threads, "numpy"),
+                shared: partial(isolated, copy_into_faulted, size, threads, "shared"),
+                through: partial(isolated, write_through_files, size, threads),
                 "SharedMemory(create=True)": partial(isolated, put_shared_memory, size, threads),
             },
             scale.rounds,
@@ -78,14 +82,32 @@ def put_shared_memory(nbytes: int, threads: int) -> dict[str, float]:
     return {"fresh": seconds}
 
 
-def copy_into_faulted(nbytes: int, threads: int, huge_pages: bool) -> dict[str, float]:
-    """Seconds of a copy by as many threads into private memory whose pages are all there: the limit for recycled."""
+def write_through_files(nbytes: int, threads: int) -> dict[str, float]:
+    """Seconds to write into memory files that are new, one per thread: how fast the system makes pages at best."""
+    _use_cores(threads)
+    source = memoryview(_source(nbytes)).cast("B")
+    files = [os.memfd_create("benchmark") for _ in range(threads)]
+    share = nbytes // threads
+
+    def write(part: int) -> None:
+        for offset in range(0, share, 4 * MIB):
+            os.pwrite(files[part], source[part * share + offset : part * share + min(offset + 4 * MIB, share)], offset)
+
+    with ThreadPoolExecutor(threads) as pool:
+        start = time.perf_counter()
+        list(pool.map(write, range(threads)))
+        return {"fresh": time.perf_counter() - start}
+
+
+def copy_into_faulted(nbytes: int, threads: int, kind: str) -> dict[str, float]:
+    """Seconds of a copy by as many threads into memory whose pages are all there: the limit for recycled memory."""
     _use_cores(threads)
     source = _source(nbytes)
-    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if not huge_pages:
+    flags = mmap.MAP_ANONYMOUS | (mmap.MAP_SHARED if kind == "shared" else mmap.MAP_PRIVATE)
+    memory = mmap.mmap(-1, nbytes, flags=flags)
+    if kind == "small pages":
         memory.madvise(mmap.MADV_NOHUGEPAGE)
-    target = np.empty_like(source) if huge_pages else np.frombuffer(memory, source.dtype)
+    target = np.empty_like(source) if kind == "numpy" else np.frombuffer(memory, source.dtype)
     target[:] = 0
     edges = [len(source) * part // threads for part in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:

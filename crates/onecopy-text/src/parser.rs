@@ -8,7 +8,7 @@ use crate::block::Block;
 use crate::convert::Fault;
 use crate::dialect::{Dialect, Tokens, after_line_end, count_line_ends};
 use crate::error::{FieldError, FieldProblem, Location, ReadError, shorten};
-use crate::index::{Index, Marks};
+use crate::index::{Index, LineEnd, Marks};
 use crate::kernels::Rows;
 use crate::plan::{Plan, Target};
 use crate::sink::Sink;
@@ -115,7 +115,8 @@ impl<'a> Parser<'a> {
             _ => false,
         };
         let mut special = self.index.special().iter().copied().peekable();
-        let (mut first_field, mut line_start) = (0, 0);
+        let mut first_field = 0;
+        let mut line_before: Option<&LineEnd> = None;
         for line in self.index.lines() {
             let fields = first_field as usize..line.fields as usize;
             let is_special = special.next_if(|&at| at < line.at).is_some();
@@ -123,6 +124,7 @@ impl<'a> Parser<'a> {
             if fields.len() == self.plan.columns && !is_special && !is_blank(fields.clone()) {
                 self.rows.push(Row::Indexed(first_field));
             } else if is_special || !is_blank(fields) {
+                let line_start = line_before.map_or(0, |before| after_line_end(text, before.at as usize));
                 let range = line_start..line.at as usize;
                 self.dialect.tokenize(&text[range.clone()], 0, &mut self.tokens);
                 if !self.tokens.is_blank() {
@@ -131,7 +133,7 @@ impl<'a> Parser<'a> {
                 }
             }
             first_field = line.fields;
-            line_start = after_line_end(text, line.at as usize);
+            line_before = Some(line);
         }
     }
 

@@ -152,7 +152,7 @@ impl Index {
             if let Some(quotes) = &mut quotes {
                 group.special |= quotes.check(&group, comments & valid);
             }
-            self.append(&group, base as u32);
+            self.append::<L>(&group, base as u32);
         }
         quotes.is_none_or(|quotes| quotes.are_sound())
     }
@@ -169,15 +169,15 @@ impl Index {
     }
 
     #[inline(always)]
-    fn append(&mut self, group: &Group, base: u32) {
+    fn append<L: Lanes>(&mut self, group: &Group, base: u32) {
         self.append_lines(group, base);
         let room = self.started.max(self.ended) + GROUP;
         if self.ends.len() < room {
             self.starts.resize(2 * room, 0);
             self.ends.resize(2 * room, 0);
         }
-        self.started += flatten(group.starts, base, &mut self.starts[self.started..]);
-        self.ended += flatten(group.ends, base, &mut self.ends[self.ended..]);
+        self.started += L::flatten(group.starts, base, room_in(&mut self.starts[self.started..]));
+        self.ended += L::flatten(group.ends, base, room_in(&mut self.ends[self.ended..]));
         let mut special = group.special;
         while special != 0 {
             self.special.push(base + special.trailing_zeros());
@@ -227,20 +227,10 @@ fn spaced<L: Lanes>(lanes: &L, outside: u64, carry: &mut Carry) -> Group {
     Group { starts, ends, lines, special: lanes.non_ascii() & outside, separators, after_separator }
 }
 
-/// Writes `base` plus the position of each bit to `out`, and rubbish behind; returns the number of bits.
-///
-/// Eight at a time whether there are eight or not: a branch per bit would be mispredicted for each group.
+/// The part of a list that one group may fill.
 #[inline(always)]
-fn flatten(mut mask: u64, base: u32, out: &mut [u32]) -> usize {
-    let count = mask.count_ones() as usize;
-    let out: &mut [u32; GROUP] = out.first_chunk_mut().expect("room for a whole group");
-    for eight in out.chunks_exact_mut(8).take(count.div_ceil(8)) {
-        for slot in eight {
-            *slot = base + mask.trailing_zeros();
-            mask &= mask.wrapping_sub(1);
-        }
-    }
-    count
+fn room_in(list: &mut [u32]) -> &mut [u32; GROUP] {
+    list.first_chunk_mut().expect("room for a whole group")
 }
 
 #[cfg(test)]
@@ -280,12 +270,12 @@ mod tests {
         text.strip_suffix('\n').map_or(vec![], |text| text.split('\n').map(line).collect())
     }
 
-    type Scan = fn(&mut Index, &[u8], &Marks, Option<u8>) -> bool;
+    pub(super) type Scan = fn(&mut Index, &[u8], &Marks, Option<u8>) -> bool;
 
     fn scans() -> Vec<Scan> {
         let mut scans: Vec<Scan> = vec![Index::scan, Index::scan_with::<portable::Portable>];
         #[cfg(target_arch = "x86_64")]
-        scans.push(Index::scan_with::<x86::Sse2>);
+        scans.extend(x86::lesser_scans());
         scans
     }
 

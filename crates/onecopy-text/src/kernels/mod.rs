@@ -7,6 +7,8 @@
 #![allow(clippy::inline_always, reason = "a call per field costs more than the work")]
 
 mod number;
+#[cfg_attr(not(target_arch = "x86_64"), path = "no_oct.rs")]
+mod oct;
 #[cfg_attr(not(target_arch = "x86_64"), path = "no_quad.rs")]
 mod quad;
 mod string;
@@ -14,6 +16,7 @@ mod string;
 use std::ops::Range;
 
 use number::{float, integer};
+use oct::Oct;
 use quad::Quad;
 use string::{Bytes, Unicode};
 
@@ -63,13 +66,21 @@ impl Run {
     ) -> usize {
         let job = Job { run: self, rows, record_size, fallback };
         #[cfg(target_arch = "x86_64")]
-        if machine::has_avx2() {
+        if machine::has_avx512() {
             // SAFETY: the machine has the instructions that the function is compiled for.
+            return unsafe { job.dispatch_avx512(records) };
+        } else if machine::has_avx2() {
+            // SAFETY: as above.
             return unsafe { job.dispatch_avx2(records) };
         }
-        job.dispatch::<false>(records)
+        job.dispatch::<ONE>(records)
     }
 }
+
+/// How many elements are made at once: without special instructions, with AVX2, with AVX-512.
+const ONE: usize = 1;
+const FOUR: usize = 4;
+const EIGHT: usize = 8;
 
 struct Job<'a, F> {
     run: &'a Run,
@@ -83,51 +94,76 @@ impl<F: Fallback> Job<'_, F> {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     fn dispatch_avx2(self, records: &mut [u8]) -> usize {
-        self.dispatch::<true>(records)
+        self.dispatch::<FOUR>(records)
+    }
+
+    /// With 512 bits it is eight, and a mask makes one instruction of a short string.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn dispatch_avx512(self, records: &mut [u8]) -> usize {
+        self.dispatch::<EIGHT>(records)
     }
 
     #[inline(always)]
-    fn dispatch<const QUADS: bool>(self, records: &mut [u8]) -> usize {
+    fn dispatch<const AT_ONCE: usize>(self, records: &mut [u8]) -> usize {
         match (self.run.cell.scalar, self.run.cell.big_endian) {
-            (Scalar::Bool, _) => self.work::<_, QUADS>(Bool, records),
-            (Scalar::I8, _) => self.work::<_, QUADS>(I8, records),
-            (Scalar::U8, _) => self.work::<_, QUADS>(U8, records),
-            (Scalar::I16, false) => self.work::<_, QUADS>(I16, records),
-            (Scalar::U16, false) => self.work::<_, QUADS>(U16, records),
-            (Scalar::I32, false) => self.work::<_, QUADS>(I32, records),
-            (Scalar::U32, false) => self.work::<_, QUADS>(U32, records),
-            (Scalar::I64, false) => self.work::<_, QUADS>(I64, records),
-            (Scalar::U64, false) => self.work::<_, QUADS>(U64, records),
-            (Scalar::F32, false) => self.work::<_, QUADS>(F32, records),
-            (Scalar::F64, false) => self.work::<_, QUADS>(F64, records),
-            (Scalar::I32, true) => self.work::<_, false>(Swapped(I32), records),
-            (Scalar::I64, true) => self.work::<_, false>(Swapped(I64), records),
-            (Scalar::F32, true) => self.work::<_, false>(Swapped(F32), records),
-            (Scalar::F64, true) => self.work::<_, false>(Swapped(F64), records),
-            (Scalar::Bytes(width), _) => self.work::<_, false>(Bytes(width), records),
-            (Scalar::Unicode(length), false) => self.work::<_, false>(Unicode(length), records),
-            (scalar, _) => self.work::<_, false>(Unknown(scalar.size()), records),
+            (Scalar::Bool, _) => self.work::<_, AT_ONCE>(Bool, records),
+            (Scalar::I8, _) => self.work::<_, AT_ONCE>(I8, records),
+            (Scalar::U8, _) => self.work::<_, AT_ONCE>(U8, records),
+            (Scalar::I16, false) => self.work::<_, AT_ONCE>(I16, records),
+            (Scalar::U16, false) => self.work::<_, AT_ONCE>(U16, records),
+            (Scalar::I32, false) => self.work::<_, AT_ONCE>(I32, records),
+            (Scalar::U32, false) => self.work::<_, AT_ONCE>(U32, records),
+            (Scalar::I64, false) => self.work::<_, AT_ONCE>(I64, records),
+            (Scalar::U64, false) => self.work::<_, AT_ONCE>(U64, records),
+            (Scalar::F32, false) => self.work::<_, AT_ONCE>(F32, records),
+            (Scalar::F64, false) => self.work::<_, AT_ONCE>(F64, records),
+            (Scalar::I32, true) => self.work::<_, ONE>(Swapped(I32), records),
+            (Scalar::I64, true) => self.work::<_, ONE>(Swapped(I64), records),
+            (Scalar::F32, true) => self.work::<_, ONE>(Swapped(F32), records),
+            (Scalar::F64, true) => self.work::<_, ONE>(Swapped(F64), records),
+            (Scalar::Bytes(width @ ..=64), _) if AT_ONCE == EIGHT => self.work::<_, ONE>(MaskedBytes(width), records),
+            (Scalar::Bytes(width), _) => self.work::<_, ONE>(Bytes(width), records),
+            (Scalar::Unicode(length), false) => self.work::<_, ONE>(Unicode(length), records),
+            (scalar, _) => self.work::<_, ONE>(Unknown(scalar.size()), records),
         }
     }
 
     #[inline(always)]
-    fn work<K: Kernel, const QUADS: bool>(mut self, kernel: K, records: &mut [u8]) -> usize {
+    fn work<K: Kernel, const AT_ONCE: usize>(mut self, kernel: K, records: &mut [u8]) -> usize {
         let count = self.rows.first.len();
-        if !QUADS || self.run.count >= 4 {
-            return self.rows::<K, QUADS>(kernel, 0..count, records);
+        if AT_ONCE == ONE || self.run.count >= FOUR {
+            return self.rows::<K, AT_ONCE>(kernel, 0..count, records);
         }
-        // Few columns: four rows at a time, column by column.
+        // Few columns: several rows at a time, column by column.
         let mut row = 0;
-        for group in records.chunks_exact_mut(4 * self.record_size).take(count / 4) {
-            if !self.four_rows(kernel, row, group) {
-                let done = self.rows::<K, false>(kernel, row..row + 4, group);
-                if done < row + 4 {
+        for group in records.chunks_exact_mut(AT_ONCE * self.record_size).take(count / AT_ONCE) {
+            let filled = match AT_ONCE {
+                EIGHT => self.eight_rows(kernel, row, group),
+                _ => self.four_rows(kernel, row, group),
+            };
+            if !filled {
+                let done = self.rows::<K, ONE>(kernel, row..row + AT_ONCE, group);
+                if done < row + AT_ONCE {
                     return done;
                 }
             }
-            row += 4;
+            row += AT_ONCE;
         }
-        self.rows::<K, false>(kernel, row..count, &mut records[row * self.record_size..])
+        self.rows::<K, ONE>(kernel, row..count, &mut records[row * self.record_size..])
+    }
+
+    /// Fills eight rows; false if one of the fields is not plain.
+    #[inline(always)]
+    fn eight_rows<K: Kernel>(&self, kernel: K, row: usize, records: &mut [u8]) -> bool {
+        let Rows { padded, starts, ends, first } = self.rows;
+        let first: &[u32; EIGHT] = first[row..].first_chunk().expect("eight rows are left");
+        for i in 0..self.run.count {
+            let oct = Oct::gather(padded, (starts, ends), first, self.run.column + i);
+            let Some(values) = oct.and_then(|oct| kernel.eight(&oct)) else { return false };
+            self.store(kernel, i, records, &values);
+        }
+        true
     }
 
     /// Fills four rows; false if one of the fields is not plain.
@@ -141,18 +177,24 @@ impl<F: Fallback> Job<'_, F> {
             let of = |bounds: &[u32]| [bounds[a], bounds[b], bounds[c], bounds[d]];
             let quad = Quad::load(padded, of(starts), of(ends));
             let Some(values) = kernel.four(quad) else { return false };
-            let place = self.run.offset + i * kernel.size();
-            for (record, value) in records.chunks_exact_mut(self.record_size).zip(values) {
-                record[place..place + kernel.size()].copy_from_slice(value.as_ref());
-            }
+            self.store(kernel, i, records, &values);
         }
         true
+    }
+
+    /// Puts values into one column of as many records.
+    #[inline(always)]
+    fn store<K: Kernel>(&self, kernel: K, column: usize, records: &mut [u8], values: &[K::Bytes]) {
+        let place = self.run.offset + column * kernel.size();
+        for (record, value) in records.chunks_exact_mut(self.record_size).zip(values) {
+            record[place..place + kernel.size()].copy_from_slice(value.as_ref());
+        }
     }
 
     /// Fills the rows of `range`, the first of which is the first of `records`; returns the row that was refused, or
     /// the end of the range.
     #[inline(always)]
-    fn rows<K: Kernel, const QUADS: bool>(&mut self, kernel: K, range: Range<usize>, records: &mut [u8]) -> usize {
+    fn rows<K: Kernel, const AT_ONCE: usize>(&mut self, kernel: K, range: Range<usize>, records: &mut [u8]) -> usize {
         let Rows { padded, starts, ends, first } = self.rows;
         let &Run { column, count, offset, .. } = self.run;
         let size = kernel.size();
@@ -162,15 +204,23 @@ impl<F: Fallback> Job<'_, F> {
             let places = &mut record[offset..offset + count * size];
             let mut i = 0;
             while i < count {
-                if QUADS && i + 4 <= count {
-                    let of = |bounds: &[u32]| *bounds[i..].first_chunk().expect("four fields are left");
-                    if let Some(values) = kernel.four(Quad::load(padded, of(starts), of(ends))) {
-                        for (place, value) in places[i * size..].chunks_exact_mut(size).zip(values) {
-                            place.copy_from_slice(value.as_ref());
-                        }
-                        i += 4;
-                        continue;
+                let wide = match AT_ONCE {
+                    EIGHT => {
+                        let fields = starts[i..].first_chunk().zip(ends[i..].first_chunk());
+                        let oct = fields.and_then(|(starts, ends)| Oct::consecutive(padded, starts, ends));
+                        oct.and_then(|oct| kernel.eight(&oct)).map(|values| put(&values, &mut places[i * size..], size))
                     }
+                    FOUR => {
+                        let fields = starts[i..].first_chunk().zip(ends[i..].first_chunk());
+                        let quad = fields.map(|(starts, ends)| Quad::load(padded, *starts, *ends));
+                        quad.and_then(|quad| kernel.four(quad))
+                            .map(|values| put(&values, &mut places[i * size..], size))
+                    }
+                    _ => None,
+                };
+                if wide.is_some() {
+                    i += AT_ONCE;
+                    continue;
                 }
                 let (start, end) = (starts[i] as usize, ends[i] as usize);
                 let place = &mut places[i * size..(i + 1) * size];
@@ -181,6 +231,14 @@ impl<F: Fallback> Job<'_, F> {
             }
         }
         range.end
+    }
+}
+
+/// Puts values one behind the other.
+#[inline(always)]
+fn put<T: AsRef<[u8]>>(values: &[T], places: &mut [u8], size: usize) {
+    for (place, value) in places.chunks_exact_mut(size).zip(values) {
+        place.copy_from_slice(value.as_ref());
     }
 }
 
@@ -195,7 +253,12 @@ trait Kernel: Copy {
     fn one(self, padded: &[u8], start: usize, end: usize, place: &mut [u8]) -> bool;
 
     /// Four elements if the text of each is plain.
-    fn four(self, _: Quad) -> Option<[Self::Bytes; 4]> {
+    fn four(self, _: Quad) -> Option<[Self::Bytes; FOUR]> {
+        None
+    }
+
+    /// As [`four`](Self::four), eight.
+    fn eight(self, _: &Oct<'_>) -> Option<[Self::Bytes; EIGHT]> {
         None
     }
 }
@@ -235,9 +298,27 @@ impl<K: Kernel> Kernel for Swapped<K> {
     }
 }
 
-/// A kernel for a type of number: how the general number, one or four of them, becomes this one.
+/// `S` of up to 64 bytes, with AVX-512.
+#[derive(Clone, Copy)]
+struct MaskedBytes(usize);
+
+impl Kernel for MaskedBytes {
+    type Bytes = [u8; 0];
+
+    #[inline(always)]
+    fn size(self) -> usize {
+        self.0
+    }
+
+    #[inline(always)]
+    fn one(self, padded: &[u8], start: usize, end: usize, place: &mut [u8]) -> bool {
+        oct::string(&padded[start..end], place)
+    }
+}
+
+/// A kernel for a type of number: how the general number, one or several of them, becomes this one.
 macro_rules! kernel {
-    ($name:ident, $type:ty, $general:ty, $one:ident, $four:ident, $narrow:expr) => {
+    ($name:ident, $type:ty, $general:ty, $one:ident, $several:ident, $long:ident, $narrow:expr) => {
         #[derive(Clone, Copy)]
         struct $name;
 
@@ -246,6 +327,15 @@ macro_rules! kernel {
             fn bytes(value: $general) -> Option<[u8; size_of::<$type>()]> {
                 let narrow: fn($general) -> Option<$type> = $narrow;
                 narrow(value).map(<$type>::to_le_bytes)
+            }
+
+            #[inline(always)]
+            fn all<T: Copy + Into<$general>, const N: usize>(values: [T; N]) -> Option<[[u8; size_of::<$type>()]; N]> {
+                let mut all = [[0; size_of::<$type>()]; N];
+                for (bytes, value) in all.iter_mut().zip(values) {
+                    *bytes = Self::bytes(value.into())?;
+                }
+                Some(all)
             }
         }
 
@@ -264,26 +354,32 @@ macro_rules! kernel {
             }
 
             #[inline(always)]
-            fn four(self, quad: Quad) -> Option<[Self::Bytes; 4]> {
-                let [a, b, c, d] = quad.$four()?;
-                let bytes = |value| Self::bytes(<$general>::from(value));
-                Some([bytes(a)?, bytes(b)?, bytes(c)?, bytes(d)?])
+            fn four(self, quad: Quad) -> Option<[Self::Bytes; FOUR]> {
+                Self::all(quad.$several()?)
+            }
+
+            #[inline(always)]
+            fn eight(self, oct: &Oct<'_>) -> Option<[Self::Bytes; EIGHT]> {
+                match oct.$several() {
+                    Some(values) => Self::all(values),
+                    None => Self::all(oct.$long()?),
+                }
             }
         }
     };
 }
 
-kernel!(Bool, u8, i64, integer, integers, |value| Some(u8::from(value != 0)));
-kernel!(I8, i8, i64, integer, integers, |value| value.try_into().ok());
-kernel!(U8, u8, i64, integer, integers, |value| value.try_into().ok());
-kernel!(I16, i16, i64, integer, integers, |value| value.try_into().ok());
-kernel!(U16, u16, i64, integer, integers, |value| value.try_into().ok());
-kernel!(I32, i32, i64, integer, integers, |value| value.try_into().ok());
-kernel!(U32, u32, i64, integer, integers, |value| value.try_into().ok());
-kernel!(I64, i64, i64, integer, integers, Some);
-kernel!(U64, u64, i64, integer, integers, |value| value.try_into().ok());
-kernel!(F32, f32, f64, float, floats, |value| Some(value as f32));
-kernel!(F64, f64, f64, float, floats, Some);
+kernel!(Bool, u8, i64, integer, integers, long_integers, |value| Some(u8::from(value != 0)));
+kernel!(I8, i8, i64, integer, integers, long_integers, |value| value.try_into().ok());
+kernel!(U8, u8, i64, integer, integers, long_integers, |value| value.try_into().ok());
+kernel!(I16, i16, i64, integer, integers, long_integers, |value| value.try_into().ok());
+kernel!(U16, u16, i64, integer, integers, long_integers, |value| value.try_into().ok());
+kernel!(I32, i32, i64, integer, integers, long_integers, |value| value.try_into().ok());
+kernel!(U32, u32, i64, integer, integers, long_integers, |value| value.try_into().ok());
+kernel!(I64, i64, i64, integer, integers, long_integers, Some);
+kernel!(U64, u64, i64, integer, integers, long_integers, |value| value.try_into().ok());
+kernel!(F32, f32, f64, float, floats, long_floats, |value| Some(value as f32));
+kernel!(F64, f64, f64, float, floats, long_floats, Some);
 
 #[cfg(test)]
 mod tests {
@@ -299,14 +395,14 @@ mod tests {
     ///
     /// One by one, in groups of four rows and of four columns, and beside others: it must always be the same.
     fn kernel(cell: Cell, text: &str, around: &str) -> Option<Vec<u8>> {
-        let alone = fill(cell, &[vec![text]], around, false).remove(0).remove(0);
-        let (rows, wide, mixed) = (vec![vec![text]; 9], vec![vec![text; 9]; 2], vec!["7", text, "7"]);
-        for quads in [false, true] {
-            for same in [fill(cell, &rows, around, quads), fill(cell, &wide, around, quads)] {
+        let alone = fill(cell, &[vec![text]], around, ONE).remove(0).remove(0);
+        let (rows, wide, mixed) = (vec![vec![text]; 17], vec![vec![text; 17]; 2], vec!["7", text, "7"]);
+        for at_once in [ONE, FOUR, EIGHT] {
+            for same in [fill(cell, &rows, around, at_once), fill(cell, &wide, around, at_once)] {
                 assert!(same.iter().flatten().all(|element| *element == alone), "{cell:?} {text:?}");
             }
-            for mixed in [vec![mixed.clone(); 5], vec![mixed.repeat(3)]] {
-                let elements = fill(cell, &mixed, around, quads);
+            for mixed in [vec![mixed.clone(); 9], vec![mixed.repeat(6)]] {
+                let elements = fill(cell, &mixed, around, at_once);
                 let mut elements = elements.iter().flatten().skip(1).step_by(3);
                 assert!(elements.all(|element| *element == alone), "{cell:?} {text:?}");
             }
@@ -315,7 +411,7 @@ mod tests {
     }
 
     /// The elements of the rows of `texts`, `None` where the fallback was asked.
-    fn fill(cell: Cell, texts: &[Vec<&str>], around: &str, quads: bool) -> Vec<Vec<Option<Vec<u8>>>> {
+    fn fill(cell: Cell, texts: &[Vec<&str>], around: &str, at_once: usize) -> Vec<Vec<Option<Vec<u8>>>> {
         let (mut padded, mut starts, mut ends) = (around.to_owned(), Vec::new(), Vec::new());
         for text in texts.iter().flatten() {
             starts.push(padded.len() as u32);
@@ -336,10 +432,13 @@ mod tests {
             asked[row][column] = true;
             true
         };
-        let done = if quads {
-            run.fill(rows, &mut records, record_size, fallback)
-        } else {
-            Job { run: &run, rows, record_size, fallback }.dispatch::<false>(&mut records)
+        let job = Job { run: &run, rows, record_size, fallback };
+        let done = match at_once {
+            ONE => job.dispatch::<ONE>(&mut records),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the machine has the instructions that the function is compiled for.
+            FOUR if machine::has_avx2() => unsafe { job.dispatch_avx2(&mut records) },
+            _ => run.fill(rows, &mut records, record_size, job.fallback),
         };
         assert_eq!(done, texts.len());
         let row = |(record, asked): (&[u8], Vec<bool>)| {
