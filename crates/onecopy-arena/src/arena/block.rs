@@ -184,6 +184,17 @@ impl Block {
         self.arena.data.zero(self.offset, self.len);
     }
 
+    /// As [`zero`](Self::zero), but asks every few MiB whether to stop; the error is then [`ArenaError::Interrupted`].
+    pub fn zero_interruptibly(&self, stop: &mut dyn FnMut() -> bool) -> Result<(), ArenaError> {
+        for (start, len) in self.arena.data.shares(self.offset, self.len).concat() {
+            if stop() {
+                return Err(ArenaError::Interrupted);
+            }
+            self.arena.data.zero(self.offset + start, len);
+        }
+        Ok(())
+    }
+
     /// A private, writable view of the block's bytes as they are now; pages that are not written to stay shared.
     pub fn private_copy(&self) -> Result<PrivateCopy, ArenaError> {
         self.arena.data.private_copy(self.offset, self.len)
