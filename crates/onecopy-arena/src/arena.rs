@@ -19,6 +19,8 @@ use crate::stats::Stats;
 
 mod block;
 mod draft;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod join;
 
 pub use block::Block;
@@ -264,8 +266,8 @@ impl Arena {
                 continue;
             };
             if small {
-                let offset = heap.entry(index)?.offset.load(Relaxed);
-                if let Err(error) = self.data.reserve(offset, extent) {
+                let (offset, whole) = heap.span(index)?;
+                if let Err(error) = self.data.reserve(offset, whole) {
                     heap.set_free(index, State::Fresh)?;
                     return Err(Self::refused(error, len));
                 }
