@@ -2,7 +2,7 @@
 
 | end | what is left | test |
 |---|---|---|
-| arrays in globals, cycles, thread locals, class attributes | nothing, and not a word | `test_arrays_anywhere_at_shutdown` |
+| arrays in globals, cycles, thread locals | nothing, not a word | `test_arrays_anywhere_at_shutdown` |
 | daemon threads that still allocate | the same | `test_daemon_threads_that_still_work` |
 | `atexit` before and after onecopy's own import | arrays work in handlers | `test_atexit_handlers_use_arrays` |
 | `sys.exit` in a thread, uncaught exception | the traceback only | `test_an_uncaught_exception` |
@@ -12,7 +12,7 @@
 | pool terminated with results under way | nothing after a reap | `test_a_pool_is_terminated` |
 | a whole process group killed | nothing at all | `test_a_process_group_is_killed` |
 | a child that raises in `Process.run` | nothing | `test_a_child_that_raises` |
-| a daemon that closed all descriptors | is alive to the others, keeps its arrays, gets a named error for more | `test_a_daemon_that_closes_all_descriptors` |
+| a daemon closes all descriptors | its arrays; more is a named error | `test_a_daemon_that_closes_all_descriptors` |
 """
 
 import multiprocessing as mp
