@@ -40,7 +40,7 @@ const PIECE: usize = 8 << 20;
 
 /// Write the bytes of a contiguous array at a position of an open file.
 ///
-/// `direct` is a second descriptor of the file, opened with O_DIRECT, or -1: what can goes through it, the rest through
+/// `direct` is a second descriptor of the file, opened with `O_DIRECT`, or -1: what can goes through it, the rest through
 /// the page cache. A page of the file never goes through both in one call.
 #[pyfunction]
 #[pyo3(signature = (fd, direct, array, position, /))]
