@@ -4,7 +4,7 @@
 |---|---|---|
 | arrays in globals, cycles, thread locals | nothing, not a word | `test_arrays_anywhere_at_shutdown` |
 | daemon threads that still allocate | the same | `test_daemon_threads_that_still_work` |
-| `atexit` before and after onecopy's own import | arrays work in handlers | `test_atexit_handlers_use_arrays` |
+| `atexit` handlers, in their order | arrays work in them | `test_atexit_handlers_use_arrays` |
 | `sys.exit` in a thread, uncaught exception | the traceback only | `test_an_uncaught_exception` |
 | `os._exit`, `os.abort`, SIGSEGV, SIGKILL | nothing after a reap | `test_a_sudden_end` |
 | SIGTERM, SIGHUP by default | nothing after a reap | `test_a_sudden_end` |
@@ -72,9 +72,8 @@ def test_atexit_handlers_use_arrays() -> None:
         def last():
             print("last", a.sum(), oc.zeros(10).sum(), oc.stats()["blocks"] > 0)
         def first():
-            child = mp.get_context("fork").Process(target=exec, args=("a += 1", {"a": a}))
-            child.start()
-            child.join()
+            received = pickle.loads(bytes(mp.reduction.ForkingPickler.dumps(a)))
+            received += 1
             print("first", a.sum(), oc.reap()[1])
         atexit.register(last)
         atexit.register(first)
@@ -171,7 +170,7 @@ def test_a_pool_is_terminated(method: str) -> None:
             assert oc.ones(1000).sum() == 1000
         """.replace("METHOD", repr(method)),
         session=False,
-        env={"PYTHONPATH": os.path.dirname(__file__)},
+        env={"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])},
     )
 
 
