@@ -1,5 +1,6 @@
 # The one command runner: people, the README and .ci/run call the same targets. Everything stays inside this folder.
 PYTHON ?= python3
+FUZZ_SECONDS ?= 60
 
 # Two environments: one to build, test and show the library, one that also holds the libraries it is measured against.
 VENV       := .venv
@@ -11,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lint-rust lint-python test-rust test-python bench clean
+.PHONY: help demo test lint lint-rust lint-python test-rust test-python fuzz sanitize bench clean
 # A recipe that fails leaves no half-made stamp behind.
 .DELETE_ON_ERROR:
 # Cargo and pytest use all cores by themselves; two recipes at once would fight for one environment.
@@ -23,9 +24,15 @@ help: ## show this list
 demo: $(VENV)/.stamp-demo ## build, make sample files, load them on all cores, write demo.h5 and a plot
 	@$(VENV)/bin/python examples/methylation.py
 
-test: lint test-rust test-python ## lint everything and run every Rust, Python and documentation test
+test: lint test-rust test-python fuzz ## lint everything, run every Rust, Python and documentation test, and fuzz
 
 lint: lint-rust lint-python ## formatting, clippy, ruff, mypy --strict and the stubs against the built module
+
+fuzz: ## run each fuzz target for FUZZ_SECONDS
+	tools/fuzz $(FUZZ_SECONDS)
+
+sanitize: ## run the tests of the arena under the address and the thread sanitizer
+	tools/sanitize
 
 bench: $(BENCH_VENV)/.stamp-bench ## measure against the peers: tables, benchmarks/results/*.json and the README's picture
 	$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
@@ -37,6 +44,7 @@ clean: ## remove every built, installed and generated file
 
 lint-rust: $(VENV)/.stamp-pip
 	cargo fmt --all --check
+	rustfmt --check --edition 2024 fuzz/fuzz_targets/*.rs
 	PYO3_PYTHON="$(CURDIR)/$(VENV)/bin/python" cargo clippy --workspace --all-targets --locked -- -D warnings
 
 lint-python: $(VENV)/.stamp-test

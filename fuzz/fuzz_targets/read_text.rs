@@ -23,7 +23,8 @@ const SCALARS: [Scalar; 12] = [
 fn options(bits: u8, more: u8) -> Options {
     let missing = Missing { text: "NA".into(), fill: "7".into(), field: None };
     Options {
-        delimiter: [None, Some(b"\t".to_vec()), Some(b",".to_vec()), Some(b"::".to_vec())][usize::from(bits & 3)].clone(),
+        delimiter: [None, Some(b"\t".to_vec()), Some(b",".to_vec()), Some(b"::".to_vec())][usize::from(bits & 3)]
+            .clone(),
         quote: (bits & 4 != 0).then_some(b'"'),
         comments: if bits & 8 != 0 { vec![b"//".to_vec(), b"#".to_vec()] } else { vec![] },
         header: bits & 16 != 0,

@@ -19,6 +19,8 @@ use crate::stats::Stats;
 
 mod block;
 mod draft;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod join;
 
 pub use block::Block;
@@ -180,6 +182,16 @@ impl Arena {
 
     /// A block of `len` bytes with memory behind it.
     pub fn allocate(&'static self, len: u64) -> Result<(Block, Contents), ArenaError> {
+        self.allocate_interruptibly(len, &mut || false)
+    }
+
+    /// As [`allocate`](Self::allocate), but asks every few MiB whether to stop; the error is then
+    /// [`ArenaError::Interrupted`], and nothing is allocated.
+    pub fn allocate_interruptibly(
+        &'static self,
+        len: u64,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Result<(Block, Contents), ArenaError> {
         let size = extent_size(len)?;
         if let Some(id) = self.take_warm(len, size)? {
             return Ok((self.hold(id, len, false)?, Contents::Garbage));
@@ -189,7 +201,7 @@ impl Arena {
         if promise.bytes > 0 {
             // Outside of the lock: making pages takes a tenth of a second per GiB. The block exists already, so a death
             // here leaves garbage, not a leak.
-            self.data.reserve(block.offset(), size).map_err(|error| Self::refused(error, len))?;
+            self.reserve_interruptibly(block.offset(), size, stop)?;
         }
         Ok((block, Contents::Zeros))
     }
@@ -197,11 +209,33 @@ impl Arena {
     /// A block of `len` zeros with memory behind it. Its writable address is a multiple of 64 and stays the same in this
     /// process as long as the process holds the block.
     pub fn allocate_zeroed(&'static self, len: u64) -> Result<Block, ArenaError> {
-        let (block, contents) = self.allocate(len)?;
+        self.allocate_zeroed_interruptibly(len, &mut || false)
+    }
+
+    /// As [`allocate_zeroed`](Self::allocate_zeroed), with the question of
+    /// [`allocate_interruptibly`](Self::allocate_interruptibly).
+    pub fn allocate_zeroed_interruptibly(
+        &'static self,
+        len: u64,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Result<Block, ArenaError> {
+        let (block, contents) = self.allocate_interruptibly(len, stop)?;
         if contents == Contents::Garbage {
-            block.zero();
+            block.zero_interruptibly(stop)?;
         }
         Ok(block)
+    }
+
+    /// In steps also because some kernels undo the whole of a reservation when a signal comes: under a fast timer one in
+    /// a single call would never end.
+    fn reserve_interruptibly(&self, offset: u64, size: u64, stop: &mut dyn FnMut() -> bool) -> Result<(), ArenaError> {
+        for (start, part) in self.data.shares(offset, size).concat() {
+            if stop() {
+                return Err(ArenaError::Interrupted);
+            }
+            self.data.reserve(offset + start, part).map_err(|error| Self::refused(error, size))?;
+        }
+        Ok(())
     }
 
     fn take_warm(&self, len: u64, size: u64) -> Result<Option<BlockId>, ArenaError> {
@@ -232,8 +266,8 @@ impl Arena {
                 continue;
             };
             if small {
-                let offset = heap.entry(index)?.offset.load(Relaxed);
-                if let Err(error) = self.data.reserve(offset, extent) {
+                let (offset, whole) = heap.span(index)?;
+                if let Err(error) = self.data.reserve(offset, whole) {
                     heap.set_free(index, State::Fresh)?;
                     return Err(Self::refused(error, len));
                 }

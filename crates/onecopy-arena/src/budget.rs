@@ -28,14 +28,19 @@ impl Shortage {
 
     /// What the user is told, who knows of the bytes asked for but not of how much is committed at once.
     pub(crate) fn into_error(self, asked: u64, warm: u64) -> ArenaError {
-        ArenaError::OutOfMemory { asked, free: self.free + warm, limit: self.limit, way_out: self.way_out }
+        ArenaError::OutOfMemory {
+            asked,
+            free: self.free.saturating_add(warm),
+            limit: self.limit,
+            way_out: self.way_out,
+        }
     }
 }
 
 impl Heap<'_> {
     /// Bytes with memory behind them or about to have.
     pub(crate) fn committed(&self) -> u64 {
-        self.first().used_bytes.load(Relaxed) + self.first().warm_bytes.load(Relaxed)
+        self.first().used_bytes.load(Relaxed).saturating_add(self.first().warm_bytes.load(Relaxed))
     }
 
     /// Whether `bytes` more may be committed now.

@@ -1,8 +1,9 @@
 //! The data area: files in stripes, mapped twice. The only place that copies bytes in and out of it.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 
-use onecopy_os::{Mapping, MemoryFile, OsError, Protection, page_size};
+use onecopy_os::{FileAccess, Mapping, MemoryFile, OsError, Protection, page_size};
 
 use crate::ArenaError;
 use crate::layout::{DATA_FILES, Geometry};
@@ -55,15 +56,22 @@ impl Data {
     }
 
     fn map(files: [MemoryFile; DATA_FILES], geometry: &Geometry) -> Result<Self, ArenaError> {
-        let map_as = |protection| -> Result<Mapping, OsError> {
+        let map = |descriptors: [BorrowedFd<'_>; DATA_FILES], protection| -> Result<Mapping, OsError> {
             let mapping = Mapping::reserve(geometry.capacity as usize)?;
             for piece in pieces(geometry.stripe, 0, geometry.capacity) {
-                let file = &files[piece.file];
+                let file = descriptors[piece.file];
                 mapping.place(piece.in_range as usize, file, piece.in_file, piece.len as usize, protection)?;
             }
             Ok(mapping)
         };
-        let (writable, readable) = (map_as(Protection::ReadWrite)?, map_as(Protection::Read)?);
+        let writable = map(files.each_ref().map(AsFd::as_fd), Protection::ReadWrite)?;
+        // Through descriptors that cannot write, so that no `mprotect` makes this mapping writable. Where there is no
+        // /proc to have them from, the mapping itself has to do.
+        let readers = files.each_ref().map(|file| file.reopen(FileAccess::Read));
+        let readable = match &readers {
+            [Ok(a), Ok(b)] => map([a.as_fd(), b.as_fd()], Protection::Read)?,
+            _ => map(files.each_ref().map(AsFd::as_fd), Protection::Read)?,
+        };
         Ok(Self { files, writable, readable, stripe: geometry.stripe, capacity: geometry.capacity })
     }
 
@@ -71,6 +79,11 @@ impl Data {
     /// that would drop the liveness lock.
     pub(crate) fn lock_file(&self) -> &MemoryFile {
         &self.files[0]
+    }
+
+    #[cfg(test)]
+    pub(crate) fn allocated(&self) -> u64 {
+        self.files.iter().map(|file| file.allocated().unwrap()).sum()
     }
 
     pub(crate) fn files(&self) -> &[MemoryFile; DATA_FILES] {

@@ -57,6 +57,9 @@ pub enum ArenaError {
     /// The shared tables contradict themselves.
     #[error("the arena is damaged: {0}; end the processes of this session and start again")]
     Damaged(String),
+    /// The caller asked to stop.
+    #[error("interrupted; nothing was allocated")]
+    Interrupted,
     /// The system refused.
     #[error(transparent)]
     Os(#[from] OsError),

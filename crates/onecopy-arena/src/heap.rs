@@ -99,6 +99,18 @@ impl<'a> Heap<'a> {
         self.meta.block(index).map_err(|_| ArenaError::damaged(format!("link to block {index}")))
     }
 
+    /// Offset and size of an entry's extent, which lies in the data area; each is read once.
+    pub(crate) fn span(&self, index: u32) -> Result<(u64, u64), ArenaError> {
+        let entry = self.entry(index)?;
+        let (offset, size) = (entry.offset.load(Relaxed), entry.size.load(Relaxed));
+        let capacity = self.meta.geometry().capacity;
+        if offset.checked_add(size).is_some_and(|end| end <= capacity) {
+            Ok((offset, size))
+        } else {
+            Err(ArenaError::damaged(format!("extent {index} spans {offset} + {size} of {capacity}")))
+        }
+    }
+
     /// Makes the whole data area one fresh extent.
     pub(crate) fn format(&self) -> Result<(), ArenaError> {
         for bin in self.first().bins.iter().flatten() {
@@ -237,7 +249,7 @@ impl<'a> Heap<'a> {
     fn split(&self, index: u32, size: u64) -> Result<u32, ArenaError> {
         let rest = self.new_entry()?;
         let (entry, tail) = (self.entry(index)?, self.entry(rest)?);
-        let (offset, whole, after) = (entry.offset.load(Relaxed), entry.size.load(Relaxed), entry.after.load(Relaxed));
+        let ((offset, whole), after) = (self.span(index)?, entry.after.load(Relaxed));
         if size == 0 || size >= whole {
             return Err(ArenaError::damaged(format!("extent {index} is cut at {size} of {whole}")));
         }
@@ -375,7 +387,8 @@ impl<'a> Heap<'a> {
         self.drop_owned(index, referred)?;
         let draft = entry.flags.load(Relaxed) & DRAFT != 0;
         if draft {
-            self.data.punch(entry.offset.load(Relaxed), entry.size.load(Relaxed))?;
+            let (offset, size) = self.span(index)?;
+            self.data.punch(offset, size)?;
         }
         self.retire(index, if draft { State::Fresh } else { State::Warm })?;
         Ok(true)
@@ -397,14 +410,14 @@ impl<'a> Heap<'a> {
     /// that its pages can be given back without holding the lock. What is not on whole pages stays warm.
     pub(crate) fn borrow_warm(&self, bytes: u64) -> Result<Option<(BlockId, u64, u64)>, ArenaError> {
         let page = page_size() as u64;
-        let Some((index, size)) = self.largest(State::Warm)? else { return Ok(None) };
-        let offset = self.entry(index)?.offset.load(Relaxed);
+        let Some((index, _)) = self.largest(State::Warm)? else { return Ok(None) };
+        let (offset, size) = self.span(index)?;
         let (start, end) = (offset.next_multiple_of(page), (offset + size) / page * page);
         if start >= end {
             return Ok(None);
         }
         // From the end: what lies lower stays in one piece with its neighbours for the longest.
-        let start = start.max(end.saturating_sub(bytes.next_multiple_of(page)));
+        let start = start.max(end.saturating_sub(bytes) / page * page);
         self.bin_remove(index)?;
         let mut middle = index;
         if start > offset {

@@ -114,6 +114,8 @@ impl Geometry {
             && self.capacity >= LEAST_CAPACITY
             && self.capacity <= 1 << 47
             && self.capacity.is_multiple_of(self.stripe)
+            // Each is a mapping.
+            && self.capacity / self.stripe <= 2 * MOST_STRIPES
             && self.metadata_size() == metadata_size;
         if sound { Ok(()) } else { Err(ArenaError::Foreign(format!("impossible geometry {self:?}"))) }
     }

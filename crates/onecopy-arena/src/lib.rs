@@ -20,6 +20,8 @@ mod slots;
 mod stats;
 mod verify;
 
+#[cfg(fuzzing)]
+pub use arena::fuzzing::{Draught, Specimen};
 pub use arena::{Arena, Block, Contents, Draft, JoinHint, Options};
 pub use data::{Access, CHUNK, PrivateCopy, Shares};
 pub use error::ArenaError;

@@ -115,6 +115,13 @@ impl Meta {
         unsafe { &*self.mapping.base().as_ptr().add(at).cast::<T>() }
     }
 
+    /// All of it, for the fuzzers.
+    #[cfg(fuzzing)]
+    pub(crate) fn bytes(&self) -> &[std::sync::atomic::AtomicU8] {
+        // SAFETY: the mapping is readable and writable and lives as long as `self`; atomics may be shared with anybody.
+        unsafe { std::slice::from_raw_parts(self.mapping.base().as_ptr().cast(), self.mapping.len()) }
+    }
+
     pub(crate) fn superblock(&self) -> &Superblock {
         self.entry(0, 0)
     }

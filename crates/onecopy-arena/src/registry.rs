@@ -1,7 +1,7 @@
 //! The arenas that this process is in, and what a fork does to them.
 
 use std::cell::RefCell;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use onecopy_os::{ForkHooks, on_fork};
 
@@ -18,24 +18,32 @@ const HOOKS: ForkHooks = ForkHooks { before, parent, child };
 impl Arena {
     /// Makes an arena and joins it.
     pub fn create(options: Options) -> Result<&'static Self, ArenaError> {
-        let mut arenas = locked(&ARENAS);
-        on_fork(HOOKS)?;
-        let arena = Self::make(options)?;
-        arenas.push(arena);
-        Ok(arena)
+        create_among(&mut locked(&ARENAS), options)
     }
 
     /// Joins the arena that a member of it described; answers the same arena when this process is a member already.
     pub fn join(hint: JoinHint) -> Result<&'static Self, ArenaError> {
+        join_among(&mut locked(&ARENAS), hint)
+    }
+
+    /// The arena in `cell`. At the first call it is filled: with the arena that one of `hints` leads to, or else with a new
+    /// one.
+    ///
+    /// A thread that forks waits for one that is filling a cell, so a child never finds it half done.
+    pub fn join_or_create_once<E: From<ArenaError>>(
+        cell: &OnceLock<&'static Self>,
+        hints: &[JoinHint],
+        options: impl FnOnce() -> Result<Options, E>,
+    ) -> Result<&'static Self, E> {
         let mut arenas = locked(&ARENAS);
-        // Before anything is opened: closing a second descriptor of the metadata would drop the liveness lock.
-        if let Some(arena) = arenas.iter().find(|arena| arena.id() == hint.id) {
+        if let Some(arena) = cell.get() {
             return Ok(arena);
         }
-        on_fork(HOOKS)?;
-        let arena = Self::enter(hint, &arenas)?;
-        arenas.push(arena);
-        Ok(arena)
+        let arena = match hints.iter().find_map(|&hint| join_among(&mut arenas, hint).ok()) {
+            Some(arena) => arena,
+            None => create_among(&mut arenas, options()?)?,
+        };
+        Ok(cell.get_or_init(|| arena))
     }
 
     /// The arena of this name if this process is a member.
@@ -47,6 +55,24 @@ impl Arena {
     pub fn block_of(address: usize) -> Option<(Block, u64, Access)> {
         locked(&ARENAS).iter().find_map(|arena| arena.block_at(address))
     }
+}
+
+fn create_among(arenas: &mut Vec<&'static Arena>, options: Options) -> Result<&'static Arena, ArenaError> {
+    on_fork(HOOKS)?;
+    let arena = Arena::make(options)?;
+    arenas.push(arena);
+    Ok(arena)
+}
+
+fn join_among(arenas: &mut Vec<&'static Arena>, hint: JoinHint) -> Result<&'static Arena, ArenaError> {
+    // Before anything is opened: closing a second descriptor of the metadata would drop the liveness lock.
+    if let Some(arena) = arenas.iter().find(|arena| arena.id() == hint.id) {
+        return Ok(arena);
+    }
+    on_fork(HOOKS)?;
+    let arena = Arena::enter(hint, arenas)?;
+    arenas.push(arena);
+    Ok(arena)
 }
 
 /// What the forking thread keeps locked between the two sides of a fork, so that the child finds tables that no other

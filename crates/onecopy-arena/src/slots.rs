@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use onecopy_os::{LockByte, TransferLock, current_pid, start_time};
+use onecopy_os::{LockByte, TransferLock, current_pid, has_mapped, start_time};
 use onecopy_sync::{Owners, Tag};
 
 use crate::ArenaError;
@@ -128,10 +128,22 @@ impl Slots<'_> {
         let transferred = || TransferLock::is_held(self.data.lock_file(), LockByte(slot)).unwrap_or(true);
         match state_of(word) {
             SlotState::Free | SlotState::Reaping => false,
-            SlotState::Live => recorded(),
+            SlotState::Live => recorded() || self.lost_its_lock(slot),
             // The child locks before it lets go of the transfer lock: asked in this order, one of them is seen.
             SlotState::Forking => transferred() || recorded(),
         }
+    }
+
+    /// Whether the process in `slot` lives although it has no lock: one that closed all its descriptors, as daemons do.
+    /// Its arrays are still mapped, so what it holds must stay. In another pid namespace it cannot be seen.
+    fn lost_its_lock(self, slot: u32) -> bool {
+        let entry = self.meta.slot(slot);
+        let (pid, started) = (entry.pid.load(Relaxed), entry.start_time.load(Relaxed));
+        // A program that replaced itself (`exec`) lost its lock and its mappings; if it has joined again, it alone knows
+        // that the old slot was its own.
+        pid != current_pid()
+            && start_time(pid).is_some_and(|now| now == started)
+            && has_mapped(pid, self.meta.file().identity())
     }
 
     /// Bytes promised by all members but not yet committed.

@@ -22,12 +22,12 @@ impl Heap<'_> {
             let in_bins = binned.iter().filter(|&&other| other == index).count();
             let free = match state_of(entry) {
                 State::Used => {
-                    used_bytes += committed_of(entry);
+                    used_bytes = committed_of(entry).saturating_add(used_bytes);
                     used_blocks += 1;
                     false
                 }
                 State::Warm => {
-                    warm_bytes += size;
+                    warm_bytes = size.saturating_add(warm_bytes);
                     true
                 }
                 State::Fresh => {
@@ -59,7 +59,7 @@ impl Heap<'_> {
         let (mut tiles, mut at, mut before) = (Vec::new(), 0, NONE);
         while next != NONE {
             let entry = self.entry(next)?;
-            let (offset, size) = (entry.offset.load(Relaxed), entry.size.load(Relaxed));
+            let (offset, size) = self.span(next)?;
             require(offset == at, || format!("tile {next} starts at {offset}, its neighbour ends at {at}"))?;
             require(size > 0 && size.is_multiple_of(GRAIN), || format!("tile {next} has {size} bytes"))?;
             require(entry.before.load(Relaxed) == before, || format!("tile {next} has the wrong neighbour"))?;

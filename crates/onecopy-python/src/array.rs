@@ -1,13 +1,14 @@
 //! numpy arrays over blocks of the arena, and the handles of such arrays.
 
 use numpy::{PyArrayDescr, PyArrayDescrMethods};
-use onecopy::{Access, Arena, ArrayHandle, Block, BlockHandle, Counters, Mode, PrivateCopy, copy_into};
+use onecopy::{Access, Arena, ArrayHandle, Block, BlockHandle, Counters, Error, Mode, PrivateCopy, copy_interruptibly};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::dtype;
 use crate::errors::OrRaise;
+use crate::interrupt::interruptibly;
 use crate::ndarray::{NdArray, Placement, over, references};
 
 /// Waiting for less than this is cheaper than letting another thread run meanwhile.
@@ -101,17 +102,25 @@ fn empty<'py>(
     let bytes = count.filter(|&bytes| i64::try_from(bytes).is_ok()).ok_or_else(|| {
         PyValueError::new_err(format!("an array of shape {shape:?} and dtype {dtype} is too large for any memory"))
     })?;
-    let make = || -> Result<Block, onecopy::Error> {
+    let make = |stop: &mut dyn FnMut() -> bool| -> Result<Block, Error> {
         let arena = onecopy::session()?;
-        Ok(if zero { arena.allocate_zeroed(bytes)? } else { arena.allocate(bytes)?.0 })
+        Ok(if zero {
+            arena.allocate_zeroed_interruptibly(bytes, stop)?
+        } else {
+            arena.allocate_interruptibly(bytes, stop)?.0
+        })
     };
-    let block = release_above(py, bytes as usize, make).or_raise(py)?;
+    let block = release_above(py, bytes as usize, make)?;
     array_over(py, block, dtype, &shape, fortran)
 }
 
-/// Runs `work` with the GIL released if it moves many bytes.
-fn release_above<T: Send>(py: Python<'_>, bytes: usize, work: impl FnOnce() -> T + Send) -> T {
-    if bytes > RELEASE_GIL_ABOVE { py.detach(work) } else { work() }
+/// Runs `work` with the GIL released, and so that Ctrl-C stops it, if it moves many bytes.
+fn release_above<T: Send>(
+    py: Python<'_>,
+    bytes: usize,
+    work: impl FnOnce(&mut dyn FnMut() -> bool) -> Result<T, Error> + Send,
+) -> PyResult<T> {
+    if bytes > RELEASE_GIL_ABOVE { interruptibly(py, work) } else { work(&mut || false).or_raise(py) }
 }
 
 /// Copy of a contiguous array in the arena, with the same order of items; none for an array that is not contiguous.
@@ -121,14 +130,14 @@ fn put<'py>(py: Python<'py>, array: &Bound<'py, PyAny>, seal: bool) -> PyResult<
     let dtype = source.dtype();
     dtype::encode(&dtype)?;
     let Some(bytes) = source.bytes() else { return Ok(None) };
-    let copy = || -> Result<Block, onecopy::Error> {
-        let mut block = copy_into(onecopy::session()?, bytes)?;
+    let copy = |stop: &mut dyn FnMut() -> bool| -> Result<Block, Error> {
+        let mut block = copy_interruptibly(onecopy::session()?, bytes, stop)?;
         if seal {
             block.seal()?;
         }
         Ok(block)
     };
-    let block = release_above(py, bytes.len(), copy).or_raise(py)?;
+    let block = release_above(py, bytes.len(), copy)?;
     let (shape, strides) = geometry(&source);
     let mode = if seal { Mode::ReadOnly } else { Mode::ReadWrite };
     wrap(py, block, mode, 0, dtype, (&shape, &strides)).map(Some)

@@ -27,6 +27,7 @@ pub(crate) fn arena_error(py: Python<'_>, error: &ArenaError) -> PyErr {
                 .and_then(|()| figures.set_item("limit", limit));
             filled.map_or_else(|e| e, |()| raise_with(py, "OutOfMemoryError", error, Some(&figures)))
         }
+        ArenaError::Interrupted => pyo3::exceptions::PyKeyboardInterrupt::new_err(()),
         ArenaError::TableFull { .. } => raise(py, "OutOfMemoryError", error),
         ArenaError::Stale { .. } => raise(py, "StaleHandleError", error),
         ArenaError::InvalidHandle(_) => raise(py, "InvalidHandleError", error),

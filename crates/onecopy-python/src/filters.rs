@@ -5,7 +5,7 @@
 use numpy::npyffi::{_PyArray_GET_ITEM_DATA, NPY_ARRAY_WRITEABLE};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use onecopy_filters::{Codec, Error, Grid, Pipeline, Source, StoredChunk, Target, compress, decompress};
-use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyIterator, PyTuple};
@@ -39,7 +39,7 @@ fn compress_chunks(
     let source = unsafe { Source::new(data_of(array), grid.array_bytes()) };
     py.detach(|| {
         compress(source, &grid, &pipeline, threads, |cell, chunk| {
-            Python::attach(|py| {
+            attached(|py| {
                 py.check_signals()?;
                 let origin = PyTuple::new(py, grid.origin(cell))?;
                 write.call1(py, (origin, PyBytes::new(py, &chunk.bytes), chunk.filter_mask))?;
@@ -82,8 +82,14 @@ fn decompress_chunks(
     .map_err(|Failure(error)| error)
 }
 
+/// Runs `work` with Python, or fails where a daemon thread outlives the interpreter.
+fn attached<T>(work: impl FnOnce(Python<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+    let ended = || Failure(PyRuntimeError::new_err("the interpreter has ended"));
+    Python::try_attach(work).unwrap_or_else(|| Err(ended()))
+}
+
 fn next_chunk(stored: &Py<PyIterator>, grid: &Grid) -> Result<Option<StoredChunk<PyBackedBytes>>, Failure> {
-    Python::attach(|py| {
+    attached(|py| {
         py.check_signals()?;
         let Some(next) = stored.bind(py).clone().next() else { return Ok(None) };
         let (origin, bytes, filter_mask): (Vec<usize>, PyBackedBytes, u32) = next?.extract()?;

@@ -9,6 +9,7 @@ mod dtype;
 mod errors;
 mod files;
 mod filters;
+mod interrupt;
 mod ndarray;
 mod session;
 mod text;
@@ -16,6 +17,9 @@ mod text;
 /// The compiled half of the package `onecopy`.
 #[pymodule(gil_used = true)]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    // numpy's C API is looked up at its first use, with Python code; an exception in there, such as that of Ctrl-C, would be
+    // a panic. So it is used here for the first time.
+    numpy::dtype::<u8>(m.py());
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     array::register(m)?;
     files::register(m)?;

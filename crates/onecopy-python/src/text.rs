@@ -220,7 +220,8 @@ impl Job<'_> {
                         Err(RecvTimeoutError::Disconnected) => return (None, interruption),
                         Err(RecvTimeoutError::Timeout) if interruption.is_some() => {}
                         Err(RecvTimeoutError::Timeout) => {
-                            interruption = Python::attach(|py| ticker.run(py)).err();
+                            // Not at all when the interpreter has ended meanwhile, under a daemon thread.
+                            interruption = Python::try_attach(|py| ticker.run(py).err()).flatten();
                             if interruption.is_some() {
                                 self.progress.cancel();
                             }

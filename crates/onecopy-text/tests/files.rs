@@ -180,3 +180,25 @@ fn expectations_bound_the_records() {
     assert_eq!(expected, Expected { record_size: 2, at_most: Some(2), estimate: Some(2) });
     assert_eq!(expect("", &Options::default()).at_most, Some(0));
 }
+
+#[test]
+fn cancelling_ends_the_wait_for_a_pipe() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    for has_writer in [false, true] {
+        let (progress, sink) = (Progress::new(), MemorySink::new());
+        // For reading, too, so that opening does not wait for the reader.
+        let writer = has_writer.then(|| fs::File::options().read(true).write(true).open(&path).unwrap());
+        let outcome = std::thread::scope(|scope| {
+            let reader = scope
+                .spawn(|| read(Source::path(&path), &Schema::rows(Scalar::U8), &Options::default(), &sink, &progress));
+            if let Some(mut writer) = writer.as_ref() {
+                writer.write_all(&b"1 2\n".repeat(1000)).unwrap();
+            }
+            progress.cancel();
+            reader.join().unwrap()
+        });
+        assert!(matches!(outcome, Err(ReadError::Cancelled)), "{has_writer} {outcome:?}");
+    }
+}

@@ -1,9 +1,9 @@
 //! Copying large data into the arena with more than one thread.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::{available_parallelism, scope};
 
-use onecopy_arena::{Arena, Block, CHUNK};
+use onecopy_arena::{Arena, ArenaError, Block, CHUNK};
 
 use crate::{Error, counters};
 
@@ -17,13 +17,24 @@ const LEAST_FOR_THREADS: usize = 2 * CHUNK;
 /// Recycled memory is written by plain copies, fresh memory through the files, in both cases by as many threads as
 /// help.
 pub fn copy_into(arena: &'static Arena, bytes: &[u8]) -> Result<Block, Error> {
+    copy_interruptibly(arena, bytes, &mut || false)
+}
+
+/// As [`copy_into`], but asks every few MiB, on the calling thread, whether to stop; the error is then
+/// [`ArenaError::Interrupted`], and nothing is left of the copy.
+pub fn copy_interruptibly(arena: &'static Arena, bytes: &[u8], stop: &mut dyn FnMut() -> bool) -> Result<Block, Error> {
     let len = bytes.len() as u64;
     let draft = arena.draft(len, len)?;
     let lists: Vec<_> = draft.shares(len).into_iter().map(|list| (list, AtomicUsize::new(0))).collect();
-    let work = |first: usize| -> Result<(), Error> {
+    let stopped = AtomicBool::new(false);
+    let work = |first: usize, stop: &mut dyn FnMut() -> bool| -> Result<(), Error> {
         // Each thread begins with another list, and helps with the next when its own is done.
         for (list, next) in lists.iter().cycle().skip(first).take(lists.len()) {
             while let Some(&(start, size)) = list.get(next.fetch_add(1, Relaxed)) {
+                if stopped.load(Relaxed) || stop() {
+                    stopped.store(true, Relaxed);
+                    return Err(ArenaError::Interrupted.into());
+                }
                 draft.write_at(start, &bytes[start as usize..(start + size) as usize])?;
             }
         }
@@ -35,11 +46,11 @@ pub fn copy_into(arena: &'static Arena, bytes: &[u8]) -> Result<Block, Error> {
             .map(|first| {
                 scope.spawn({
                     let work = &work;
-                    move || work(first)
+                    move || work(first, &mut || false)
                 })
             })
             .collect();
-        let own = work(0);
+        let own = work(0, stop);
         others.into_iter().fold(own, |result, other| {
             result.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })

@@ -75,7 +75,8 @@ impl DType {
         match self {
             // Checked when the value was made.
             Self::Scalar(text) => scalar_size(text).unwrap_or(0),
-            Self::SubArray { shape, item } => shape.iter().product::<u64>() * item.itemsize(),
+            // In this order, as `decode` checks it: many times nothing is nothing.
+            Self::SubArray { shape, item } => shape.iter().fold(item.itemsize(), |size, &n| size.saturating_mul(n)),
             Self::Record { itemsize, .. } => *itemsize,
         }
     }

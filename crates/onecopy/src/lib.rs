@@ -32,7 +32,7 @@ mod tables;
 
 pub use array::{Array, Mode};
 pub use block_handle::{BlockHandle, HandleError};
-pub use copying::copy_into;
+pub use copying::{copy_interruptibly, copy_into};
 pub use counters::{Counters, counters};
 pub use dtype::{DType, Field};
 pub use error::Error;

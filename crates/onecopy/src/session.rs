@@ -3,7 +3,7 @@
 //! The first process that asks for it makes it and says in its environment where it is; its children find it there. So
 //! a pool's workers and their parent are in one arena however they were started, and results of a worker outlive it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 
 use onecopy_arena::{Arena, JoinHint, Options};
 
@@ -14,32 +14,36 @@ pub const SESSION_VARIABLE: &str = "ONECOPY_SESSION";
 /// The environment variable that sets the limit of a new arena.
 const LIMIT_VARIABLE: &str = "ONECOPY_LIMIT";
 
-static SESSION: Mutex<Option<&'static Arena>> = Mutex::new(None);
+/// How many members a variable names besides the process that set it.
+const MOST_OTHERS: usize = 3;
+
+static SESSION: OnceLock<&'static Arena> = OnceLock::new();
 
 /// The session's arena; joined or made at the first call.
+///
+/// A session whose processes have all ended, or a variable that came from elsewhere, is no error: this process then
+/// starts a session of its own.
 pub fn session() -> Result<&'static Arena, Error> {
-    let mut session = SESSION.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(arena) = *session {
+    if let Some(arena) = SESSION.get() {
         return Ok(arena);
     }
-    let arena = match inherited() {
-        Some(arena) => arena,
-        None => Arena::create(Options { limit: limit_setting()?, warm: None })?,
-    };
-    *session = Some(arena);
-    Ok(arena)
+    Arena::join_or_create_once(&SESSION, &named_members(), || Ok(Options { limit: limit_setting()?, warm: None }))
 }
 
-/// What [`SESSION_VARIABLE`] of a child has to be.
+/// What [`SESSION_VARIABLE`] of a child has to be: this process, and before it some of those that led it here.
+///
+/// The others are for a child that starts when this process has gone: ended early, or replaced itself (`exec`).
 pub fn session_hint() -> Result<String, Error> {
-    Ok(session()?.hint().to_string())
+    let own = session()?.hint();
+    let others = named_members().into_iter().filter(|other| other.id == own.id && other.pid != own.pid);
+    let hints: Vec<_> = std::iter::once(own).chain(others.take(MOST_OTHERS)).map(|hint| hint.to_string()).collect();
+    Ok(hints.join(","))
 }
 
-/// The arena of the parent. A session whose processes have all ended, or a variable that came from elsewhere, is no
-/// error: this process starts a session of its own.
-fn inherited() -> Option<&'static Arena> {
-    let hint: JoinHint = std::env::var(SESSION_VARIABLE).ok()?.parse().ok()?;
-    Arena::join(hint).ok()
+/// Members of the session by the variable of this process, the nearest relative first.
+fn named_members() -> Vec<JoinHint> {
+    let text = std::env::var(SESSION_VARIABLE).unwrap_or_default();
+    text.split(',').take(1 + MOST_OTHERS).filter_map(|hint| hint.parse().ok()).collect()
 }
 
 fn limit_setting() -> Result<Option<u64>, Error> {

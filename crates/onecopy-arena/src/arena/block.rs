@@ -2,6 +2,8 @@
 
 use std::ptr::NonNull;
 
+use crate::layout::BlockEntry;
+
 use super::{
     Access, Arena, ArenaError, BlockId, DRAFT, Held, Holds, Owned, ParcelId, PrivateCopy, Relaxed, SEALED, locked,
 };
@@ -19,8 +21,18 @@ pub struct Block {
 impl Arena {
     /// Makes a reference to a block whose holder bit this process has set.
     pub(super) fn hold(&'static self, id: BlockId, len: u64, sealed: bool) -> Result<Block, ArenaError> {
-        let offset = self.meta.block(id.index)?.offset.load(Relaxed);
+        let offset = self.offset_of(self.meta.block(id.index)?, id, len)?;
         Ok(self.hold_in(&mut locked(&self.holds), id, offset, len, sealed))
+    }
+
+    /// Where a block of `len` bytes lies: inside the data area, whatever its entry says.
+    fn offset_of(&self, entry: &BlockEntry, id: BlockId, len: u64) -> Result<u64, ArenaError> {
+        let (offset, capacity) = (entry.offset.load(Relaxed), self.meta.geometry().capacity);
+        if offset < capacity && len <= capacity - offset {
+            Ok(offset)
+        } else {
+            Err(ArenaError::damaged(format!("block {} spans {offset} + {len} of {capacity}", id.index)))
+        }
     }
 
     fn hold_in(&'static self, holds: &mut Holds, id: BlockId, offset: u64, len: u64, sealed: bool) -> Block {
@@ -49,12 +61,12 @@ impl Arena {
         let mut holds = locked(&self.holds);
         let heap = self.heap()?;
         let entry = heap.block(id)?;
-        let (offset, len) = (entry.offset.load(Relaxed), entry.len.load(Relaxed));
-        let in_bounds = offset.checked_add(len).is_some_and(|end| end <= self.meta.geometry().capacity);
-        if !in_bounds || entry.flags.load(Relaxed) & DRAFT != 0 {
-            return Err(ArenaError::damaged(format!("block {} spans {offset} + {len}", id.index)));
+        let (len, flags) = (entry.len.load(Relaxed), entry.flags.load(Relaxed));
+        let offset = self.offset_of(entry, id, len)?;
+        if flags & DRAFT != 0 {
+            return Err(ArenaError::damaged(format!("block {} was sent unfinished", id.index)));
         }
-        let sealed = entry.flags.load(Relaxed) & SEALED != 0;
+        let sealed = flags & SEALED != 0;
         let parcel = match parcel {
             Some(parcel) if heap.parcel_is(parcel, id)? => Some(parcel),
             _ => None,
@@ -182,6 +194,17 @@ impl Block {
     /// Zeroes the whole block.
     pub fn zero(&self) {
         self.arena.data.zero(self.offset, self.len);
+    }
+
+    /// As [`zero`](Self::zero), but asks every few MiB whether to stop; the error is then [`ArenaError::Interrupted`].
+    pub fn zero_interruptibly(&self, stop: &mut dyn FnMut() -> bool) -> Result<(), ArenaError> {
+        for (start, len) in self.arena.data.shares(self.offset, self.len).concat() {
+            if stop() {
+                return Err(ArenaError::Interrupted);
+            }
+            self.arena.data.zero(self.offset + start, len);
+        }
+        Ok(())
     }
 
     /// A private, writable view of the block's bytes as they are now; pages that are not written to stay shared.

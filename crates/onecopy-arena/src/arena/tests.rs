@@ -174,6 +174,34 @@ fn the_limit_is_an_error_with_figures_and_warm_memory_gives_way() {
 }
 
 #[test]
+fn an_interrupted_allocation_leaves_nothing() {
+    let arena = small(64 << 20);
+    let (mut asked, len) = (0, 30 << 20);
+    let mut third_time = || {
+        asked += 1;
+        asked == 3
+    };
+    assert!(matches!(arena.allocate_interruptibly(len, &mut third_time), Err(ArenaError::Interrupted)));
+    assert_eq!(asked, 3, "it is asked between pieces");
+    assert_eq!(arena.stats().unwrap().used_bytes, 0);
+    arena.verify().unwrap();
+}
+
+#[test]
+fn a_block_has_its_memory_and_its_zeros_where_it_lies() {
+    let arena = small(64 << 20);
+    let (first, _) = arena.allocate(20 << 20).unwrap();
+    fill(&first, 7);
+    let committed = arena.data.allocated();
+    let (second, _) = arena.allocate(20 << 20).unwrap();
+    assert_eq!(arena.data.allocated() - committed, 20 << 20);
+    fill(&second, 9);
+    second.zero_interruptibly(&mut || false).unwrap();
+    assert!(bytes(&first).iter().all(|&b| b == 7) && bytes(&second).iter().all(|&b| b == 0));
+    assert!(matches!(second.zero_interruptibly(&mut || true), Err(ArenaError::Interrupted)));
+}
+
+#[test]
 fn a_parcel_keeps_its_block_and_is_received_once() {
     let arena = small(16 << 20);
     let (block, _) = arena.allocate(100).unwrap();

@@ -8,26 +8,63 @@ use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 use crate::OsError;
 
 /// A sparse memory file of fixed size, sealed so that nobody can shrink it under a mapping (which would be a SIGBUS).
+///
+/// Programs that become daemons close descriptors that they do not know, and open others that get the same numbers. So
+/// whatever uses the descriptor asks first whether it still is this file's: to write into a stranger's would be worse
+/// than any error.
 #[derive(Debug)]
 pub struct MemoryFile {
     fd: OwnedFd,
+    identity: (u64, u64),
     size: u64,
+}
+
+/// What a descriptor may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileAccess {
+    /// Reading, and mappings that nobody can make writable.
+    Read,
+    /// Reading and writing.
+    ReadWrite,
 }
 
 impl MemoryFile {
     /// Creates a file of `size` bytes, all of them holes.
     pub fn create(name: &str, size: u64) -> Result<Self, OsError> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let fd = rustix::fs::memfd_create(name, flags).map_err(|e| OsError::new("create a memory file", e))?;
+        let fd = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+            // Before Linux 6.3 there is no such flag.
+            Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create(name, flags),
+            other => other,
+        }
+        .map_err(|e| OsError::new("create a memory file", e))?;
         rustix::fs::ftruncate(&fd, size).map_err(|e| OsError::new(format!("size a memory file to {size} bytes"), e))?;
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
             .map_err(|e| OsError::new("seal a memory file", e))?;
-        Ok(Self { fd, size })
+        Self::of(fd)
+    }
+
+    fn of(fd: OwnedFd) -> Result<Self, OsError> {
+        let stat = rustix::fs::fstat(&fd).map_err(|e| OsError::new("stat a memory file", e))?;
+        Ok(Self { fd, identity: (stat.st_dev, stat.st_ino), size: stat.st_size as u64 })
+    }
+
+    /// The descriptor, if it still is this file's.
+    pub(crate) fn descriptor(&self) -> Result<BorrowedFd<'_>, OsError> {
+        match rustix::fs::fstat(&self.fd) {
+            Ok(stat) if (stat.st_dev, stat.st_ino) == self.identity => Ok(self.fd.as_fd()),
+            _ => {
+                let reason =
+                    "this program has closed it; a daemon has to leave the descriptors open that it does not know";
+                Err(OsError::new(format!("use descriptor {}", self.number()), std::io::Error::other(reason)))
+            }
+        }
     }
 
     /// Opens the file that process `pid` has open as descriptor `fd`; works for processes of the same user.
     ///
-    /// Whatever is behind the descriptor is checked: it must be a regular file that is sealed against shrinking.
+    /// Whatever is behind the descriptor is checked: it must be a memory file of this user that is sealed against
+    /// shrinking.
     pub fn open_of(pid: u32, fd: RawFd) -> Result<Self, OsError> {
         let path = format!("/proc/{pid}/fd/{fd}");
         let action = || format!("open descriptor {fd} of process {pid}");
@@ -36,8 +73,9 @@ impl MemoryFile {
             // Opening what a stranger names could block (a FIFO) or act (a device): look at the link before.
             return Err(OsError::new(action(), std::io::Error::other("it is not a memory file")));
         }
-        let opened = rustix::fs::open(Path::new(&path), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|e| OsError::new(action(), e))?;
+        // The process may have put something else there since: that must not keep this one waiting.
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let opened = rustix::fs::open(Path::new(&path), flags, Mode::empty()).map_err(|e| OsError::new(action(), e))?;
         Self::adopt(opened)
     }
 
@@ -50,13 +88,23 @@ impl MemoryFile {
             ));
         }
         let stat = rustix::fs::fstat(&fd).map_err(|e| OsError::new("stat a memory file", e))?;
-        Ok(Self { fd, size: stat.st_size as u64 })
+        let me = rustix::process::geteuid().as_raw();
+        if stat.st_uid != me {
+            // Permissions alone would let root in.
+            let reason = format!("it belongs to user {}, and this process to user {me}", stat.st_uid);
+            return Err(OsError::new("adopt a memory file", std::io::Error::other(reason)));
+        }
+        Self::of(fd)
     }
 
     /// A second descriptor, with an open file description of its own.
-    pub fn reopen(&self) -> Result<OwnedFd, OsError> {
-        let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
-        rustix::fs::open(Path::new(&path), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+    pub fn reopen(&self, access: FileAccess) -> Result<OwnedFd, OsError> {
+        let path = format!("/proc/self/fd/{}", self.descriptor()?.as_raw_fd());
+        let flags = match access {
+            FileAccess::Read => OFlags::RDONLY,
+            FileAccess::ReadWrite => OFlags::RDWR,
+        };
+        rustix::fs::open(Path::new(&path), flags | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| OsError::new("reopen a memory file", e))
     }
 
@@ -71,35 +119,37 @@ impl MemoryFile {
     }
 
     /// Device and inode: equal for two descriptors of the same file.
-    pub fn identity(&self) -> Result<(u64, u64), OsError> {
-        let stat = rustix::fs::fstat(&self.fd).map_err(|e| OsError::new("stat a memory file", e))?;
-        Ok((stat.st_dev, stat.st_ino))
+    pub fn identity(&self) -> (u64, u64) {
+        self.identity
     }
 
     /// Bytes of memory behind the file now.
     pub fn allocated(&self) -> Result<u64, OsError> {
-        let stat = rustix::fs::fstat(&self.fd).map_err(|e| OsError::new("stat a memory file", e))?;
+        let stat = rustix::fs::fstat(self.descriptor()?).map_err(|e| OsError::new("stat a memory file", e))?;
         Ok(stat.st_blocks as u64 * 512)
     }
 
     /// Puts pages behind the range `[offset, offset + len)`, so that touching it cannot fail later.
     pub fn reserve(&self, offset: u64, len: u64) -> Result<(), OsError> {
-        retry(|| rustix::fs::fallocate(&self.fd, FallocateFlags::empty(), offset, len))
+        let fd = self.descriptor()?;
+        retry(|| rustix::fs::fallocate(fd, FallocateFlags::empty(), offset, len))
             .map_err(|e| OsError::new(format!("reserve {len} bytes"), e))
     }
 
     /// Gives the pages of a range back to the system; the range reads as zeros after.
     pub fn punch(&self, offset: u64, len: u64) -> Result<(), OsError> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        retry(|| rustix::fs::fallocate(&self.fd, flags, offset, len))
+        let fd = self.descriptor()?;
+        retry(|| rustix::fs::fallocate(fd, flags, offset, len))
             .map_err(|e| OsError::new(format!("give {len} bytes back"), e))
     }
 
     /// Writes all of `bytes` at `offset` without faulting pages in.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), OsError> {
+        let fd = self.descriptor()?;
         let mut done = 0;
         while done < bytes.len() {
-            let n = retry(|| rustix::io::pwrite(&self.fd, &bytes[done..], offset + done as u64))
+            let n = retry(|| rustix::io::pwrite(fd, &bytes[done..], offset + done as u64))
                 .map_err(|e| OsError::new(format!("write {} bytes", bytes.len()), e))?;
             if n == 0 {
                 return Err(OsError::new("write to a memory file", std::io::ErrorKind::WriteZero));
@@ -144,8 +194,21 @@ mod tests {
     fn it_opens_through_the_process_that_has_it() {
         let file = MemoryFile::create("test", 8192).unwrap();
         let again = MemoryFile::open_of(std::process::id(), file.number()).unwrap();
-        assert_eq!(again.identity().unwrap(), file.identity().unwrap());
+        assert_eq!(again.identity(), file.identity());
         assert_eq!(again.size(), 8192);
+    }
+
+    #[test]
+    fn a_descriptor_that_became_another_file_is_not_used() {
+        let file = MemoryFile::create("test", 8192).unwrap();
+        let other = MemoryFile::create("other", 8192).unwrap();
+        // SAFETY: puts a duplicate of a descriptor that lives on in the place of one that this test owns.
+        assert_eq!(unsafe { libc::dup2(other.number(), file.number()) }, file.number());
+        assert!(file.write_at(b"x", 0).unwrap_err().to_string().contains("has closed it"));
+        assert!(file.reserve(0, 4096).is_err() && file.punch(0, 4096).is_err());
+        assert!(file.reopen(FileAccess::Read).is_err());
+        assert!(crate::LockByte(1).try_lock(&file).is_err() && crate::LockByte(1).held_by_another(&file).is_err());
+        assert_eq!(other.allocated().unwrap(), 0);
     }
 
     #[test]

@@ -10,7 +10,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use crate::{MemoryFile, OsError};
+use crate::{FileAccess, MemoryFile, OsError};
 
 /// Locks lie far beyond any byte that is mapped, so that they never meet other users of the file.
 const FIRST_LOCK: i64 = 1 << 60;
@@ -54,25 +54,28 @@ impl LockByte {
     /// Takes the lock for this process if no other process has it.
     pub fn try_lock(self, file: &MemoryFile) -> Result<bool, OsError> {
         let mut lock = record(self, libc::F_WRLCK);
-        taken(control(file.number(), libc::F_SETLK, &mut lock), "take a liveness lock")
+        taken(control(file.descriptor()?.as_raw_fd(), libc::F_SETLK, &mut lock), "take a liveness lock")
     }
 
     /// Takes the lock for this process; waits for another process to release it or to end.
     pub fn lock(self, file: &MemoryFile) -> Result<(), OsError> {
         let mut lock = record(self, libc::F_WRLCK);
-        control(file.number(), libc::F_SETLKW, &mut lock).map_err(|e| OsError::new("wait for a liveness lock", e))
+        control(file.descriptor()?.as_raw_fd(), libc::F_SETLKW, &mut lock)
+            .map_err(|e| OsError::new("wait for a liveness lock", e))
     }
 
     /// Releases the lock of this process.
     pub fn unlock(self, file: &MemoryFile) -> Result<(), OsError> {
         let mut lock = record(self, libc::F_UNLCK);
-        control(file.number(), libc::F_SETLK, &mut lock).map_err(|e| OsError::new("release a liveness lock", e))
+        control(file.descriptor()?.as_raw_fd(), libc::F_SETLK, &mut lock)
+            .map_err(|e| OsError::new("release a liveness lock", e))
     }
 
     /// Whether another process holds the lock. A process does not see its own.
     pub fn held_by_another(self, file: &MemoryFile) -> Result<bool, OsError> {
         let mut lock = record(self, libc::F_WRLCK);
-        control(file.number(), libc::F_GETLK, &mut lock).map_err(|e| OsError::new("ask for a liveness lock", e))?;
+        control(file.descriptor()?.as_raw_fd(), libc::F_GETLK, &mut lock)
+            .map_err(|e| OsError::new("ask for a liveness lock", e))?;
         Ok(i32::from(lock.l_type) != libc::F_UNLCK)
     }
 }
@@ -86,7 +89,7 @@ pub struct TransferLock {
 impl TransferLock {
     /// Takes the lock on `byte` if nobody has it.
     pub fn try_take(file: &MemoryFile, byte: LockByte) -> Result<Option<Self>, OsError> {
-        let description = file.reopen()?;
+        let description = file.reopen(FileAccess::ReadWrite)?;
         let mut lock = record(byte, libc::F_WRLCK);
         let result = control(description.as_raw_fd(), libc::F_OFD_SETLK, &mut lock);
         Ok(taken(result, "take a transfer lock")?.then_some(Self { _description: description }))
@@ -95,7 +98,8 @@ impl TransferLock {
     /// Whether anybody, this process included, holds the lock on `byte`.
     pub fn is_held(file: &MemoryFile, byte: LockByte) -> Result<bool, OsError> {
         let mut lock = record(byte, libc::F_WRLCK);
-        control(file.number(), libc::F_OFD_GETLK, &mut lock).map_err(|e| OsError::new("ask for a transfer lock", e))?;
+        control(file.descriptor()?.as_raw_fd(), libc::F_OFD_GETLK, &mut lock)
+            .map_err(|e| OsError::new("ask for a transfer lock", e))?;
         Ok(i32::from(lock.l_type) != libc::F_UNLCK)
     }
 }

@@ -1,5 +1,6 @@
 //! Address space: one reservation in which files are placed.
 
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
@@ -59,10 +60,12 @@ impl Mapping {
     }
 
     /// Maps `len` bytes of `file` from `offset` at `at` bytes into this range.
+    ///
+    /// What is mapped from a descriptor for reading only, nobody can make writable later.
     pub fn place(
         &self,
         at: usize,
-        file: &MemoryFile,
+        file: impl AsFd,
         offset: u64,
         len: usize,
         protection: Protection,

@@ -9,12 +9,24 @@ pub fn current_pid() -> u32 {
     std::process::id()
 }
 
-/// Start of a process in clock ticks since boot; with the pid it names a process for good.
+/// Start of a process in clock ticks since boot; with the pid it names a process for good. None for one that has ended,
+/// also if nobody has waited for it yet.
 pub fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command stands in parentheses and may itself hold parentheses and spaces: count fields behind the last one.
-    let rest = &stat[stat.rfind(')')? + 1..];
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    let ended = matches!(fields.next()?, "Z" | "X" | "x");
+    fields.nth(18)?.parse().ok().filter(|_| !ended)
+}
+
+/// Whether a process has a file mapped, named by device and inode; also where that cannot be seen.
+pub fn has_mapped(pid: u32, (device, inode): (u64, u64)) -> bool {
+    let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else { return true };
+    let device = format!("{:02x}:{:02x}", rustix::fs::major(device), rustix::fs::minor(device));
+    maps.lines().any(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(3);
+        fields.next() == Some(&device) && fields.next().is_some_and(|text| text.parse() == Ok(inode))
+    })
 }
 
 /// Eight random bytes from the kernel.
@@ -28,6 +40,14 @@ pub fn random_u64() -> Result<u64, OsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mapping_is_seen() {
+        let file = crate::MemoryFile::create("mapped", 4096).unwrap();
+        assert!(!has_mapped(current_pid(), file.identity()));
+        let _mapping = crate::Mapping::of(&file, crate::Protection::Read).unwrap();
+        assert!(has_mapped(current_pid(), file.identity()));
+    }
 
     #[test]
     fn this_process_is_known() {

@@ -2,6 +2,7 @@
 
 mod bgzf;
 mod gzip;
+mod patient;
 mod plain;
 mod stream;
 
@@ -151,7 +152,7 @@ struct Opener<'a> {
 impl<'a> Opener<'a> {
     fn path(self, path: &std::path::Path) -> Result<Box<dyn Feed + 'a>, ReadError> {
         let fail = |error| ReadError::from_io(&self.name, error);
-        let file = File::open(path).map_err(fail)?;
+        let file = patient::open(path).map_err(fail)?;
         let metadata = file.metadata().map_err(fail)?;
         if metadata.is_dir() {
             return Err(ReadError::IsDirectory { file: self.name });
@@ -161,7 +162,8 @@ impl<'a> Opener<'a> {
             let size = metadata.len();
             self.sized(file, size)
         } else {
-            self.stream(Box::new(file))
+            let progress = self.progress;
+            self.stream(Box::new(patient::Patient { file, progress }))
         }
     }
 
@@ -184,7 +186,10 @@ impl<'a> Opener<'a> {
     fn stream(self, mut reader: Box<dyn Read + Send + 'a>) -> Result<Box<dyn Feed + 'a>, ReadError> {
         let mut head = Vec::new();
         let limited = &mut reader.by_ref().take(HEAD as u64);
-        limited.read_to_end(&mut head).map_err(|error| ReadError::from_io(&self.name, error))?;
+        limited.read_to_end(&mut head).map_err(|error| match error {
+            _ if self.progress.is_cancelled() => ReadError::Cancelled,
+            error => ReadError::from_io(&self.name, error),
+        })?;
         // Blocks of a stream cannot be found ahead of time: BGZF is then gzip like any other.
         let compression = recognise(&head).map(|c| if c == Compression::Bgzf { Compression::Gzip } else { c });
         Ok(Box::new(self.decoded(Box::new(Cursor::new(head).chain(reader)), compression, TextSize::Unknown)?))

@@ -19,6 +19,7 @@ pub(super) struct StreamFeed<'a> {
     size: TextSize,
     block_size: usize,
     consumed: Arc<AtomicU64>,
+    progress: &'a Progress,
 }
 
 struct State<'a> {
@@ -50,10 +51,13 @@ impl<'a> StreamFeed<'a> {
             }
         };
         let state = Mutex::new(State { reader: Some(reader), next: 0, reported: 0 });
-        Ok(Self { state, name, compression, size, block_size, consumed })
+        Ok(Self { state, name, compression, size, block_size, consumed, progress })
     }
 
     fn error(&self, error: io::Error) -> ReadError {
+        if self.progress.is_cancelled() {
+            return ReadError::Cancelled;
+        }
         let file = self.name.clone();
         let offset = self.consumed.load(Ordering::Relaxed);
         match (self.compression, error.kind()) {
