@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
-use onecopy_os::{LockByte, OsError, page_size, physical_limit, random_u64};
+use onecopy_os::{ByteSize, LockByte, Machine, OsError, page_size, random_u64};
 use onecopy_sync::Tag;
 
 use crate::ArenaError;
-use crate::budget::Shortage;
+use crate::budget::{Promise, Shortage};
 use crate::data::{Access, Data, PrivateCopy};
-use crate::heap::{DRAFT, Heap, SEALED, State, add, subtract};
+use crate::heap::{DRAFT, Heap, SEALED, State, add};
 use crate::layout::{ArenaId, DATA_FILES, GRAIN, Geometry};
 use crate::membership::{Held, Holds, locked};
 use crate::meta::{BlockId, Meta};
@@ -46,6 +46,9 @@ pub enum Contents {
 /// Small blocks are cut from pieces of this size, so that the budget check and the system call are paid once for many.
 const SMALL_COMMIT: u64 = 1 << 20;
 
+/// Budget is asked for, and memory made, in steps of this size.
+const STEP: u64 = 64 << 20;
+
 /// An arena smaller than this is no use as a default.
 const LEAST_DEFAULT_LIMIT: u64 = 16 << 20;
 
@@ -64,7 +67,7 @@ impl Arena {
     pub(crate) fn make(options: Options) -> Result<&'static Self, ArenaError> {
         let arena = match options.limit {
             Some(limit) => Self::lay_out(limit, options.warm),
-            None => Self::lay_out_what_fits(physical_limit() / 5 * 4, options.warm),
+            None => Self::lay_out_what_fits(Machine::this().physical_limit() / 5 * 4, options.warm),
         };
         let arena = arena.map_err(|error| Self::no_room_to_map(error, options.limit))?;
         arena.take_slot()?;
@@ -85,12 +88,7 @@ impl Arena {
 
     fn no_room_to_map(error: ArenaError, asked: Option<u64>) -> ArenaError {
         match error {
-            ArenaError::Os(error) if error.is_exhaustion() => ArenaError::OutOfMemory {
-                asked: asked.unwrap_or(LEAST_DEFAULT_LIMIT),
-                free: 0,
-                limit: format!("the address space of this process ({error})"),
-                way_out: "raise it (ulimit -v), or ask for less by ONECOPY_LIMIT",
-            },
+            ArenaError::Os(error) => ArenaError::refused(error, asked.unwrap_or(LEAST_DEFAULT_LIMIT)),
             other => other,
         }
     }
@@ -131,7 +129,7 @@ impl Arena {
         Ok(Viewer { slots: self.slots(), me: self.me()? })
     }
 
-    fn heap(&self) -> Result<Heap<'_>, ArenaError> {
+    pub(crate) fn heap(&self) -> Result<Heap<'_>, ArenaError> {
         Heap::lock(&self.meta, &self.data, self.me()?)
     }
 
@@ -186,10 +184,10 @@ impl Arena {
         }
         let (id, promise) = self.take_fresh(len, size, false)?;
         let block = self.hold(id, len, false)?;
-        if promise.bytes > 0 {
+        if let Some(promise) = promise {
             // Outside of the lock: making pages takes a tenth of a second per GiB. The block exists already, so a death
             // here leaves garbage, not a leak.
-            self.data.reserve(block.offset(), size).map_err(|error| Self::refused(error, len))?;
+            self.make_pages(block.offset(), size, &promise).map_err(|error| ArenaError::refused(error, len))?;
         }
         Ok((block, Contents::Zeros))
     }
@@ -204,6 +202,16 @@ impl Arena {
         Ok(block)
     }
 
+    /// Puts memory behind a range in steps, so that what is there already is not counted as promised as well.
+    fn make_pages(&self, offset: u64, size: u64, promise: &Promise) -> Result<(), OsError> {
+        for start in (0..size).step_by(STEP as usize) {
+            let part = STEP.min(size - start);
+            self.data.reserve(offset + start, part)?;
+            promise.keep(part);
+        }
+        Ok(())
+    }
+
     fn take_warm(&self, len: u64, size: u64) -> Result<Option<BlockId>, ArenaError> {
         let heap = self.heap()?;
         let Some(index) = heap.take(State::Warm, size)? else { return Ok(None) };
@@ -211,8 +219,8 @@ impl Arena {
     }
 
     /// Takes a fresh extent after the budget check. Small ones have memory when this returns; for others it is
-    /// promised, unless the block is a draft.
-    fn take_fresh(&'static self, len: u64, size: u64, draft: bool) -> Result<(BlockId, Promise), ArenaError> {
+    /// promised, unless the block is a draft, which promises as it grows.
+    fn take_fresh(&'static self, len: u64, size: u64, draft: bool) -> Result<(BlockId, Option<Promise>), ArenaError> {
         let small = !draft && size <= SMALL_COMMIT;
         let commit = match (draft, small) {
             (true, _) => 0,
@@ -235,36 +243,45 @@ impl Arena {
                 let offset = heap.entry(index)?.offset.load(Relaxed);
                 if let Err(error) = self.data.reserve(offset, extent) {
                     heap.set_free(index, State::Fresh)?;
-                    return Err(Self::refused(error, len));
+                    return Err(ArenaError::refused(error, len));
                 }
                 heap.cut(index, size, State::Warm)?;
             }
-            let promise = Promise::make(self, &heap, if small { 0 } else { commit });
+            let promise = (!small && !draft).then(|| Promise::make(self, &heap, commit));
             let id = if draft { heap.publish(index, 0, DRAFT)? } else { heap.publish(index, len, 0)? };
             return Ok((id, promise));
         }
     }
 
     fn no_addresses(&self, asked: u64, free: u64) -> ArenaError {
-        let capacity = self.meta.geometry().capacity;
+        let limit = self.meta.geometry().capacity;
         ArenaError::OutOfMemory {
             asked,
             free,
-            limit: format!("the arena's {capacity} bytes of addresses (largest free piece)"),
-            way_out: "drop arrays that are not needed, or start with a larger ONECOPY_LIMIT",
+            limit,
+            bound: format!("the arena's {} of addresses (in one piece)", ByteSize(limit)),
+            way_out: "drop arrays that are not needed, or start the first process with a larger ONECOPY_LIMIT"
+                .to_owned(),
         }
     }
 
     /// The heap, locked, at a moment when `bytes` may be committed; the dead and the warm are asked first.
     fn heap_with_budget(&self, bytes: u64, asked: u64) -> Result<Heap<'_>, ArenaError> {
+        // Warm memory that stands in the way of a soft limit only is worth one attempt.
+        let mut spare_soft_limits = true;
         loop {
             let heap = self.heap()?;
             heap.sweep()?;
+            let warm = heap.first().warm_bytes.load(Relaxed);
             let shortage: Shortage = match heap.check_budget(bytes) {
-                Ok(()) => return Ok(heap),
+                Ok(advised) if advised == 0 || warm == 0 || !spare_soft_limits => return Ok(heap),
+                Ok(advised) => {
+                    drop(heap);
+                    spare_soft_limits = self.give_back_some(advised)? > 0;
+                    continue;
+                }
                 Err(shortage) => shortage,
             };
-            let warm = heap.first().warm_bytes.load(Relaxed);
             drop(heap);
             if warm < shortage.deficit() || self.give_back_some(shortage.deficit())? == 0 {
                 return Err(shortage.into_error(asked, warm));
@@ -272,15 +289,12 @@ impl Arena {
         }
     }
 
-    fn refused(error: OsError, asked: u64) -> ArenaError {
-        if !error.is_exhaustion() {
-            return error.into();
-        }
-        ArenaError::OutOfMemory {
-            asked,
-            free: onecopy_os::headroom().bytes,
-            limit: format!("what the system grants ({error})"),
-            way_out: "end other programs, or allow more memory (overcommit, ulimit)",
+    /// Takes back what a promise added to the slot. Without a slot, as after a fork that found none, there is nothing.
+    pub(crate) fn take_promise_back(&self, bytes: u64) {
+        if let Ok(me) = self.me() {
+            let promised = &self.meta.slot(me.slot()).promised;
+            // Saturating, as a damaged figure must not wrap to a promise of all there is.
+            let _ = promised.fetch_update(Relaxed, Relaxed, |all| Some(all.saturating_sub(bytes)));
         }
     }
 
@@ -338,12 +352,7 @@ impl Arena {
     pub fn set_limit(&self, limit: u64, warm: Option<u64>) -> Result<(), ArenaError> {
         let capacity = self.meta.geometry().capacity;
         if limit > capacity {
-            return Err(ArenaError::OutOfMemory {
-                asked: limit,
-                free: capacity,
-                limit: format!("the arena's {capacity} bytes of addresses"),
-                way_out: "start the first process of the session with a larger ONECOPY_LIMIT",
-            });
+            return Err(self.no_addresses(limit, capacity));
         }
         let heap = self.heap()?;
         heap.first().limit.store(limit, Relaxed);
@@ -366,33 +375,6 @@ impl Arena {
         drop(heap);
         self.me.store(0, Relaxed);
         self.slots().leave(tag)
-    }
-}
-
-/// Bytes that passed the budget check and have no memory behind them yet; taken back when dropped.
-#[derive(Debug)]
-struct Promise {
-    arena: &'static Arena,
-    bytes: u64,
-}
-
-impl Promise {
-    fn make(arena: &'static Arena, heap: &Heap<'_>, bytes: u64) -> Self {
-        add(&arena.meta.slot(heap.me.slot()).promised, bytes);
-        Self { arena, bytes }
-    }
-}
-
-impl Drop for Promise {
-    fn drop(&mut self) {
-        if self.bytes == 0 {
-            return;
-        }
-        // Under the lock, as threads of one process share the counter. Where it cannot be had the process has no slot
-        // any more, and with it no promises.
-        if let Ok(heap) = self.arena.heap() {
-            subtract(&self.arena.meta.slot(heap.me.slot()).promised, self.bytes);
-        }
     }
 }
 

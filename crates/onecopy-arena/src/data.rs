@@ -122,7 +122,16 @@ impl Data {
         assert!(offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= self.capacity));
         pieces(self.stripe, offset, bytes.len() as u64).try_for_each(|piece| {
             let part = &bytes[piece.in_range as usize..(piece.in_range + piece.len) as usize];
-            self.files[piece.file].write_at(part, piece.in_file)
+            let file = &self.files[piece.file];
+            match file.write_at(part, piece.in_file) {
+                // A file size limit that was set after the files were made: it does not bind the mapping.
+                Err(error) if error.is_file_size() => {
+                    file.reserve(piece.in_file, piece.len)?;
+                    self.copy_in(offset + piece.in_range, part);
+                    Ok(())
+                }
+                written => written,
+            }
         })
     }
 
@@ -179,7 +188,7 @@ impl Data {
     }
 
     /// Maps the pages of a range privately.
-    pub(crate) fn private_copy(&self, offset: u64, len: u64) -> Result<PrivateCopy, ArenaError> {
+    pub(crate) fn private_copy(&self, offset: u64, len: u64) -> Result<PrivateCopy, OsError> {
         let page = page_size() as u64;
         let start = offset / page * page;
         let end = (offset + len.max(1)).next_multiple_of(page).min(self.capacity);

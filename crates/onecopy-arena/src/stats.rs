@@ -19,6 +19,8 @@ pub struct Stats {
     pub warm_bytes: u64,
     /// Bytes that freed memory may take up.
     pub warm_budget: u64,
+    /// Bytes that passed the budget check and have no memory behind them yet.
+    pub promised_bytes: u64,
     /// Blocks.
     pub blocks: u32,
     /// Handles in flight or in containers.
@@ -36,6 +38,7 @@ impl Heap<'_> {
             used_bytes: first.used_bytes.load(Relaxed),
             warm_bytes: first.warm_bytes.load(Relaxed),
             warm_budget: first.warm_budget.load(Relaxed),
+            promised_bytes: Slots { meta: self.meta, data: self.data }.promised(),
             blocks: first.used_blocks.load(Relaxed),
             parcels: first.parcels_full.load(Relaxed),
             members: Slots { meta: self.meta, data: self.data }.members(self.me.slot()),

@@ -138,7 +138,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         Self(match error {
-            Error::Corrupt { .. } | Error::Cell { .. } => PyOSError::new_err(message),
+            Error::Corrupt { .. } | Error::Cell { .. } | Error::Threads => PyOSError::new_err(message),
             _ => PyValueError::new_err(message),
         })
     }

@@ -26,7 +26,7 @@ fn session_hint(py: Python<'_>) -> PyResult<String> {
 /// Figures of the session's arena, and what this process moved.
 #[pyfunction]
 fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let Stats { id, limit, used_bytes, warm_bytes, warm_budget, blocks, parcels, members } =
+    let Stats { id, limit, used_bytes, warm_bytes, warm_budget, promised_bytes, blocks, parcels, members } =
         arena().and_then(|arena| Ok(arena.stats()?)).or_raise(py)?;
     let out = PyDict::new(py);
     out.set_item("arena", id.to_string())?;
@@ -34,6 +34,7 @@ fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     out.set_item("used_bytes", used_bytes)?;
     out.set_item("warm_bytes", warm_bytes)?;
     out.set_item("warm_budget", warm_budget)?;
+    out.set_item("promised_bytes", promised_bytes)?;
     out.set_item("blocks", blocks)?;
     out.set_item("handles_in_flight", parcels)?;
     let living: Vec<u32> = members.iter().filter(|(.., lives)| *lives).map(|&(_, pid, _)| pid).collect();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread::scope;
+use std::thread::{Builder, scope};
 use std::time::Duration;
 
 use numpy::PyArrayDescr;
@@ -211,7 +211,14 @@ impl Job<'_> {
         let (loaded, interruption) = py.detach(|| {
             scope(|scope| {
                 let (done, finished) = channel();
-                scope.spawn(move || done.send(self.run()));
+                if Builder::new()
+                    .name("onecopy-load".into())
+                    .spawn_scoped(scope, move || done.send(self.run()))
+                    .is_err()
+                {
+                    // Without a thread to spare (`ulimit -v`) nobody looks for signals meanwhile.
+                    return (Some(self.run()), None);
+                }
                 let mut interruption = None;
                 loop {
                     match finished.recv_timeout(TICK) {

@@ -1,7 +1,7 @@
 //! Copying large data into the arena with more than one thread.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread::{available_parallelism, scope};
+use std::thread::{Builder, available_parallelism, scope};
 
 use onecopy_arena::{Arena, Block, CHUNK};
 
@@ -31,14 +31,12 @@ pub fn copy_into(arena: &'static Arena, bytes: &[u8]) -> Result<Block, Error> {
     };
     let threads = if bytes.len() < LEAST_FOR_THREADS { 1 } else { threads() };
     scope(|scope| {
-        let others: Vec<_> = (1..threads)
-            .map(|first| {
-                scope.spawn({
-                    let work = &work;
-                    move || work(first)
-                })
-            })
-            .collect();
+        let help = |first| {
+            let work = &work;
+            // A thread that cannot be had (`ulimit -v`, `ulimit -u`) costs only speed.
+            Builder::new().name("onecopy-copy".into()).spawn_scoped(scope, move || work(first)).ok()
+        };
+        let others: Vec<_> = (1..threads).filter_map(help).collect();
         let own = work(0);
         others.into_iter().fold(own, |result, other| {
             result.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

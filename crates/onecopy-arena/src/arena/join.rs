@@ -30,9 +30,15 @@ impl Arena {
 
     /// Joins the arena that a member of it described. `known` are the arenas that this process is in, none of them this one.
     pub(crate) fn enter(hint: JoinHint, known: &[&'static Self]) -> Result<&'static Self, ArenaError> {
-        let arena = Self::open(hint, known).map_err(|error| ArenaError::Unreachable {
-            id: hint.id,
-            reason: format!("{error}; its process {} may have ended, or belong to another user or container", hint.pid),
+        let arena = Self::open(hint, known).map_err(|error| match error {
+            ArenaError::Os(error) if error.is_exhaustion() => ArenaError::refused(error, 0),
+            error => ArenaError::Unreachable {
+                id: hint.id,
+                reason: format!(
+                    "{error}; its process {} may have ended, or belong to another user or container",
+                    hint.pid
+                ),
+            },
         })?;
         arena.take_slot()?;
         arena.heap()?.sweep()?;

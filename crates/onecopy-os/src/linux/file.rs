@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 
+use super::limits::ProcessLimit;
 use crate::OsError;
 
 /// A sparse memory file of fixed size, sealed so that nobody can shrink it under a mapping (which would be a SIGBUS).
@@ -19,7 +20,9 @@ impl MemoryFile {
     pub fn create(name: &str, size: u64) -> Result<Self, OsError> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let fd = rustix::fs::memfd_create(name, flags).map_err(|e| OsError::new("create a memory file", e))?;
-        rustix::fs::ftruncate(&fd, size).map_err(|e| OsError::new(format!("size a memory file to {size} bytes"), e))?;
+        within_file_size(size)
+            .and_then(|()| rustix::fs::ftruncate(&fd, size))
+            .map_err(|e| OsError::new(format!("size a memory file to {size} bytes"), e))?;
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
             .map_err(|e| OsError::new("seal a memory file", e))?;
         Ok(Self { fd, size })
@@ -98,6 +101,8 @@ impl MemoryFile {
     /// Writes all of `bytes` at `offset` without faulting pages in.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), OsError> {
         let mut done = 0;
+        within_file_size(offset + bytes.len() as u64)
+            .map_err(|e| OsError::new(format!("write {} bytes", bytes.len()), e))?;
         while done < bytes.len() {
             let n = retry(|| rustix::io::pwrite(&self.fd, &bytes[done..], offset + done as u64))
                 .map_err(|e| OsError::new(format!("write {} bytes", bytes.len()), e))?;
@@ -108,6 +113,12 @@ impl MemoryFile {
         }
         Ok(())
     }
+}
+
+/// Answers what the kernel would, without its signal, which ends a process that is not prepared for it.
+fn within_file_size(end: u64) -> rustix::io::Result<()> {
+    let allowed = ProcessLimit::FileSize.current().is_none_or(|limit| end <= limit);
+    if allowed { Ok(()) } else { Err(rustix::io::Errno::FBIG) }
 }
 
 /// `fallocate` and `pwrite` on memory files answer EINTR when a signal comes in.
