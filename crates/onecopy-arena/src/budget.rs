@@ -28,9 +28,9 @@ impl Shortage {
         self.committing - self.bound.free.min(self.committing)
     }
 
-    /// What the user is told, who knows of the bytes asked for but not of how much is committed at once.
+    /// What the user is told, who knows of the bytes asked for but not of those among them that were had before.
     pub(crate) fn into_error(mut self, asked: u64, warm: u64) -> ArenaError {
-        self.bound.free += warm;
+        self.bound.free += warm + asked.saturating_sub(self.committing);
         ArenaError::out_of_memory(asked, self.bound)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread::{self, Builder};
 
 /// Finished results that wait, or pieces of work under way, per thread.
-pub(crate) const IN_FLIGHT_PER_THREAD: usize = 3;
+pub const IN_FLIGHT_PER_THREAD: usize = 3;
 
 struct Window<T> {
     state: Mutex<State<T>>,

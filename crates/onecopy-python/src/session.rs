@@ -14,6 +14,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(set_limit, m)?)?;
     m.add_function(wrap_pyfunction!(parse_size, m)?)?;
     m.add_function(wrap_pyfunction!(reap, m)?)?;
+    m.add_function(wrap_pyfunction!(check_work_memory, m)?)?;
     m.add_function(wrap_pyfunction!(trim, m)?)
 }
 
@@ -77,4 +78,10 @@ fn reap(py: Python<'_>) -> PyResult<(u32, u32)> {
 #[pyfunction]
 fn trim(py: Python<'_>, keep: u64) -> PyResult<u64> {
     py.detach(|| arena().and_then(|arena| Ok(arena.trim(keep)?))).or_raise(py)
+}
+
+/// Refuses work that needs `bytes` of this process's own memory when its address space has no room for them.
+#[pyfunction]
+fn check_work_memory(py: Python<'_>, bytes: u64) -> PyResult<()> {
+    onecopy::check_work_memory(1, bytes).or_raise(py)
 }

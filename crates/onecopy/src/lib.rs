@@ -29,6 +29,7 @@ mod schema;
 mod session;
 mod shared;
 mod tables;
+mod work_memory;
 
 pub use array::{Array, Mode};
 pub use block_handle::{BlockHandle, HandleError};
@@ -47,3 +48,4 @@ pub use schema::schema_of;
 pub use session::{SESSION_VARIABLE, parse_size, session, session_hint};
 pub use shared::{Kind, Shareable, Shared};
 pub use tables::{LoadError, load_text};
+pub use work_memory::check_work_memory;

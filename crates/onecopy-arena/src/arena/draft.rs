@@ -51,10 +51,11 @@ impl Growth {
 
 impl Arena {
     /// Starts a block of about `expected` and hardly more than `bound` bytes. Both are guesses: addresses are set aside
-    /// for the bound, memory is taken as bytes come, and a draft that outgrows its bound moves.
+    /// for the bound, memory is taken as bytes come, and a draft that outgrows its bound moves. Where they are equal the
+    /// size is known, and what is too large fails here.
     pub fn draft(&'static self, expected: u64, bound: u64) -> Result<Draft, ArenaError> {
         let size = extent_size(expected.min(bound))?;
-        let place = if let Some(id) = self.take_warm(size, size)? {
+        let mut place = if let Some(id) = self.take_warm(size, size)? {
             Place { block: self.hold(id, size, false)?, size, warm: size, growing: None }
         } else if bound <= SMALL_COMMIT {
             let size = extent_size(bound)?;
@@ -64,6 +65,9 @@ impl Arena {
         } else {
             self.fresh_place(bound)?
         };
+        if expected == bound {
+            place.grow(bound.min(place.size), bound)?;
+        }
         Ok(Draft { arena: self, place: RwLock::new(place), end: AtomicU64::new(0) })
     }
 

@@ -1,5 +1,8 @@
 //! Limits of this process, and which of them a failed system call ran into.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+
 use rustix::process::{Resource, getrlimit};
 
 use super::memory::{Bound, Machine};
@@ -40,8 +43,22 @@ impl Machine {
         self.number("/proc/sys/vm/max_map_count")
     }
 
+    /// The limit on this process's addresses, where there is one.
+    pub fn address_space(&self) -> Option<Bound> {
+        let limit = ProcessLimit::AddressSpace.current()?;
+        Some(Bound {
+            free: limit.saturating_sub(self.addresses()),
+            limit,
+            name: "this process's address space".to_owned(),
+            way_out: "raise it (ulimit -v), or set a lower ONECOPY_LIMIT".to_owned(),
+            soft: false,
+        })
+    }
+
     fn mappings(&self) -> u64 {
-        self.read("/proc/self/maps").map_or(0, |maps| maps.lines().count() as u64)
+        // Line by line: where mappings run out there is no room for the whole text.
+        let Ok(maps) = File::open(self.path("/proc/self/maps")) else { return 0 };
+        BufReader::new(maps).split(b'\n').map_while(Result::ok).count() as u64
     }
 
     /// Bytes of address space that this process uses.
@@ -109,14 +126,7 @@ fn out_of_addresses(machine: &Machine) -> Option<Bound> {
             });
         }
     }
-    let limit = ProcessLimit::AddressSpace.current()?;
-    Some(Bound {
-        free: limit.saturating_sub(machine.addresses()),
-        limit,
-        name: "this process's address space".to_owned(),
-        way_out: "raise it (ulimit -v), or set a lower ONECOPY_LIMIT".to_owned(),
-        soft: false,
-    })
+    machine.address_space()
 }
 
 fn refused(error: &OsError) -> Bound {
