@@ -212,7 +212,10 @@ except oc.OutOfMemoryError as error:
     print(error.bound, error.asked)
 del views
 assert oc.share(a, mode="cow")[0] == 1
-for ask in [lambda: oc.loadtxt(sys.argv[1] + "/numbers.txt"), lambda: oc.to_hdf5(sys.argv[1] + "/a.h5", {{"a": a}}, compression="gzip")]:
+folder = sys.argv[1]
+loading = lambda: oc.loadtxt(folder + "/numbers.txt")
+writing = lambda: oc.to_hdf5(folder + "/a.h5", {{"a": a}}, compression="gzip")
+for ask in (loading, writing):
     try:
         ask()
     except MemoryError as error:

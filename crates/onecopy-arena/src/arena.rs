@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
-use onecopy_os::{ByteSize, LockByte, Machine, OsError, page_size, random_u64};
+use onecopy_os::{Bound, ByteSize, LockByte, Machine, OsError, page_size, random_u64};
 use onecopy_sync::Tag;
 
 use crate::ArenaError;
@@ -14,8 +14,8 @@ use crate::layout::{ArenaId, DATA_FILES, GRAIN, Geometry};
 use crate::membership::{Held, Holds, locked};
 use crate::meta::{BlockId, Meta};
 use crate::parcels::{Owned, ParcelId};
-use crate::slots::{Cradle, JANITOR, Slots, Viewer};
-use crate::stats::Stats;
+use crate::slots::{Cradle, JANITOR, Roll, Slots, Viewer};
+use crate::stats::{Details, Stats};
 
 mod block;
 mod draft;
@@ -99,7 +99,7 @@ impl Arena {
         let first = meta.superblock();
         first.limit.store(limit.min(geometry.capacity), Relaxed);
         first.warm_budget.store(warm.unwrap_or(limit / 8), Relaxed);
-        let data = Data::create(&geometry)?;
+        let data = Data::create(meta.id(), &geometry)?;
         Ok(Self::leaked(meta, data))
     }
 
@@ -131,6 +131,22 @@ impl Arena {
 
     pub(crate) fn heap(&self) -> Result<Heap<'_>, ArenaError> {
         Heap::lock(&self.meta, &self.data, self.me()?)
+    }
+
+    /// Whether this process is a member; not after [`leave`](Self::leave), nor in a child for which there was no slot.
+    pub fn is_member(&self) -> bool {
+        self.me.load(Relaxed) != 0
+    }
+
+    /// Becomes a member again after [`leave`](Self::leave).
+    pub(crate) fn take_slot_again(&self) -> Result<(), ArenaError> {
+        if self.is_member() { Ok(()) } else { self.take_slot() }
+    }
+
+    /// The tables as this process sees them, member or not.
+    pub(crate) fn roll(&self) -> Roll<'_> {
+        let own = Tag::from_bits(self.me.load(Relaxed)).map_or(JANITOR, Tag::slot);
+        Roll { meta: &self.meta, lock_file: self.data.lock_file(), own }
     }
 
     fn take_slot(&self) -> Result<(), ArenaError> {
@@ -340,7 +356,17 @@ impl Arena {
 
     /// Figures of this moment.
     pub fn stats(&self) -> Result<Stats, ArenaError> {
-        Ok(self.heap()?.stats())
+        Ok(self.heap()?.roll().stats())
+    }
+
+    /// What there is in detail.
+    pub fn details(&self) -> Result<Details, ArenaError> {
+        Ok(self.heap()?.roll().details())
+    }
+
+    /// How much more may be committed, and what sets that bound.
+    pub fn headroom(&self) -> Result<Bound, ArenaError> {
+        Ok(self.heap()?.headroom())
     }
 
     /// Checks all tables against each other.

@@ -7,7 +7,6 @@ use onecopy_os::{Bound, ByteSize, Machine};
 use crate::ArenaError;
 use crate::arena::Arena;
 use crate::heap::Heap;
-use crate::slots::Slots;
 use onecopy_os::OsError;
 
 /// What is left to the others within a limit of the machine or of a cgroup, as the check races against strangers: an
@@ -59,7 +58,7 @@ impl Heap<'_> {
 
     /// The limits that leave the least: of those that are enforced, and of those that slow down.
     fn narrowest(&self) -> (Bound, Option<Bound>) {
-        let promised = Slots { meta: self.meta, data: self.data }.promised();
+        let promised = self.roll().promised();
         let (mut hard, mut soft) = (self.own_limit(), None::<Bound>);
         for mut bound in Machine::this().bounds() {
             bound.free = bound.free.saturating_sub(promised).saturating_sub(reserve(bound.limit));

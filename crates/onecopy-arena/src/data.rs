@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use onecopy_os::{Mapping, MemoryFile, OsError, Protection, page_size};
 
 use crate::ArenaError;
-use crate::layout::{DATA_FILES, Geometry};
+use crate::layout::{ArenaId, DATA, DATA_FILES, Geometry, file_name};
 
 /// Which of the two mappings of the data area an address lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,9 +42,9 @@ struct Piece {
 }
 
 impl Data {
-    pub(crate) fn create(geometry: &Geometry) -> Result<Self, ArenaError> {
-        let make = || MemoryFile::create("onecopy-data", geometry.data_file_size());
-        Self::map([make()?, make()?], geometry)
+    pub(crate) fn create(id: ArenaId, geometry: &Geometry) -> Result<Self, ArenaError> {
+        let [a, b] = DATA.map(|part| MemoryFile::create(&file_name(id, part), geometry.data_file_size()));
+        Self::map([a?, b?], geometry)
     }
 
     pub(crate) fn adopt(files: [MemoryFile; DATA_FILES], geometry: &Geometry) -> Result<Self, ArenaError> {
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn bytes_cross_stripes_through_every_door() {
-        let data = Data::create(&geometry()).unwrap();
+        let data = Data::create(ArenaId(1), &geometry()).unwrap();
         let bytes: Vec<u8> = (0..3 << 20).map(|i: u32| (i % 251) as u8).collect();
         data.write_through(12_345, &bytes).unwrap();
         assert_eq!(read(&data, 12_345, bytes.len(), Access::ReadOnly), bytes);
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn shares_cover_the_range_once_and_stay_in_their_file() {
-        let data = Data::create(&Geometry { stripe: 16 << 20, capacity: 64 << 20, ..geometry() }).unwrap();
+        let data = Data::create(ArenaId(1), &Geometry { stripe: 16 << 20, capacity: 64 << 20, ..geometry() }).unwrap();
         let shares = data.shares(100, 60 << 20);
         for (file, list) in shares.iter().enumerate() {
             assert!(!list.is_empty() && list.iter().all(|(at, _)| (100 + at) / (16 << 20) % 2 == file as u64));
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn an_address_is_found_in_its_mapping() {
-        let data = Data::create(&geometry()).unwrap();
+        let data = Data::create(ArenaId(1), &geometry()).unwrap();
         for access in [Access::ReadOnly, Access::ReadWrite] {
             let address = data.address(777, access).as_ptr() as usize;
             assert_eq!(data.position_of(address), Some((777, access)));

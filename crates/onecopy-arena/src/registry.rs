@@ -9,8 +9,10 @@ use crate::ArenaError;
 use crate::arena::{Arena, Block, JoinHint, Options};
 use crate::data::Access;
 use crate::layout::ArenaId;
+use crate::look::details_of;
 use crate::membership::{Holds, locked};
 use crate::slots::Cradle;
+use crate::stats::Details;
 
 static ARENAS: Mutex<Vec<&'static Arena>> = Mutex::new(Vec::new());
 const HOOKS: ForkHooks = ForkHooks { before, parent, child };
@@ -27,15 +29,33 @@ impl Arena {
 
     /// Joins the arena that a member of it described; answers the same arena when this process is a member already.
     pub fn join(hint: JoinHint) -> Result<&'static Self, ArenaError> {
+        let arena = Self::join_unswept(hint)?;
+        arena.heap()?.sweep()?;
+        Ok(arena)
+    }
+
+    /// As [`join`](Self::join), but leaves it to the caller to sweep the dead.
+    pub fn join_unswept(hint: JoinHint) -> Result<&'static Self, ArenaError> {
         let mut arenas = locked(&ARENAS);
         // Before anything is opened: closing a second descriptor of the metadata would drop the liveness lock.
         if let Some(arena) = arenas.iter().find(|arena| arena.id() == hint.id) {
+            arena.take_slot_again()?;
             return Ok(arena);
         }
         on_fork(HOOKS)?;
         let arena = Self::enter(hint, &arenas)?;
         arenas.push(arena);
         Ok(arena)
+    }
+
+    /// Looks into an arena that a process has, without joining it: nothing is written and no lock is taken. The figures
+    /// need not belong to one moment.
+    pub fn look(hint: JoinHint) -> Result<Details, ArenaError> {
+        let arenas = locked(&ARENAS);
+        match arenas.iter().find(|arena| arena.id() == hint.id) {
+            Some(arena) => Ok(arena.roll().details()),
+            None => details_of(hint, &arenas),
+        }
     }
 
     /// The arena of this name if this process is a member.

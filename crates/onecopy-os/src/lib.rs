@@ -16,6 +16,7 @@ compile_error!("onecopy runs on Linux so far; another system needs a backend bes
 mod error;
 mod size;
 
+pub use backend::features::Feature;
 pub use backend::file::MemoryFile;
 pub use backend::fork::{ForkHooks, on_fork};
 pub use backend::futex::{Waited, wait, wake};

@@ -30,6 +30,15 @@ pub fn session() -> Result<&'static Arena, Error> {
     Ok(arena)
 }
 
+/// Leaves the session's arena: a process that only looks shall not be a member of what it looks at. The next call of
+/// [`session`] joins it again.
+pub fn leave_session() -> Result<(), Error> {
+    match SESSION.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(arena) => Ok(arena.leave()?),
+        None => Ok(()),
+    }
+}
+
 /// What [`SESSION_VARIABLE`] of a child has to be.
 pub fn session_hint() -> Result<String, Error> {
     Ok(session()?.hint().to_string())

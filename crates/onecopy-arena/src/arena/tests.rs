@@ -100,7 +100,7 @@ fn run(arena: &'static Arena, steps: Vec<Step>) -> Result<(), TestCaseError> {
     drop(live);
     let stats = arena.stats().unwrap();
     prop_assert_eq!((stats.used_bytes, stats.blocks, stats.parcels), (0, 0, 0));
-    prop_assert_eq!(arena.slots().promised(), 0);
+    prop_assert_eq!(arena.roll().promised(), 0);
     prop_assert!(stats.warm_bytes <= stats.warm_budget);
     arena.trim(0).unwrap();
     arena.verify().map_err(|e| TestCaseError::fail(e.to_string()))
@@ -147,7 +147,7 @@ fn a_draft_grows_out_of_recycled_memory_into_what_lies_behind() {
         (address, (2 << 20) + (16 << 10))
     );
     arena.verify().unwrap();
-    assert_eq!(arena.slots().promised(), 0);
+    assert_eq!(arena.roll().promised(), 0);
     drop((kept, shorter));
 }
 
@@ -295,7 +295,7 @@ fn a_full_table_is_an_error() {
     let geometry = Geometry { slots: 64, blocks: 16, parcels: 16, stripe: 1 << 20, capacity: 4 << 20 };
     let meta = Meta::create(ArenaId(1), geometry).unwrap();
     meta.superblock().limit.store(4 << 20, Relaxed);
-    let arena = Arena::leaked(meta, Data::create(&geometry).unwrap());
+    let arena = Arena::leaked(meta, Data::create(ArenaId(1), &geometry).unwrap());
     arena.take_slot().unwrap();
     arena.heap().unwrap().format().unwrap();
     let mut blocks = Vec::new();

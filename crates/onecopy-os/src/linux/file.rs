@@ -32,6 +32,15 @@ impl MemoryFile {
     ///
     /// Whatever is behind the descriptor is checked: it must be a regular file that is sealed against shrinking.
     pub fn open_of(pid: u32, fd: RawFd) -> Result<Self, OsError> {
+        Self::open_as(pid, fd, OFlags::RDWR)
+    }
+
+    /// As [`open_of`](Self::open_of), only to be read.
+    pub fn look_at(pid: u32, fd: RawFd) -> Result<Self, OsError> {
+        Self::open_as(pid, fd, OFlags::RDONLY)
+    }
+
+    fn open_as(pid: u32, fd: RawFd, access: OFlags) -> Result<Self, OsError> {
         let path = format!("/proc/{pid}/fd/{fd}");
         let action = || format!("open descriptor {fd} of process {pid}");
         let link = rustix::fs::readlink(Path::new(&path), Vec::new()).map_err(|e| OsError::new(action(), e))?;
@@ -39,7 +48,7 @@ impl MemoryFile {
             // Opening what a stranger names could block (a FIFO) or act (a device): look at the link before.
             return Err(OsError::new(action(), std::io::Error::other("it is not a memory file")));
         }
-        let opened = rustix::fs::open(Path::new(&path), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        let opened = rustix::fs::open(Path::new(&path), access | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| OsError::new(action(), e))?;
         Self::adopt(opened)
     }

@@ -1,6 +1,7 @@
 //! The Linux backend.
 
 mod cgroup;
+pub(crate) mod features;
 pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod futex;
@@ -9,3 +10,4 @@ pub(crate) mod liveness;
 pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod process;
+mod processes;
