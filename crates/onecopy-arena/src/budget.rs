@@ -58,18 +58,7 @@ impl Heap<'_> {
 
     /// The limits that leave the least: of those that are enforced, and of those that slow down.
     fn narrowest(&self) -> (Bound, Option<Bound>) {
-        let promised = self.roll().promised();
-        let (mut hard, mut soft) = (self.own_limit(), None::<Bound>);
-        for mut bound in Machine::this().bounds() {
-            bound.free = bound.free.saturating_sub(promised).saturating_sub(reserve(bound.limit));
-            match &mut soft {
-                _ if !bound.soft && bound.free < hard.free => hard = bound,
-                None if bound.soft => soft = Some(bound),
-                Some(least) if bound.soft && bound.free < least.free => *least = bound,
-                _ => {}
-            }
-        }
-        (hard, soft)
+        narrowest(self.own_limit(), Machine::this().bounds(), self.roll().promised())
     }
 
     fn own_limit(&self) -> Bound {
@@ -82,6 +71,22 @@ impl Heap<'_> {
             soft: false,
         }
     }
+}
+
+/// Of the machine's limits, what is promised and a reserve are not free: the system does not count them yet. The arena
+/// counts its promises as committed.
+fn narrowest(own: Bound, machine: Vec<Bound>, promised: u64) -> (Bound, Option<Bound>) {
+    let (mut hard, mut soft) = (own, None::<Bound>);
+    for mut bound in machine {
+        bound.free = bound.free.saturating_sub(promised).saturating_sub(reserve(bound.limit));
+        match &mut soft {
+            _ if !bound.soft && bound.free < hard.free => hard = bound,
+            None if bound.soft => soft = Some(bound),
+            Some(least) if bound.soft && bound.free < least.free => *least = bound,
+            _ => {}
+        }
+    }
+    (hard, soft)
 }
 
 fn reserve(limit: u64) -> u64 {
@@ -168,6 +173,28 @@ mod tests {
         assert_eq!(promised(), 10);
         drop(again);
         assert_eq!(promised(), 0);
+    }
+
+    fn bound(name: &str, free: u64, soft: bool) -> Bound {
+        Bound { free, limit: free, name: name.into(), way_out: String::new(), soft }
+    }
+
+    #[test]
+    fn the_narrowest_limit_binds_and_a_soft_one_only_advises() {
+        const GIB: u64 = 1 << 30;
+        let machine = || {
+            let mut all: Vec<_> = [9, 7].map(|n| bound(&format!("hard {n}"), n * GIB, false)).into();
+            all.extend([5, 3, 4].map(|n| bound(&format!("soft {n}"), n * GIB, true)));
+            all
+        };
+        let own = |gib: u64| bound("own", gib * GIB, false);
+        let (hard, soft) = narrowest(own(8), machine(), GIB);
+        assert_eq!((hard.name.as_str(), hard.free), ("hard 7", 6 * GIB - MOST_RESERVE));
+        assert_eq!(soft.map(|bound| bound.name).as_deref(), Some("soft 3"));
+        let (hard, _) = narrowest(own(6), machine(), 0);
+        assert_eq!((hard.name.as_str(), hard.free), ("own", 6 * GIB));
+        let (hard, _) = narrowest(own(6), machine(), 100 * GIB);
+        assert_eq!(hard.free, 0);
     }
 
     #[test]

@@ -116,6 +116,22 @@ proptest! {
 }
 
 #[test]
+fn who_looks_sees_a_dead_owner_of_the_heap_lock_and_repairs_nothing() {
+    let arena = small(16 << 20);
+    let (_kept, _) = arena.allocate(5000).unwrap();
+    assert_eq!(arena.roll().details().heap_lock, None);
+    die_in_the_heap(arena);
+    for _ in 0..2 {
+        let details = arena.roll().details();
+        assert_eq!((details.heap_lock, details.stats.warm_bytes), (Some((0, false)), 12_345));
+        assert_eq!(details.largest[0].bytes, 5000);
+    }
+    // A member that takes the lock repairs.
+    assert_eq!(arena.stats().unwrap().warm_bytes, arena.details().unwrap().warm.bytes);
+    arena.verify().unwrap();
+}
+
+#[test]
 fn freed_memory_is_used_again() {
     let arena = small(64 << 20);
     let (block, contents) = arena.allocate(4 << 20).unwrap();
