@@ -356,6 +356,41 @@ print(oc.zeros(3).sum())
     assert run(program, ONECOPY_LIMIT="64MiB") == ["the arena's table of blocks True 0", "0.0"]
 
 
+def test_too_many_processes_are_an_error_and_those_that_are_in_go_on() -> None:
+    program = """
+import os
+import onecopy as oc
+a = oc.ones(3)
+tried, said = os.pipe()
+end, close = os.pipe()
+children = []
+def child():
+    os.close(close)
+    try:
+        os.write(said, f"{oc.ones(3).sum()}\\n".encode())
+    except oc.OutOfMemoryError as error:
+        os.write(said, f"{error.bound}, {error.limit}\\n".encode())
+    os.read(end, 1)
+    os._exit(0)
+for _ in range(oc.stats()["capacity"]["processes"] + 1):
+    children.append(os.fork())
+    if children[-1] == 0:
+        child()
+os.close(said)
+os.close(close)
+with open(tried) as answers:
+    answers = [next(answers).strip() for _ in children]
+print(answers.count("3.0"), *sorted(set(answers) - {"3.0"}), oc.ones(3).sum())
+os.close(end)
+for pid in children:
+    os.waitpid(pid, 0)
+if os.fork() == 0:
+    os._exit(int(oc.ones(3).sum()))
+print(os.waitstatus_to_exitcode(os.wait()[1]), len(oc.stats()["processes"]))
+"""
+    assert run(program) == ["510 the arena's table of processes, 511 3.0", "3 1"]
+
+
 # --- who else has the memory ---
 
 HOLDER = """

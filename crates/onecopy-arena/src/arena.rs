@@ -119,7 +119,8 @@ impl Arena {
     fn me(&self) -> Result<Tag, ArenaError> {
         Tag::from_bits(self.me.load(Relaxed)).ok_or(ArenaError::TableFull {
             what: "processes",
-            capacity: self.meta.geometry().slots,
+            // One slot is the janitor's.
+            capacity: self.meta.geometry().slots - 1,
             way_out: "end some of the processes that share this arena",
         })
     }
@@ -172,7 +173,11 @@ impl Arena {
 
     pub(crate) fn prepare_fork(&'static self) -> (MutexGuard<'static, Holds>, Option<Cradle>) {
         let holds = locked(&self.holds);
-        let cradle = self.slots().reserve_for_child().ok().flatten();
+        let reserve = || self.slots().reserve_for_child().ok().flatten();
+        let cradle = reserve().or_else(|| {
+            self.heap().and_then(|heap| heap.sweep()).ok()?;
+            reserve()
+        });
         if let Some(cradle) = &cradle {
             // The parent holds these blocks until the table is unlocked, so the bits need no heap lock.
             for held in holds.values() {
