@@ -304,8 +304,12 @@ impl Arena {
                 Err(shortage) => shortage,
             };
             drop(heap);
-            if warm < shortage.deficit() || self.give_back_some(shortage.deficit())? == 0 {
+            if warm < shortage.deficit() {
                 return Err(shortage.into_error(asked, warm));
+            }
+            if self.give_back_some(shortage.deficit())? == 0 {
+                // What is left of it shares pages with blocks.
+                return Err(shortage.into_error(asked, 0));
             }
         }
     }
