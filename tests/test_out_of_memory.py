@@ -234,6 +234,8 @@ signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 if "{moment}" == "before":
     limit("FSIZE", 100 << 20)
 import onecopy as oc
+# Where the next array begins lies beyond the limit.
+before = oc.zeros(300 << 20, "u1") if "{moment}" == "after" else None
 limit("FSIZE", 100 << 20)
 a = oc.share(np.ones(20 << 20, "u1"))
 b = oc.zeros(10 << 20, "u1")
