@@ -1,6 +1,8 @@
 """The public surface, listed once: a name that comes or goes must be meant."""
 
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -43,8 +45,26 @@ def test_all_is_the_surface_in_order():
 
 
 def test_nothing_else_is_public():
-    public = {name for name, value in vars(onecopy).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    names = {name for name in dir(onecopy) if not name.startswith("_") and name not in ("TYPE_CHECKING", "Any")}
+    public = {name for name in names if not inspect.ismodule(getattr(onecopy, name))}
     assert public == set(DOCUMENTED)
+
+
+def test_importing_it_brings_in_little_else():
+    """What takes long to import is imported by those who use it."""
+    program = "import sys, numpy; before = set(sys.modules); import onecopy; print(*sorted(set(sys.modules) - before))"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    brought = set(out.stdout.split())
+    assert "onecopy._native" in brought and "multiprocessing.reduction" in brought
+    slow = {"h5py", "argparse", "tqdm", "json", "ctypes", "concurrent.futures", "asyncio", "inspect", "dataclasses"}
+    slow |= {"logging", "multiprocessing.pool", "multiprocessing.queues", "multiprocessing.managers", "onecopy._cli"}
+    assert brought & slow == set()
+
+
+def test_what_comes_with_h5py_is_there_when_asked_for():
+    assert {"to_hdf5", "from_hdf5"} <= set(dir(onecopy))
+    with pytest.raises(AttributeError, match="no attribute 'to_hdf6'"):
+        onecopy.to_hdf6  # noqa: B018
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)

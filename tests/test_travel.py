@@ -392,7 +392,7 @@ except oc.OutOfMemoryError as error:
 
 
 @pytest.mark.parametrize(
-    ("room", "lines", "words"), [(2 << 30, 2, "arena's limit"), (30 << 20, 1, "address space of this process")]
+    ("room", "lines", "words"), [(2 << 30, 2, "arena's limit"), (30 << 20, 1, "this process's address space")]
 )
 def test_little_address_space_makes_a_small_arena_or_an_error(room: int, lines: int, words: str) -> None:
     environment = {k: v for k, v in os.environ.items() if k != _native.SESSION_VARIABLE}

@@ -5,6 +5,8 @@ arrays whose memory lies in an arena that all processes of a program share. They
 handles, without a copy.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from onecopy import _pickling as _pickling  # registers the reducers
 from onecopy._arrays import (
     array,
@@ -28,10 +30,12 @@ from onecopy._errors import (
     ParseError,
     StaleHandleError,
 )
-from onecopy._hdf5 import from_hdf5, to_hdf5
 from onecopy._native import __version__
 from onecopy._session import reap, set_limit, stats
 from onecopy._text import loadtxt
+
+if TYPE_CHECKING:
+    from onecopy._hdf5 import from_hdf5, to_hdf5
 
 __all__ = [
     "ArenaError",
@@ -60,3 +64,19 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+
+#: Names that come with h5py, which takes longer to import than all else: those who do not use it shall not wait for it.
+_WITH_H5PY = frozenset({"from_hdf5", "to_hdf5"})
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_H5PY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from onecopy import _hdf5
+
+    globals()[name] = value = getattr(_hdf5, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WITH_H5PY})

@@ -2,7 +2,15 @@
 
 import sys
 
+from onecopy import _native
 from onecopy._cli import main
 
+
+def command() -> int:
+    """Run the command line as a program of its own, which is in no arena unless its work needs one."""
+    _native.leave()
+    return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

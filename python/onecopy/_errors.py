@@ -34,21 +34,35 @@ class OnecopyError(Exception):
 
 
 class OutOfMemoryError(OnecopyError, MemoryError):
-    """There is not enough memory, or a table of the arena is full.
+    """There is not enough memory, or a table of the arena is full, or the system has no more of what an arena needs.
+
+    It is raised before any memory is touched; what was there before is as it was.
 
     Attributes
     ----------
     asked : int
-        Bytes asked for.
+        Bytes asked for. (Entries, where the bound is a table.)
     free : int
-        Bytes that could be had.
-    limit : str
-        Which limit is the narrowest: the arena's, RAM, or a cgroup.
+        How much of that could be had, in the unit of the limit.
+    limit : int
+        The narrowest limit: bytes, or entries, open files or mappings, whatever the bound counts.
+    bound : str
+        Which limit that is: the arena's, the machine's memory, a cgroup's, one of the process (``ulimit``).
+
+    Examples
+    --------
+    >>> import onecopy as oc
+    >>> try:
+    ...     oc.zeros(1 << 45, "u1")
+    ... except oc.OutOfMemoryError as error:
+    ...     print(error.asked == 1 << 45, error.free < error.asked)
+    True True
     """
 
     asked: int
     free: int
-    limit: str
+    limit: int
+    bound: str
 
 
 class StaleHandleError(OnecopyError, LookupError):

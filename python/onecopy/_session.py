@@ -41,7 +41,11 @@ def stats() -> dict[str, Any]:
     -------
     dict
         Of the arena: ``arena`` (its id), ``limit``, ``used_bytes``, ``warm_bytes`` (freed memory kept for the next
-        array), ``warm_budget``, ``blocks``, ``handles_in_flight``, ``processes`` (pids). Of this process:
+        array), ``warm_budget``, ``promised_bytes`` (about to be used), ``blocks``, ``handles_in_flight``, of which
+        ``handles_of_dead_senders``, ``processes`` (pids of the living), ``members`` (for each process ``pid``,
+        ``command``, ``alive``, and the ``blocks``, ``bytes`` and ``promised_bytes`` that it holds, alone or with
+        others), ``capacity`` (how many ``processes``, ``blocks`` and ``handles_in_flight`` there can be),
+        ``headroom_bytes`` (how much more can be had now) and ``headroom_bound`` (what limits that). Of this process:
         ``handles_sent``, ``bytes_by_handle`` (bytes of arrays that were sent without being copied),
         ``handles_received``, ``arrays_moved_in`` and ``bytes_moved_in`` (copied into the arena, once),
         ``arrays_copied`` and ``bytes_copied`` (copied through a message). All sizes are in bytes.
@@ -91,10 +95,17 @@ def _bytes_of(size: int | str) -> int:
     return _native.parse_size(size) if isinstance(size, str) else size
 
 
-def reap() -> tuple[int, int]:
+def reap(*, in_flight: bool = False) -> tuple[int, int]:
     """Take away what processes left that have been killed.
 
     This happens by itself whenever memory is needed or a process joins; call it to have the memory back now.
+
+    Parameters
+    ----------
+    in_flight : bool, optional
+        Also drop arrays that were sent by processes that have ended and that nobody has received. Nobody can tell
+        whether such a message will still be received (a process may send and end in good order), so this never happens
+        by itself: whoever receives one afterwards gets a `StaleHandleError`.
 
     Returns
     -------
@@ -106,7 +117,7 @@ def reap() -> tuple[int, int]:
     >>> import onecopy as oc
     >>> processes, blocks = oc.reap()
     """
-    return _native.reap()
+    return _native.reap(in_flight)
 
 
 _start()

@@ -6,8 +6,7 @@ import operator
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +23,7 @@ Missing = Mapping[str, Any]
 _ONLY_NUMPY_READS = (".bz2", ".xz", ".lzma")
 
 
-@dataclass(frozen=True)
-class LoadedFile:
+class LoadedFile(NamedTuple):
     """What a text file became.
 
     Attributes
@@ -49,8 +47,7 @@ class LoadedFile:
     bytes: int
 
 
-@dataclass(frozen=True)
-class Inferred:
+class Inferred(NamedTuple):
     """What the first lines of a text look like.
 
     Attributes

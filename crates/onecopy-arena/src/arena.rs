@@ -3,19 +3,19 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
-use onecopy_os::{LockByte, OsError, page_size, physical_limit, random_u64};
+use onecopy_os::{Bound, ByteSize, LockByte, Machine, page_size, random_u64};
 use onecopy_sync::Tag;
 
 use crate::ArenaError;
-use crate::budget::Shortage;
+use crate::budget::{Promise, Shortage};
 use crate::data::{Access, Data, PrivateCopy};
-use crate::heap::{DRAFT, Heap, SEALED, State, add, subtract};
+use crate::heap::{DRAFT, Heap, SEALED, State, add};
 use crate::layout::{ArenaId, DATA_FILES, GRAIN, Geometry};
 use crate::membership::{Held, Holds, locked};
 use crate::meta::{BlockId, Meta};
 use crate::parcels::{Owned, ParcelId};
-use crate::slots::{Cradle, JANITOR, Slots, Viewer};
-use crate::stats::Stats;
+use crate::slots::{Cradle, JANITOR, Roll, Slots, Viewer};
+use crate::stats::{Details, Stats};
 
 mod block;
 mod draft;
@@ -48,6 +48,9 @@ pub enum Contents {
 /// Small blocks are cut from pieces of this size, so that the budget check and the system call are paid once for many.
 const SMALL_COMMIT: u64 = 1 << 20;
 
+/// Budget is asked for, and memory made, in steps of this size.
+const STEP: u64 = 64 << 20;
+
 /// An arena smaller than this is no use as a default.
 const LEAST_DEFAULT_LIMIT: u64 = 16 << 20;
 
@@ -66,7 +69,7 @@ impl Arena {
     pub(crate) fn make(options: Options) -> Result<&'static Self, ArenaError> {
         let arena = match options.limit {
             Some(limit) => Self::lay_out(limit, options.warm),
-            None => Self::lay_out_what_fits(physical_limit() / 5 * 4, options.warm),
+            None => Self::lay_out_what_fits(Machine::this().physical_limit() / 5 * 4, options.warm),
         };
         let arena = arena.map_err(|error| Self::no_room_to_map(error, options.limit))?;
         arena.take_slot()?;
@@ -87,12 +90,7 @@ impl Arena {
 
     fn no_room_to_map(error: ArenaError, asked: Option<u64>) -> ArenaError {
         match error {
-            ArenaError::Os(error) if error.is_exhaustion() => ArenaError::OutOfMemory {
-                asked: asked.unwrap_or(LEAST_DEFAULT_LIMIT),
-                free: 0,
-                limit: format!("the address space of this process ({error})"),
-                way_out: "raise it (ulimit -v), or ask for less by ONECOPY_LIMIT",
-            },
+            ArenaError::Os(error) => ArenaError::refused(error, asked.unwrap_or(LEAST_DEFAULT_LIMIT)),
             other => other,
         }
     }
@@ -103,7 +101,7 @@ impl Arena {
         let first = meta.superblock();
         first.limit.store(limit.min(geometry.capacity), Relaxed);
         first.warm_budget.store(warm.unwrap_or(limit / 8), Relaxed);
-        let data = Data::create(&geometry)?;
+        let data = Data::create(meta.id(), &geometry)?;
         Ok(Self::leaked(meta, data))
     }
 
@@ -123,7 +121,8 @@ impl Arena {
     fn me(&self) -> Result<Tag, ArenaError> {
         Tag::from_bits(self.me.load(Relaxed)).ok_or(ArenaError::TableFull {
             what: "processes",
-            capacity: self.meta.geometry().slots,
+            // One slot is the janitor's.
+            capacity: self.meta.geometry().slots - 1,
             way_out: "end some of the processes that share this arena",
         })
     }
@@ -133,8 +132,24 @@ impl Arena {
         Ok(Viewer { slots: self.slots(), me: self.me()? })
     }
 
-    fn heap(&self) -> Result<Heap<'_>, ArenaError> {
+    pub(crate) fn heap(&self) -> Result<Heap<'_>, ArenaError> {
         Heap::lock(&self.meta, &self.data, self.me()?)
+    }
+
+    /// Whether this process is a member; not after [`leave`](Self::leave), nor in a child for which there was no slot.
+    pub fn is_member(&self) -> bool {
+        self.me.load(Relaxed) != 0
+    }
+
+    /// Becomes a member again after [`leave`](Self::leave).
+    pub(crate) fn take_slot_again(&self) -> Result<(), ArenaError> {
+        if self.is_member() { Ok(()) } else { self.take_slot() }
+    }
+
+    /// The tables as this process sees them, member or not.
+    pub(crate) fn roll(&self) -> Roll<'_> {
+        let own = Tag::from_bits(self.me.load(Relaxed)).map_or(JANITOR, Tag::slot);
+        Roll { meta: &self.meta, lock_file: self.data.lock_file(), own }
     }
 
     fn take_slot(&self) -> Result<(), ArenaError> {
@@ -160,7 +175,11 @@ impl Arena {
 
     pub(crate) fn prepare_fork(&'static self) -> (MutexGuard<'static, Holds>, Option<Cradle>) {
         let holds = locked(&self.holds);
-        let cradle = self.slots().reserve_for_child().ok().flatten();
+        let reserve = || self.slots().reserve_for_child().ok().flatten();
+        let cradle = reserve().or_else(|| {
+            self.heap().and_then(|heap| heap.sweep()).ok()?;
+            reserve()
+        });
         if let Some(cradle) = &cradle {
             // The parent holds these blocks until the table is unlocked, so the bits need no heap lock.
             for held in holds.values() {
@@ -198,10 +217,10 @@ impl Arena {
         }
         let (id, promise) = self.take_fresh(len, size, false)?;
         let block = self.hold(id, len, false)?;
-        if promise.bytes > 0 {
+        if let Some(promise) = promise {
             // Outside of the lock: making pages takes a tenth of a second per GiB. The block exists already, so a death
             // here leaves garbage, not a leak.
-            self.reserve_interruptibly(block.offset(), size, stop)?;
+            self.make_pages(block.offset(), size, &promise, stop)?;
         }
         Ok((block, Contents::Zeros))
     }
@@ -226,14 +245,22 @@ impl Arena {
         Ok(block)
     }
 
-    /// In steps also because some kernels undo the whole of a reservation when a signal comes: under a fast timer one in
-    /// a single call would never end.
-    fn reserve_interruptibly(&self, offset: u64, size: u64, stop: &mut dyn FnMut() -> bool) -> Result<(), ArenaError> {
+    /// Puts memory behind a range in steps, so that what is there already is not counted as promised as well; and because
+    /// some kernels undo the whole of a reservation when a signal comes: under a fast timer one in a single call would
+    /// never end.
+    fn make_pages(
+        &self,
+        offset: u64,
+        size: u64,
+        promise: &Promise,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Result<(), ArenaError> {
         for (start, part) in self.data.shares(offset, size).concat() {
             if stop() {
                 return Err(ArenaError::Interrupted);
             }
-            self.data.reserve(offset + start, part).map_err(|error| Self::refused(error, size))?;
+            self.data.reserve(offset + start, part).map_err(|error| ArenaError::refused(error, size))?;
+            promise.keep(part);
         }
         Ok(())
     }
@@ -245,8 +272,8 @@ impl Arena {
     }
 
     /// Takes a fresh extent after the budget check. Small ones have memory when this returns; for others it is
-    /// promised, unless the block is a draft.
-    fn take_fresh(&'static self, len: u64, size: u64, draft: bool) -> Result<(BlockId, Promise), ArenaError> {
+    /// promised, unless the block is a draft, which promises as it grows.
+    fn take_fresh(&'static self, len: u64, size: u64, draft: bool) -> Result<(BlockId, Option<Promise>), ArenaError> {
         let small = !draft && size <= SMALL_COMMIT;
         let commit = match (draft, small) {
             (true, _) => 0,
@@ -269,52 +296,62 @@ impl Arena {
                 let (offset, whole) = heap.span(index)?;
                 if let Err(error) = self.data.reserve(offset, whole) {
                     heap.set_free(index, State::Fresh)?;
-                    return Err(Self::refused(error, len));
+                    return Err(ArenaError::refused(error, len));
                 }
                 heap.cut(index, size, State::Warm)?;
             }
-            let promise = Promise::make(self, &heap, if small { 0 } else { commit });
+            let promise = (!small && !draft).then(|| Promise::make(self, &heap, commit));
             let id = if draft { heap.publish(index, 0, DRAFT)? } else { heap.publish(index, len, 0)? };
             return Ok((id, promise));
         }
     }
 
     fn no_addresses(&self, asked: u64, free: u64) -> ArenaError {
-        let capacity = self.meta.geometry().capacity;
+        let limit = self.meta.geometry().capacity;
         ArenaError::OutOfMemory {
             asked,
             free,
-            limit: format!("the arena's {capacity} bytes of addresses (largest free piece)"),
-            way_out: "drop arrays that are not needed, or start with a larger ONECOPY_LIMIT",
+            limit,
+            bound: format!("the arena's {} of addresses (in one piece)", ByteSize(limit)),
+            way_out: "drop arrays that are not needed, or start the first process with a larger ONECOPY_LIMIT"
+                .to_owned(),
         }
     }
 
     /// The heap, locked, at a moment when `bytes` may be committed; the dead and the warm are asked first.
     fn heap_with_budget(&self, bytes: u64, asked: u64) -> Result<Heap<'_>, ArenaError> {
+        // Warm memory that stands in the way of a soft limit only is worth one attempt.
+        let mut spare_soft_limits = true;
         loop {
             let heap = self.heap()?;
             heap.sweep()?;
+            let warm = heap.first().warm_bytes.load(Relaxed);
             let shortage: Shortage = match heap.check_budget(bytes) {
-                Ok(()) => return Ok(heap),
+                Ok(advised) if advised == 0 || warm == 0 || !spare_soft_limits => return Ok(heap),
+                Ok(advised) => {
+                    drop(heap);
+                    spare_soft_limits = self.give_back_some(advised)? > 0;
+                    continue;
+                }
                 Err(shortage) => shortage,
             };
-            let warm = heap.first().warm_bytes.load(Relaxed);
             drop(heap);
-            if warm < shortage.deficit() || self.give_back_some(shortage.deficit())? == 0 {
+            if warm < shortage.deficit() {
                 return Err(shortage.into_error(asked, warm));
+            }
+            if self.give_back_some(shortage.deficit())? == 0 {
+                // What is left of it shares pages with blocks.
+                return Err(shortage.into_error(asked, 0));
             }
         }
     }
 
-    fn refused(error: OsError, asked: u64) -> ArenaError {
-        if !error.is_exhaustion() {
-            return error.into();
-        }
-        ArenaError::OutOfMemory {
-            asked,
-            free: onecopy_os::headroom().bytes,
-            limit: format!("what the system grants ({error})"),
-            way_out: "end other programs, or allow more memory (overcommit, ulimit)",
+    /// Takes back what a promise added to the slot. Without a slot, as after a fork that found none, there is nothing.
+    pub(crate) fn take_promise_back(&self, bytes: u64) {
+        if let Ok(me) = self.me() {
+            let promised = &self.meta.slot(me.slot()).promised;
+            // Saturating, as a damaged figure must not wrap to a promise of all there is.
+            let _ = promised.fetch_update(Relaxed, Relaxed, |all| Some(all.saturating_sub(bytes)));
         }
     }
 
@@ -360,7 +397,17 @@ impl Arena {
 
     /// Figures of this moment.
     pub fn stats(&self) -> Result<Stats, ArenaError> {
-        Ok(self.heap()?.stats())
+        Ok(self.heap()?.roll().stats())
+    }
+
+    /// What there is in detail.
+    pub fn details(&self) -> Result<Details, ArenaError> {
+        Ok(self.heap()?.roll().details())
+    }
+
+    /// How much more may be committed, and what sets that bound.
+    pub fn headroom(&self) -> Result<Bound, ArenaError> {
+        Ok(self.heap()?.headroom())
     }
 
     /// Checks all tables against each other.
@@ -372,12 +419,7 @@ impl Arena {
     pub fn set_limit(&self, limit: u64, warm: Option<u64>) -> Result<(), ArenaError> {
         let capacity = self.meta.geometry().capacity;
         if limit > capacity {
-            return Err(ArenaError::OutOfMemory {
-                asked: limit,
-                free: capacity,
-                limit: format!("the arena's {capacity} bytes of addresses"),
-                way_out: "start the first process of the session with a larger ONECOPY_LIMIT",
-            });
+            return Err(self.no_addresses(limit, capacity));
         }
         let heap = self.heap()?;
         heap.first().limit.store(limit, Relaxed);
@@ -400,33 +442,6 @@ impl Arena {
         drop(heap);
         self.me.store(0, Relaxed);
         self.slots().leave(tag)
-    }
-}
-
-/// Bytes that passed the budget check and have no memory behind them yet; taken back when dropped.
-#[derive(Debug)]
-struct Promise {
-    arena: &'static Arena,
-    bytes: u64,
-}
-
-impl Promise {
-    fn make(arena: &'static Arena, heap: &Heap<'_>, bytes: u64) -> Self {
-        add(&arena.meta.slot(heap.me.slot()).promised, bytes);
-        Self { arena, bytes }
-    }
-}
-
-impl Drop for Promise {
-    fn drop(&mut self) {
-        if self.bytes == 0 {
-            return;
-        }
-        // Under the lock, as threads of one process share the counter. Where it cannot be had the process has no slot
-        // any more, and with it no promises.
-        if let Ok(heap) = self.arena.heap() {
-            subtract(&self.arena.meta.slot(heap.me.slot()).promised, self.bytes);
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use onecopy_os::{FileAccess, Mapping, MemoryFile, OsError, Protection, page_size};
 
 use crate::ArenaError;
-use crate::layout::{DATA_FILES, Geometry};
+use crate::layout::{ArenaId, DATA, DATA_FILES, Geometry, file_name};
 
 /// Which of the two mappings of the data area an address lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,9 +43,9 @@ struct Piece {
 }
 
 impl Data {
-    pub(crate) fn create(geometry: &Geometry) -> Result<Self, ArenaError> {
-        let make = || MemoryFile::create("onecopy-data", geometry.data_file_size());
-        Self::map([make()?, make()?], geometry)
+    pub(crate) fn create(id: ArenaId, geometry: &Geometry) -> Result<Self, ArenaError> {
+        let [a, b] = DATA.map(|part| MemoryFile::create(&file_name(id, part), geometry.data_file_size()));
+        Self::map([a?, b?], geometry)
     }
 
     pub(crate) fn adopt(files: [MemoryFile; DATA_FILES], geometry: &Geometry) -> Result<Self, ArenaError> {
@@ -135,7 +135,16 @@ impl Data {
         assert!(offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= self.capacity));
         pieces(self.stripe, offset, bytes.len() as u64).try_for_each(|piece| {
             let part = &bytes[piece.in_range as usize..(piece.in_range + piece.len) as usize];
-            self.files[piece.file].write_at(part, piece.in_file)
+            let file = &self.files[piece.file];
+            match file.write_at(part, piece.in_file) {
+                // A file size limit that was set after the files were made: it does not bind the mapping.
+                Err(error) if error.is_file_size() => {
+                    file.reserve(piece.in_file, piece.len)?;
+                    self.copy_in(offset + piece.in_range, part);
+                    Ok(())
+                }
+                written => written,
+            }
         })
     }
 
@@ -192,7 +201,7 @@ impl Data {
     }
 
     /// Maps the pages of a range privately.
-    pub(crate) fn private_copy(&self, offset: u64, len: u64) -> Result<PrivateCopy, ArenaError> {
+    pub(crate) fn private_copy(&self, offset: u64, len: u64) -> Result<PrivateCopy, OsError> {
         let page = page_size() as u64;
         let start = offset / page * page;
         let end = (offset + len.max(1)).next_multiple_of(page).min(self.capacity);
@@ -256,7 +265,7 @@ mod tests {
 
     #[test]
     fn bytes_cross_stripes_through_every_door() {
-        let data = Data::create(&geometry()).unwrap();
+        let data = Data::create(ArenaId(1), &geometry()).unwrap();
         let bytes: Vec<u8> = (0..3 << 20).map(|i: u32| (i % 251) as u8).collect();
         data.write_through(12_345, &bytes).unwrap();
         assert_eq!(read(&data, 12_345, bytes.len(), Access::ReadOnly), bytes);
@@ -272,7 +281,7 @@ mod tests {
 
     #[test]
     fn shares_cover_the_range_once_and_stay_in_their_file() {
-        let data = Data::create(&Geometry { stripe: 16 << 20, capacity: 64 << 20, ..geometry() }).unwrap();
+        let data = Data::create(ArenaId(1), &Geometry { stripe: 16 << 20, capacity: 64 << 20, ..geometry() }).unwrap();
         let shares = data.shares(100, 60 << 20);
         for (file, list) in shares.iter().enumerate() {
             assert!(!list.is_empty() && list.iter().all(|(at, _)| (100 + at) / (16 << 20) % 2 == file as u64));
@@ -286,7 +295,7 @@ mod tests {
 
     #[test]
     fn an_address_is_found_in_its_mapping() {
-        let data = Data::create(&geometry()).unwrap();
+        let data = Data::create(ArenaId(1), &geometry()).unwrap();
         for access in [Access::ReadOnly, Access::ReadWrite] {
             let address = data.address(777, access).as_ptr() as usize;
             assert_eq!(data.position_of(address), Some((777, access)));

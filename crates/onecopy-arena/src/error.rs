@@ -1,6 +1,6 @@
 //! What can go wrong with an arena.
 
-use onecopy_os::OsError;
+use onecopy_os::{ByteSize, OsError};
 
 use crate::layout::ArenaId;
 
@@ -9,16 +9,18 @@ use crate::layout::ArenaId;
 #[non_exhaustive]
 pub enum ArenaError {
     /// There is not enough memory within some limit.
-    #[error("out of shared memory: {asked} bytes asked for, {free} free within {limit}; {way_out}")]
+    #[error("out of memory: {} within {bound}; {way_out}", figures(*asked, *free))]
     OutOfMemory {
         /// Bytes asked for.
         asked: u64,
-        /// Bytes that could be had.
+        /// What could be had within the limit: bytes, or however many the limit counts.
         free: u64,
-        /// Which limit is the narrowest, with its figure.
-        limit: String,
+        /// The limit, in the same unit.
+        limit: u64,
+        /// Which limit it is.
+        bound: String,
         /// What the user can do.
-        way_out: &'static str,
+        way_out: String,
     },
     /// A fixed-size table of the arena is full.
     #[error("the arena's table of {what} is full ({capacity}): {way_out}")]
@@ -65,8 +67,28 @@ pub enum ArenaError {
     Os(#[from] OsError),
 }
 
+/// Both figures in units for people; in bytes where those would hide that they differ.
+fn figures(asked: u64, free: u64) -> String {
+    let (wanted, there) = (ByteSize(asked).to_string(), ByteSize(free).to_string());
+    if wanted == there && asked != free {
+        return format!("{asked} bytes asked for, {free} free");
+    }
+    format!("{wanted} asked for, {there} free")
+}
+
 impl ArenaError {
     pub(crate) fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged(what.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_for_people_and_never_hide_the_difference() {
+        assert_eq!(figures(8 << 30, 1 << 20), "8.0 GiB asked for, 1.0 MiB free");
+        assert_eq!(figures((8 << 30) + 1, 8 << 30), "8589934593 bytes asked for, 8589934592 free");
     }
 }

@@ -13,7 +13,7 @@ use crate::ArenaError;
 use crate::data::Data;
 use crate::layout::{BlockEntry, CLASSES, GRAIN, NONE, Superblock};
 use crate::meta::{BlockId, Meta};
-use crate::slots::{Slots, Viewer};
+use crate::slots::{Roll, Slots, Viewer};
 
 /// What a directory entry describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +93,11 @@ impl<'a> Heap<'a> {
 
     pub(crate) fn first(&self) -> &Superblock {
         self.meta.superblock()
+    }
+
+    /// The tables as others may see them too.
+    pub(crate) fn roll(&self) -> Roll<'_> {
+        Roll { meta: self.meta, lock_file: self.data.lock_file(), own: self.me.slot() }
     }
 
     pub(crate) fn entry(&self, index: u32) -> Result<&BlockEntry, ArenaError> {

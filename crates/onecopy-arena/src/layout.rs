@@ -35,6 +35,22 @@ impl fmt::Display for ArenaId {
     }
 }
 
+/// Parts of an arena's files' names: the metadata, and the data files in the order of their stripes.
+pub(crate) const META: &str = "meta";
+pub(crate) const DATA: [&str; DATA_FILES] = ["data-a", "data-b"];
+const FILE_PREFIX: &str = "onecopy-";
+
+/// The name of one of an arena's files, by which others find it in `/proc`.
+pub(crate) fn file_name(id: ArenaId, part: &str) -> String {
+    format!("{FILE_PREFIX}{id}-{part}")
+}
+
+/// The arena and the part that a file's name says.
+pub(crate) fn parse_file_name(name: &str) -> Option<(ArenaId, &str)> {
+    let (id, part) = name.strip_prefix(FILE_PREFIX)?.split_once('-')?;
+    Some((ArenaId(u64::from_str_radix(id, 16).ok()?), part))
+}
+
 /// Sizes of an arena's tables, fixed when it is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
@@ -211,6 +227,15 @@ const _: () = {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_says_whose_it_is() {
+        let id = ArenaId(0xfeed);
+        assert_eq!(parse_file_name(&file_name(id, DATA[1])), Some((id, "data-b")));
+        for other in ["onecopy-meta", "onecopy-xyz-meta", "other-1-meta", ""] {
+            assert_eq!(parse_file_name(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn every_limit_gives_a_sound_geometry() {

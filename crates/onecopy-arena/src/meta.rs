@@ -10,7 +10,8 @@ use onecopy_os::{Mapping, MemoryFile, Protection};
 
 use crate::ArenaError;
 use crate::layout::{
-    ArenaId, BYTE_ORDER, BlockEntry, Geometry, MAGIC, NONE, ParcelEntry, SlotEntry, Superblock, VERSION,
+    ArenaId, BYTE_ORDER, BlockEntry, Geometry, MAGIC, META, NONE, ParcelEntry, SlotEntry, Superblock, VERSION,
+    file_name,
 };
 
 /// Names a block for good: its directory entry and the entry's generation.
@@ -36,7 +37,7 @@ impl Meta {
     /// A new metadata file with empty tables. The heap is not set up yet.
     pub(crate) fn create(id: ArenaId, geometry: Geometry) -> Result<Self, ArenaError> {
         geometry.verify(geometry.metadata_size())?;
-        let file = MemoryFile::create("onecopy-meta", geometry.metadata_size())?;
+        let file = MemoryFile::create(&file_name(id, META), geometry.metadata_size())?;
         let mapping = Mapping::of(&file, Protection::ReadWrite)?;
         let meta = Self { mapping, file, geometry, id };
         let first = meta.superblock();
@@ -60,10 +61,19 @@ impl Meta {
 
     /// Takes over a file that another process made; verifies all that later accesses rely on.
     pub(crate) fn adopt(file: MemoryFile) -> Result<Self, ArenaError> {
+        Self::map(file, Protection::ReadWrite)
+    }
+
+    /// As [`adopt`](Self::adopt), for a process that only looks: a store into the tables would fault.
+    pub(crate) fn look(file: MemoryFile) -> Result<Self, ArenaError> {
+        Self::map(file, Protection::Read)
+    }
+
+    fn map(file: MemoryFile, protection: Protection) -> Result<Self, ArenaError> {
         if file.size() < size_of::<Superblock>() as u64 {
             return Err(ArenaError::Foreign(format!("{} bytes are too few", file.size())));
         }
-        let mapping = Mapping::of(&file, Protection::ReadWrite)?;
+        let mapping = Mapping::of(&file, protection)?;
         // SAFETY: the mapping is page-aligned and at least as large as the superblock (checked above), which is made of
         // atomics.
         #[expect(clippy::cast_ptr_alignment, reason = "a mapping starts at a page")]
@@ -164,6 +174,10 @@ impl Meta {
 
     pub(crate) fn clear_holder(&self, block: u32, slot: u32) {
         self.holders(block)[slot as usize / 64].fetch_and(!(1 << (slot % 64)), Relaxed);
+    }
+
+    pub(crate) fn holds(&self, block: u32, slot: u32) -> bool {
+        self.holders(block)[slot as usize / 64].load(Relaxed) & 1 << (slot % 64) != 0
     }
 
     pub(crate) fn is_held(&self, block: u32) -> bool {

@@ -115,6 +115,11 @@ impl Heap<'_> {
         Ok(Some(block))
     }
 
+    /// As [`unpost`](Self::unpost), whichever parcel there is.
+    pub(crate) fn unpost_at(&self, index: u32) -> Result<Option<BlockId>, ArenaError> {
+        self.unpost(ParcelId { index, sequence: sequence_of(self.meta.parcel(index)?) })
+    }
+
     /// Empties all parcels that lie in a block; adds the blocks that they were of to `referred`.
     pub(crate) fn drop_owned(&self, owner: u32, referred: &mut Vec<u32>) -> Result<(), ArenaError> {
         loop {

@@ -9,8 +9,10 @@ use crate::ArenaError;
 use crate::arena::{Arena, Block, JoinHint, Options};
 use crate::data::Access;
 use crate::layout::ArenaId;
+use crate::look::details_of;
 use crate::membership::{Holds, locked};
 use crate::slots::Cradle;
+use crate::stats::Details;
 
 static ARENAS: Mutex<Vec<&'static Arena>> = Mutex::new(Vec::new());
 const HOOKS: ForkHooks = ForkHooks { before, parent, child };
@@ -23,6 +25,13 @@ impl Arena {
 
     /// Joins the arena that a member of it described; answers the same arena when this process is a member already.
     pub fn join(hint: JoinHint) -> Result<&'static Self, ArenaError> {
+        let arena = Self::join_unswept(hint)?;
+        arena.heap()?.sweep()?;
+        Ok(arena)
+    }
+
+    /// As [`join`](Self::join), but leaves it to the caller to sweep the dead.
+    pub fn join_unswept(hint: JoinHint) -> Result<&'static Self, ArenaError> {
         join_among(&mut locked(&ARENAS), hint)
     }
 
@@ -39,11 +48,26 @@ impl Arena {
         if let Some(arena) = cell.get() {
             return Ok(arena);
         }
-        let arena = match hints.iter().find_map(|&hint| join_among(&mut arenas, hint).ok()) {
+        let mut join = |&hint: &JoinHint| {
+            let arena = join_among(&mut arenas, hint).ok()?;
+            arena.heap().and_then(|heap| heap.sweep()).ok()?;
+            Some(arena)
+        };
+        let arena = match hints.iter().find_map(&mut join) {
             Some(arena) => arena,
             None => create_among(&mut arenas, options()?)?,
         };
         Ok(cell.get_or_init(|| arena))
+    }
+
+    /// Looks into an arena that a process has, without joining it: nothing is written and no lock is taken. The figures
+    /// need not belong to one moment.
+    pub fn look(hint: JoinHint) -> Result<Details, ArenaError> {
+        let arenas = locked(&ARENAS);
+        match arenas.iter().find(|arena| arena.id() == hint.id) {
+            Some(arena) => Ok(arena.roll().details()),
+            None => details_of(hint, &arenas),
+        }
     }
 
     /// The arena of this name if this process is a member.
@@ -67,6 +91,7 @@ fn create_among(arenas: &mut Vec<&'static Arena>, options: Options) -> Result<&'
 fn join_among(arenas: &mut Vec<&'static Arena>, hint: JoinHint) -> Result<&'static Arena, ArenaError> {
     // Before anything is opened: closing a second descriptor of the metadata would drop the liveness lock.
     if let Some(arena) = arenas.iter().find(|arena| arena.id() == hint.id) {
+        arena.take_slot_again()?;
         return Ok(arena);
     }
     on_fork(HOOKS)?;

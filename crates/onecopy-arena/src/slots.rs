@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use onecopy_os::{LockByte, TransferLock, current_pid, has_mapped, start_time};
+use onecopy_os::{LockByte, MemoryFile, TransferLock, current_pid, has_mapped, start_time};
 use onecopy_sync::{Owners, Tag};
 
 use crate::ArenaError;
@@ -120,12 +120,31 @@ impl Slots<'_> {
 
     /// Whether whoever has `slot` in the state `word` lives. `own` is this process's slot, whose lock it cannot see.
     pub(crate) fn occupant_lives(self, slot: u32, word: u64, own: u32) -> bool {
-        if slot == own {
+        self.roll(own).occupant_lives(slot, word)
+    }
+
+    fn roll(&self, own: u32) -> Roll<'_> {
+        Roll { meta: self.meta, lock_file: self.data.lock_file(), own }
+    }
+}
+
+/// What the tables say of processes. To read them takes the files with the locks, but no membership.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Roll<'a> {
+    pub(crate) meta: &'a Meta,
+    pub(crate) lock_file: &'a MemoryFile,
+    /// The slot of this process, whose lock it cannot see; [`JANITOR`] for one that has none.
+    pub(crate) own: u32,
+}
+
+impl Roll<'_> {
+    pub(crate) fn occupant_lives(&self, slot: u32, word: u64) -> bool {
+        if slot == self.own {
             return true;
         }
         // An answer that cannot be had counts as "lives": to free early is worse than to free late.
         let recorded = || LockByte(slot).held_by_another(self.meta.file()).unwrap_or(true);
-        let transferred = || TransferLock::is_held(self.data.lock_file(), LockByte(slot)).unwrap_or(true);
+        let transferred = || TransferLock::is_held(self.lock_file, LockByte(slot)).unwrap_or(true);
         match state_of(word) {
             SlotState::Free | SlotState::Reaping => false,
             SlotState::Live => recorded() || self.lost_its_lock(slot),
@@ -147,7 +166,7 @@ impl Slots<'_> {
     }
 
     /// Bytes promised by all members but not yet committed.
-    pub(crate) fn promised(self) -> u64 {
+    pub(crate) fn promised(&self) -> u64 {
         (0..self.meta.geometry().slots)
             .map(|slot| self.meta.slot(slot))
             .filter(|entry| state_of(entry.word.load(Relaxed)) != SlotState::Free)
@@ -155,15 +174,15 @@ impl Slots<'_> {
             .fold(0, u64::saturating_add)
     }
 
-    /// The members as (slot, pid, lives).
-    pub(crate) fn members(self, own: u32) -> Vec<(u32, u32, bool)> {
-        (JANITOR + 1..self.meta.geometry().slots)
-            .filter_map(|slot| {
-                let word = self.meta.slot(slot).word.load(Acquire);
-                let pid = self.meta.slot(slot).pid.load(Relaxed);
-                (state_of(word) != SlotState::Free).then(|| (slot, pid, self.occupant_lives(slot, word, own)))
-            })
-            .collect()
+    pub(crate) fn is_alive(&self, tag: Tag) -> bool {
+        if tag.slot() >= self.meta.geometry().slots {
+            return false;
+        }
+        if tag.slot() == JANITOR {
+            return LockByte(JANITOR).held_by_another(self.meta.file()).unwrap_or(true);
+        }
+        let word = self.meta.slot(tag.slot()).word.load(Acquire);
+        Tag::truncate(generation_of(word)) == tag.generation() && self.occupant_lives(tag.slot(), word)
     }
 }
 
@@ -180,14 +199,6 @@ impl Owners for Viewer<'_> {
     }
 
     fn is_alive(&self, tag: Tag) -> bool {
-        if tag.slot() >= self.slots.meta.geometry().slots {
-            return false;
-        }
-        if tag.slot() == JANITOR {
-            return LockByte(JANITOR).held_by_another(self.slots.meta.file()).unwrap_or(true);
-        }
-        let word = self.slots.meta.slot(tag.slot()).word.load(Acquire);
-        Tag::truncate(generation_of(word)) == tag.generation()
-            && self.slots.occupant_lives(tag.slot(), word, self.me.slot())
+        self.slots.roll(self.me.slot()).is_alive(tag)
     }
 }

@@ -20,6 +20,11 @@ pub enum Error {
         /// Bytes per element.
         item: usize,
     },
+    /// The system gives this process no thread.
+    #[error(
+        "no thread can be started: raise this process's limits on address space (ulimit -v) or processes (ulimit -u)"
+    )]
+    Threads,
     /// The memory does not have the size that the grid describes.
     #[error("the memory has {found} bytes, but the grid describes {expected}")]
     MemorySize {

@@ -42,6 +42,7 @@ mod shuffle;
 
 pub use error::Error;
 pub use grid::{Grid, Run};
+pub use ordered::IN_FLIGHT_PER_THREAD;
 pub use parallel::{StoredChunk, compress, decompress};
 pub use pipeline::{Codec, Decoder, Encoded, Encoder, Pipeline};
 pub use region::{Source, Target};

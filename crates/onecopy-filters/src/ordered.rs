@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::thread;
+use std::thread::{self, Builder};
 
 /// Finished results that wait, or pieces of work under way, per thread.
-pub(crate) const IN_FLIGHT_PER_THREAD: usize = 3;
+pub const IN_FLIGHT_PER_THREAD: usize = 3;
 
 struct Window<T> {
     state: Mutex<State<T>>,
@@ -42,15 +42,19 @@ pub(crate) fn ordered<S, T: Send, E>(
         return (0..count).try_for_each(|i| consume(i, work(&mut start(), i)));
     }
     let window = Window::new();
+    let worker = || {
+        let _stop = StopOnPanic(&window);
+        let mut state = start();
+        while let Some(ticket) = window.take_ticket(count, threads * IN_FLIGHT_PER_THREAD) {
+            window.put_result(ticket, work(&mut state, ticket));
+        }
+    };
     thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                let _stop = StopOnPanic(&window);
-                let mut state = start();
-                while let Some(ticket) = window.take_ticket(count, threads * IN_FLIGHT_PER_THREAD) {
-                    window.put_result(ticket, work(&mut state, ticket));
-                }
-            });
+        // Fewer threads than wanted (`ulimit -v`, `ulimit -u`) are slower and nothing worse.
+        let started = (0..threads).filter(|_| Builder::new().spawn_scoped(scope, worker).is_ok()).count();
+        if started == 0 {
+            let mut state = start();
+            return (0..count).try_for_each(|i| consume(i, work(&mut state, i)));
         }
         // Also when `consume` panics: the scope waits for the workers, who would wait for room.
         let _stop = StopOnDrop(&window);

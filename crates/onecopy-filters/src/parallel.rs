@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, Builder};
 
 use crate::error::Error;
 use crate::grid::Grid;
@@ -74,12 +74,18 @@ pub fn decompress<B: AsRef<[u8]> + Send, E: From<Error>>(
     let receiver = Arc::new(Mutex::new(receiver));
     let failure = Failure::default();
     let fed = thread::scope(|scope| {
-        for _ in 0..threads {
-            let (receiver, target, failure) = (Arc::clone(&receiver), &*target, &failure);
-            scope.spawn(move || decode_all(&receiver, target, grid, pipeline, failure));
-        }
+        let (target, failure) = (&*target, &failure);
+        let worker = || {
+            let receiver = Arc::clone(&receiver);
+            move || decode_all(&receiver, target, grid, pipeline, failure)
+        };
+        // Fewer threads than wanted (`ulimit -v`, `ulimit -u`) are slower and nothing worse.
+        let started = (0..threads).filter(|_| Builder::new().spawn_scoped(scope, worker()).is_ok()).count();
         drop(receiver);
-        feed(&sender, grid, chunks, &failure).inspect_err(|_| failure.raised.store(true, Ordering::Relaxed))?;
+        if started == 0 {
+            return Err(Error::Threads.into());
+        }
+        feed(&sender, grid, chunks, failure).inspect_err(|_| failure.raised.store(true, Ordering::Relaxed))?;
         drop(sender);
         Ok(())
     });

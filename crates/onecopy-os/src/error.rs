@@ -25,9 +25,4 @@ impl OsError {
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
     }
-
-    /// Whether memory, disk or address space ran out.
-    pub fn is_exhaustion(&self) -> bool {
-        matches!(self.source.raw_os_error(), Some(libc::ENOSPC | libc::ENOMEM | libc::EFBIG | libc::EDQUOT))
-    }
 }

@@ -14,12 +14,16 @@ use linux as backend;
 compile_error!("onecopy runs on Linux so far; another system needs a backend beside crates/onecopy-os/src/linux");
 
 mod error;
+mod size;
 
+pub use backend::features::Feature;
 pub use backend::file::{FileAccess, MemoryFile};
 pub use backend::fork::{ForkHooks, on_fork};
 pub use backend::futex::{Waited, wait, wake};
+pub use backend::limits::ProcessLimit;
 pub use backend::liveness::{LockByte, TransferLock};
 pub use backend::mapping::{Mapping, Protection, page_size};
-pub use backend::memory::{Headroom, headroom, physical_limit};
+pub use backend::memory::{Bound, Machine};
 pub use backend::process::{current_pid, has_mapped, random_u64, start_time};
 pub use error::OsError;
+pub use size::ByteSize;

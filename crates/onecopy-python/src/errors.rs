@@ -19,20 +19,26 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
 /// Converts an error of the arena.
 pub(crate) fn arena_error(py: Python<'_>, error: &ArenaError) -> PyErr {
     match error {
-        ArenaError::OutOfMemory { asked, free, limit, .. } => {
-            let figures = PyDict::new(py);
-            let filled = figures
-                .set_item("asked", asked)
-                .and_then(|()| figures.set_item("free", free))
-                .and_then(|()| figures.set_item("limit", limit));
-            filled.map_or_else(|e| e, |()| raise_with(py, "OutOfMemoryError", error, Some(&figures)))
+        ArenaError::OutOfMemory { asked, free, limit, bound, .. } => {
+            out_of_memory(py, error, (*asked, *free, *limit), bound)
+        }
+        ArenaError::TableFull { what, capacity, .. } => {
+            out_of_memory(py, error, (1, 0, u64::from(*capacity)), &format!("the arena's table of {what}"))
         }
         ArenaError::Interrupted => pyo3::exceptions::PyKeyboardInterrupt::new_err(()),
-        ArenaError::TableFull { .. } => raise(py, "OutOfMemoryError", error),
         ArenaError::Stale { .. } => raise(py, "StaleHandleError", error),
         ArenaError::InvalidHandle(_) => raise(py, "InvalidHandleError", error),
         _ => raise(py, "ArenaError", error),
     }
+}
+
+fn out_of_memory(py: Python<'_>, error: &ArenaError, (asked, free, limit): (u64, u64, u64), bound: &str) -> PyErr {
+    let attributes = PyDict::new(py);
+    let filled = [("asked", asked), ("free", free), ("limit", limit)]
+        .into_iter()
+        .try_for_each(|(name, figure)| attributes.set_item(name, figure))
+        .and_then(|()| attributes.set_item("bound", bound));
+    filled.map_or_else(|e| e, |()| raise_with(py, "OutOfMemoryError", error, Some(&attributes)))
 }
 
 /// The exception `name(message)`.

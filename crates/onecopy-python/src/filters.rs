@@ -4,11 +4,16 @@
 
 use numpy::npyffi::{_PyArray_GET_ITEM_DATA, NPY_ARRAY_WRITEABLE};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
-use onecopy_filters::{Codec, Error, Grid, Pipeline, Source, StoredChunk, Target, compress, decompress};
+use onecopy::check_work_memory;
+use onecopy_filters::{
+    Codec, Error, Grid, IN_FLIGHT_PER_THREAD, Pipeline, Source, StoredChunk, Target, compress, decompress,
+};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyIterator, PyTuple};
+
+use crate::errors::OrRaise;
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(compress_chunks, module)?)?;
@@ -34,6 +39,7 @@ fn compress_chunks(
 ) -> PyResult<()> {
     let grid = grid_over(array, &chunks)?;
     let pipeline = pipeline(array, codec, level, shuffle)?;
+    check_room(py, &grid, threads)?;
     // SAFETY: the array is C-contiguous (checked by `grid_over`), and the caller's reference keeps it alive during the
     // call.
     let source = unsafe { Source::new(data_of(array), grid.array_bytes()) };
@@ -67,6 +73,7 @@ fn decompress_chunks(
 ) -> PyResult<()> {
     let grid = grid_over(array, &chunks)?;
     let pipeline = pipeline(array, codec, 0, shuffle)?;
+    check_room(py, &grid, threads)?;
     // SAFETY: reading the flags of a live array object with the GIL held.
     if unsafe { (*_PyArray_GET_ITEM_DATA(array.as_array_ptr())).flags } & NPY_ARRAY_WRITEABLE == 0 {
         return Err(PyValueError::new_err("the array is read-only: give one that can be written"));
@@ -100,6 +107,12 @@ fn next_chunk(stored: &Py<PyIterator>, grid: &Grid) -> Result<Option<StoredChunk
         })?;
         Ok(Some(StoredChunk { cell, bytes, filter_mask }))
     })
+}
+
+/// Each thread works on a chunk, and a few more wait for it.
+fn check_room(py: Python<'_>, grid: &Grid, threads: usize) -> PyResult<()> {
+    let chunks = 2 * IN_FLIGHT_PER_THREAD as u64;
+    check_work_memory(threads.min(grid.cells()), grid.cell_bytes() as u64 * chunks).or_raise(py)
 }
 
 /// The chunks over an array whose bytes may be copied as they are.
@@ -144,7 +157,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         Self(match error {
-            Error::Corrupt { .. } | Error::Cell { .. } => PyOSError::new_err(message),
+            Error::Corrupt { .. } | Error::Cell { .. } | Error::Threads => PyOSError::new_err(message),
             _ => PyValueError::new_err(message),
         })
     }

@@ -9,6 +9,7 @@ mod dtype;
 mod errors;
 mod files;
 mod filters;
+mod inspect;
 mod interrupt;
 mod ndarray;
 mod session;
@@ -24,6 +25,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     array::register(m)?;
     files::register(m)?;
     filters::register(m)?;
+    inspect::register(m)?;
     session::register(m)?;
     text::register(m)
 }

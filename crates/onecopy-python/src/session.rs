@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::OrRaise;
+use crate::inspect::members;
 
 /// Adds this file's names to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -14,6 +15,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(set_limit, m)?)?;
     m.add_function(wrap_pyfunction!(parse_size, m)?)?;
     m.add_function(wrap_pyfunction!(reap, m)?)?;
+    m.add_function(wrap_pyfunction!(check_work_memory, m)?)?;
     m.add_function(wrap_pyfunction!(trim, m)?)
 }
 
@@ -26,18 +28,11 @@ fn session_hint(py: Python<'_>) -> PyResult<String> {
 /// Figures of the session's arena, and what this process moved.
 #[pyfunction]
 fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let Stats { id, limit, used_bytes, warm_bytes, warm_budget, blocks, parcels, members } =
-        arena().and_then(|arena| Ok(arena.stats()?)).or_raise(py)?;
-    let out = PyDict::new(py);
-    out.set_item("arena", id.to_string())?;
-    out.set_item("limit", limit)?;
-    out.set_item("used_bytes", used_bytes)?;
-    out.set_item("warm_bytes", warm_bytes)?;
-    out.set_item("warm_budget", warm_budget)?;
-    out.set_item("blocks", blocks)?;
-    out.set_item("handles_in_flight", parcels)?;
-    let living: Vec<u32> = members.iter().filter(|(.., lives)| *lives).map(|&(_, pid, _)| pid).collect();
-    out.set_item("processes", living)?;
+    let (stats, headroom) =
+        py.detach(|| arena().and_then(|arena| Ok((arena.stats()?, arena.headroom()?)))).or_raise(py)?;
+    let out = figures(py, &stats)?;
+    out.set_item("headroom_bytes", headroom.free)?;
+    out.set_item("headroom_bound", headroom.name)?;
     let moved = counters();
     out.set_item("handles_sent", moved.handles_sent)?;
     out.set_item("bytes_by_handle", moved.bytes_by_handle)?;
@@ -46,6 +41,29 @@ fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     out.set_item("bytes_moved_in", moved.bytes_moved_in)?;
     out.set_item("arrays_copied", moved.arrays_copied)?;
     out.set_item("bytes_copied", moved.bytes_copied)?;
+    Ok(out)
+}
+
+/// Figures of an arena.
+pub(crate) fn figures<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
+    let out = PyDict::new(py);
+    out.set_item("arena", stats.id.to_string())?;
+    out.set_item("limit", stats.limit)?;
+    out.set_item("used_bytes", stats.used_bytes)?;
+    out.set_item("warm_bytes", stats.warm_bytes)?;
+    out.set_item("warm_budget", stats.warm_budget)?;
+    out.set_item("promised_bytes", stats.promised_bytes)?;
+    out.set_item("blocks", stats.blocks)?;
+    out.set_item("handles_in_flight", stats.parcels)?;
+    out.set_item("handles_of_dead_senders", stats.orphans)?;
+    let living: Vec<u32> = stats.members.iter().filter(|member| member.lives).map(|member| member.pid).collect();
+    out.set_item("processes", living)?;
+    out.set_item("members", members(py, &stats.members)?)?;
+    let capacity = PyDict::new(py);
+    capacity.set_item("processes", stats.geometry.slots - 1)?;
+    capacity.set_item("blocks", stats.geometry.blocks)?;
+    capacity.set_item("handles_in_flight", stats.geometry.parcels)?;
+    out.set_item("capacity", capacity)?;
     Ok(out)
 }
 
@@ -66,14 +84,26 @@ fn parse_size(text: &str) -> PyResult<u64> {
     })
 }
 
-/// Takes away what dead processes held; (processes, blocks).
+/// Takes away what dead processes held, and if asked the handles in flight that they sent; (processes, blocks).
 #[pyfunction]
-fn reap(py: Python<'_>) -> PyResult<(u32, u32)> {
-    py.detach(|| arena().and_then(|arena| Ok(arena.reap()?))).or_raise(py)
+fn reap(py: Python<'_>, in_flight: bool) -> PyResult<(u32, u32)> {
+    let work = || {
+        let arena = arena()?;
+        let (processes, blocks) = arena.reap()?;
+        let more = if in_flight { arena.reap_in_flight()?.1 } else { 0 };
+        Ok::<_, onecopy::Error>((processes, blocks + more))
+    };
+    py.detach(work).or_raise(py)
 }
 
 /// Gives freed memory beyond `keep` bytes back to the system; bytes given.
 #[pyfunction]
 fn trim(py: Python<'_>, keep: u64) -> PyResult<u64> {
     py.detach(|| arena().and_then(|arena| Ok(arena.trim(keep)?))).or_raise(py)
+}
+
+/// Refuses work that needs `bytes` of this process's own memory when its address space has no room for them.
+#[pyfunction]
+fn check_work_memory(py: Python<'_>, bytes: u64) -> PyResult<()> {
+    onecopy::check_work_memory(1, bytes).or_raise(py)
 }

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread::scope;
+use std::thread::{Builder, available_parallelism, scope};
 use std::time::Duration;
 
 use numpy::PyArrayDescr;
 use onecopy::text::{
     Column, Encoding, FieldId, Missing, Options, Progress, ReadError, Sample, Schema, Source, Summary,
 };
-use onecopy::{Block, DType, LoadError, load_text, schema_of};
+use onecopy::{Block, DType, LoadError, check_work_memory, load_text, schema_of};
 use pyo3::exceptions::{
     PyFileNotFoundError, PyIsADirectoryError, PyKeyboardInterrupt, PyOSError, PyPermissionError, PyValueError,
 };
@@ -24,6 +24,9 @@ use crate::errors::{OrRaise, arena_error, raise, raise_with};
 const TICK: Duration = Duration::from_millis(50);
 /// Below this a load is over before anybody could interrupt it, and a thread would cost more than it.
 const LEAST_FOR_THREAD: u64 = 1 << 20;
+
+/// Text, positions and records that a thread has before it.
+const THREAD_BUFFERS: u64 = 4 << 20;
 
 /// Adds this file's names to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -138,6 +141,8 @@ fn load<'py>(
     let encoded = dtype::encode(&dtype)?;
     let schema = schema_of(&DType::decode(&encoded).or_raise(py)?).or_raise(py)?;
     let options = dialect.options(threads)?;
+    let parsing = if threads == 0 { available_parallelism().map_or(1, usize::from) } else { threads };
+    check_work_memory(parsing + 1, THREAD_BUFFERS).or_raise(py)?;
     let text = input.text();
     let job = Job { text, stored: text.stored(), schema: &schema, options: &options, progress: Progress::new() };
     let loaded = if tick.is_none() && job.stored.is_some_and(|size| size < LEAST_FOR_THREAD) {
@@ -211,7 +216,14 @@ impl Job<'_> {
         let (loaded, interruption) = py.detach(|| {
             scope(|scope| {
                 let (done, finished) = channel();
-                scope.spawn(move || done.send(self.run()));
+                if Builder::new()
+                    .name("onecopy-load".into())
+                    .spawn_scoped(scope, move || done.send(self.run()))
+                    .is_err()
+                {
+                    // Without a thread to spare (`ulimit -v`) nobody looks for signals meanwhile.
+                    return (Some(self.run()), None);
+                }
                 let mut interruption = None;
                 loop {
                     match finished.recv_timeout(TICK) {

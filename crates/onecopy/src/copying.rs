@@ -1,7 +1,7 @@
 //! Copying large data into the arena with more than one thread.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::thread::{available_parallelism, scope};
+use std::thread::{Builder, available_parallelism, scope};
 
 use onecopy_arena::{Arena, ArenaError, Block, CHUNK};
 
@@ -42,14 +42,13 @@ pub fn copy_interruptibly(arena: &'static Arena, bytes: &[u8], stop: &mut dyn Fn
     };
     let threads = if bytes.len() < LEAST_FOR_THREADS { 1 } else { threads() };
     scope(|scope| {
-        let others: Vec<_> = (1..threads)
-            .map(|first| {
-                scope.spawn({
-                    let work = &work;
-                    move || work(first, &mut || false)
-                })
-            })
-            .collect();
+        let help = |first| {
+            let work = &work;
+            let run = move || work(first, &mut || false);
+            // A thread that cannot be had (`ulimit -v`, `ulimit -u`) costs only speed.
+            Builder::new().name("onecopy-copy".into()).spawn_scoped(scope, run).ok()
+        };
+        let others: Vec<_> = (1..threads).filter_map(help).collect();
         let own = work(0, stop);
         others.into_iter().fold(own, |result, other| {
             result.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

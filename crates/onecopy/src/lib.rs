@@ -21,6 +21,7 @@ mod array;
 mod block_handle;
 mod copying;
 mod counters;
+mod doctor;
 mod dtype;
 mod error;
 mod handle;
@@ -29,21 +30,25 @@ mod schema;
 mod session;
 mod shared;
 mod tables;
+mod work_memory;
 
 pub use array::{Array, Mode};
 pub use block_handle::{BlockHandle, HandleError};
 pub use copying::{copy_interruptibly, copy_into};
 pub use counters::{Counters, counters};
+pub use doctor::{Finding, Verdict, examine};
 pub use dtype::{DType, Field};
 pub use error::Error;
 pub use handle::ArrayHandle;
 pub use onecopy_arena::{
-    Access, Arena, ArenaError, ArenaId, Block, BlockId, Contents, Draft, JoinHint, Options, Owned, ParcelId,
-    PrivateCopy, Stats, Viewer,
+    Access, Arena, ArenaError, ArenaId, Block, BlockId, Contents, Details, Draft, FreeSpace, JoinHint, LargeBlock,
+    Member, Options, Owned, ParcelId, PrivateCopy, Sighting, Stats, Viewer,
 };
 pub use onecopy_filters as filters;
+pub use onecopy_os::{ByteSize, Machine};
 pub use onecopy_text as text;
 pub use schema::schema_of;
-pub use session::{SESSION_VARIABLE, parse_size, session, session_hint};
+pub use session::{SESSION_VARIABLE, leave_session, parse_size, session, session_hint};
 pub use shared::{Kind, Shareable, Shared};
 pub use tables::{LoadError, load_text};
+pub use work_memory::check_work_memory;

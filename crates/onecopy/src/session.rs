@@ -30,6 +30,15 @@ pub fn session() -> Result<&'static Arena, Error> {
     Arena::join_or_create_once(&SESSION, &named_members(), || Ok(Options { limit: limit_setting()?, warm: None }))
 }
 
+/// Leaves the session's arena: a process that only looks shall not be a member of what it looks at. Only for a process
+/// that does not use the session any more.
+pub fn leave_session() -> Result<(), Error> {
+    match SESSION.get() {
+        Some(arena) => Ok(arena.leave()?),
+        None => Ok(()),
+    }
+}
+
 /// What [`SESSION_VARIABLE`] of a child has to be: this process, and before it some of those that led it here.
 ///
 /// The others are for a child that starts when this process has gone: ended early, or replaced itself (`exec`).

@@ -14,10 +14,10 @@ import sys
 from collections.abc import Sequence
 
 from onecopy import __version__
-from onecopy._cli import load
+from onecopy._cli import doctor, load, ls, reap, stat
 from onecopy._cli.interrupt import Interrupted, unwinding_signals
 
-COMMANDS = (load,)
+COMMANDS = (load, ls, stat, reap, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from onecopy import _native
 from onecopy._arrays import empty
 from onecopy._hdf5.filters import Codec, native_codec, thread_count
-from onecopy._hdf5.storage import Array, from_storage
+from onecopy._hdf5.storage import OPEN_BYTES, Array, from_storage
 
 Path = str | os.PathLike[str]
 
@@ -80,6 +80,7 @@ def open_file(path: Path) -> h5py.File:
         pass
     if not h5py.is_hdf5(path):
         raise OSError(errno.EINVAL, "is not an HDF5 file", path)
+    _native.check_work_memory(OPEN_BYTES)
     return h5py.File(path, "r")
 
 

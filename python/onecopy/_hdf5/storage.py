@@ -26,6 +26,9 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+#: What libhdf5 needs to open a file; one that gets less, under ``ulimit -v``, may crash instead of failing.
+OPEN_BYTES = 8 << 20
+
 _CF_UNITS = {
     "D": "days",
     "h": "hours",

@@ -18,7 +18,7 @@ from onecopy import _native
 from onecopy._hdf5.atomic import AtomicFile, Mode
 from onecopy._hdf5.background import BackgroundWriter
 from onecopy._hdf5.filters import Chunks, Codec, Filters, native_codec, thread_count
-from onecopy._hdf5.storage import Array, cf_attributes, describe, has_unicode, to_storage
+from onecopy._hdf5.storage import OPEN_BYTES, Array, cf_attributes, describe, has_unicode, to_storage
 
 Report = Callable[[int], object]
 
@@ -185,6 +185,7 @@ class Hdf5Writer:
     def _open(self) -> h5py.File:
         if self._file.copied and not h5py.is_hdf5(self._file.temporary):
             raise OSError(f"{self._file.given} is not an HDF5 file: nothing can be added; replace it with mode='w'")
+        _native.check_work_memory(OPEN_BYTES)
         # Nobody else knows the temporary; a lock by libhdf5 fails on some network file systems.
         return h5py.File(
             self._file.temporary,

@@ -209,7 +209,7 @@ impl Block {
 
     /// A private, writable view of the block's bytes as they are now; pages that are not written to stay shared.
     pub fn private_copy(&self) -> Result<PrivateCopy, ArenaError> {
-        self.arena.data.private_copy(self.offset, self.len)
+        self.arena.data.private_copy(self.offset, self.len).map_err(|error| ArenaError::refused(error, self.len))
     }
 
     /// Sends a handle: the block lives until the parcel is received or discarded.

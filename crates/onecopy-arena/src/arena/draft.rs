@@ -5,10 +5,9 @@ use std::sync::{PoisonError, RwLock};
 
 use crate::data::Shares;
 
-use super::{Arena, ArenaError, Block, DRAFT, Promise, Relaxed, SMALL_COMMIT, State, add, extent_size, page_size};
-
-/// Budget is asked for in steps of this size while a draft grows.
-const STEP: u64 = 64 << 20;
+use super::{
+    Arena, ArenaError, Block, DRAFT, Heap, Promise, Relaxed, SMALL_COMMIT, STEP, State, add, extent_size, page_size,
+};
 
 /// A block that nobody else sees yet. Bytes go in by [`write_at`](Self::write_at); [`finish`](Self::finish) makes a
 /// block of them.
@@ -30,16 +29,33 @@ struct Place {
     size: u64,
     /// How many of its first bytes are recycled, and have memory.
     warm: u64,
-    /// The rest is fresh: how many bytes of that passed the budget check.
-    growing: Option<Promise>,
+    /// The rest is fresh.
+    growing: Option<Growth>,
+}
+
+/// How far a place with fresh memory may be written to.
+#[derive(Debug)]
+struct Growth {
+    /// How many of the place's first bytes have memory or passed the budget check.
+    room: u64,
+    /// Those of them that have no memory yet.
+    promise: Promise,
+}
+
+impl Growth {
+    fn extend(&mut self, heap: &Heap<'_>, room: u64) {
+        self.promise.extend(heap, room - self.room);
+        self.room = room;
+    }
 }
 
 impl Arena {
     /// Starts a block of about `expected` and hardly more than `bound` bytes. Both are guesses: addresses are set aside
-    /// for the bound, memory is taken as bytes come, and a draft that outgrows its bound moves.
+    /// for the bound, memory is taken as bytes come, and a draft that outgrows its bound moves. Where they are equal the
+    /// size is known, and what is too large fails here.
     pub fn draft(&'static self, expected: u64, bound: u64) -> Result<Draft, ArenaError> {
         let size = extent_size(expected.min(bound))?;
-        let place = if let Some(id) = self.take_warm(size, size)? {
+        let mut place = if let Some(id) = self.take_warm(size, size)? {
             Place { block: self.hold(id, size, false)?, size, warm: size, growing: None }
         } else if bound <= SMALL_COMMIT {
             let size = extent_size(bound)?;
@@ -49,6 +65,9 @@ impl Arena {
         } else {
             self.fresh_place(bound)?
         };
+        if expected == bound {
+            place.grow(bound.min(place.size), bound)?;
+        }
         Ok(Draft { arena: self, place: RwLock::new(place), end: AtomicU64::new(0) })
     }
 
@@ -58,9 +77,9 @@ impl Arena {
         let heap = self.heap()?;
         let Some((index, warm)) = heap.take_mixed(expected / 2, size)? else { return Ok(None) };
         let id = heap.publish(index, warm, DRAFT)?;
-        let promise = Promise::make(self, &heap, 0);
         drop(heap);
-        Ok(Some(Place { block: self.hold(id, size, false)?, size, warm, growing: Some(promise) }))
+        let growing = Some(Growth { room: warm, promise: Promise::none(self) });
+        Ok(Some(Place { block: self.hold(id, size, false)?, size, warm, growing }))
     }
 
     /// Addresses without memory. If there are not as many as `bound`, all there are in one piece.
@@ -68,8 +87,9 @@ impl Arena {
         let page = page_size() as u64;
         let largest = self.heap()?.largest(State::Fresh)?.map_or(0, |(_, size)| size);
         let size = extent_size(bound)?.next_multiple_of(page).min(largest.max(page));
-        let (id, promise) = self.take_fresh(bound, size, true)?;
-        Ok(Place { block: self.hold(id, size, false)?, size, warm: 0, growing: Some(promise) })
+        let (id, _) = self.take_fresh(bound, size, true)?;
+        let growing = Some(Growth { room: 0, promise: Promise::none(self) });
+        Ok(Place { block: self.hold(id, size, false)?, size, warm: 0, growing })
     }
 }
 
@@ -85,18 +105,18 @@ impl Place {
     }
 
     fn grow(&mut self, target: u64, asked: u64) -> Result<(), ArenaError> {
-        let Some(promise) = &mut self.growing else { return Ok(()) };
-        let more = target.saturating_sub(self.warm + promise.bytes);
-        let heap = promise.arena.heap_with_budget(more, asked)?;
-        heap.block(self.block.id())?.len.store(self.warm + promise.bytes + more, Relaxed);
+        let Some(growth) = &mut self.growing else { return Ok(()) };
+        let target = target.max(growth.room);
+        let more = target - growth.room;
+        let heap = self.block.arena().heap_with_budget(more, asked)?;
+        heap.block(self.block.id())?.len.store(target, Relaxed);
         add(&heap.first().used_bytes, more);
-        add(&heap.meta.slot(heap.me.slot()).promised, more);
-        promise.bytes += more;
+        growth.extend(&heap, target);
         Ok(())
     }
 
     fn room(&self) -> u64 {
-        self.growing.as_ref().map_or(self.size, |promise| self.warm + promise.bytes)
+        self.growing.as_ref().map_or(self.size, |growth| growth.room)
     }
 }
 
@@ -121,7 +141,11 @@ impl Draft {
         let (warm, fresh) = bytes.split_at(recycled as usize);
         self.arena.data.copy_in(at, warm);
         let through = self.arena.data.write_through(at + recycled, fresh);
-        through.map_err(|error| Arena::refused(error, bytes.len() as u64))
+        through.map_err(|error| ArenaError::refused(error, bytes.len() as u64))?;
+        if let Some(growth) = &place.growing {
+            growth.promise.keep(fresh.len() as u64);
+        }
+        Ok(())
     }
 
     fn make_room(&self, end: u64) -> Result<(), ArenaError> {
@@ -136,7 +160,10 @@ impl Draft {
             larger.budget(end.min(larger.size))?;
             let (from, to) = (place.block.offset(), larger.block.offset());
             let moved = written.min(larger.size);
-            self.arena.data.move_through(from, to, moved).map_err(|error| Arena::refused(error, end))?;
+            self.arena.data.move_through(from, to, moved).map_err(|error| ArenaError::refused(error, end))?;
+            if let Some(growth) = &larger.growing {
+                growth.promise.keep(moved);
+            }
             *place = larger;
         }
         if end > place.size { Err(self.arena.no_addresses(end, place.size)) } else { place.budget(end) }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::RawFd;
 use std::str::FromStr;
 
-use onecopy_os::{MemoryFile, current_pid};
+use onecopy_os::{MemoryFile, OsError, current_pid};
 
 use super::{Arena, ArenaError, ArenaId, DATA_FILES, Data, Meta};
 
@@ -30,17 +30,18 @@ impl Arena {
 
     /// Joins the arena that a member of it described. `known` are the arenas that this process is in, none of them this one.
     pub(crate) fn enter(hint: JoinHint, known: &[&'static Self]) -> Result<&'static Self, ArenaError> {
-        let arena = Self::open(hint, known).map_err(|error| ArenaError::Unreachable {
-            id: hint.id,
-            reason: format!("{error}; its process {} may have ended, or belong to another user or container", hint.pid),
-        })?;
+        let arena = Self::open(hint, known).map_err(|error| hint.unreachable(error))?;
         arena.take_slot()?;
-        arena.heap()?.sweep()?;
         Ok(arena)
     }
 
-    fn open(hint: JoinHint, known: &[&'static Self]) -> Result<&'static Self, ArenaError> {
-        let file = MemoryFile::open_of(hint.pid, hint.meta)?;
+    /// Opens the metadata of an arena that this process is not in.
+    pub(crate) fn open_stranger(
+        hint: JoinHint,
+        known: &[&'static Self],
+        open: fn(u32, RawFd) -> Result<MemoryFile, OsError>,
+    ) -> Result<MemoryFile, ArenaError> {
+        let file = open(hint.pid, hint.meta)?;
         let identity = file.identity();
         if known.iter().any(|arena| arena.meta.file().identity() == identity) {
             // A forged hint led to an arena of our own. Closing the descriptor would drop our liveness lock, so it
@@ -48,13 +49,32 @@ impl Arena {
             std::mem::forget(file);
             return Err(ArenaError::Foreign("the hint names another arena".into()));
         }
-        let meta = Meta::adopt(file)?;
+        Ok(file)
+    }
+
+    fn open(hint: JoinHint, known: &[&'static Self]) -> Result<&'static Self, ArenaError> {
+        let meta = Meta::adopt(Self::open_stranger(hint, known, MemoryFile::open_of)?)?;
         if meta.id() != hint.id {
             return Err(ArenaError::Foreign(format!("there is arena {} now", meta.id())));
         }
         let [a, b] = hint.data.map(|fd| MemoryFile::open_of(hint.pid, fd));
         let data = Data::adopt([a?, b?], meta.geometry())?;
         Ok(Self::leaked(meta, data))
+    }
+}
+
+impl JoinHint {
+    pub(crate) fn unreachable(&self, error: ArenaError) -> ArenaError {
+        match error {
+            ArenaError::Os(error) if error.is_exhaustion() => ArenaError::refused(error, 0),
+            error => ArenaError::Unreachable {
+                id: self.id,
+                reason: format!(
+                    "{error}; its process {} may have ended, or belong to another user or container",
+                    self.pid
+                ),
+            },
+        }
     }
 }
 

@@ -100,7 +100,7 @@ fn run(arena: &'static Arena, steps: Vec<Step>) -> Result<(), TestCaseError> {
     drop(live);
     let stats = arena.stats().unwrap();
     prop_assert_eq!((stats.used_bytes, stats.blocks, stats.parcels), (0, 0, 0));
-    prop_assert_eq!(arena.slots().promised(), 0);
+    prop_assert_eq!(arena.roll().promised(), 0);
     prop_assert!(stats.warm_bytes <= stats.warm_budget);
     arena.trim(0).unwrap();
     arena.verify().map_err(|e| TestCaseError::fail(e.to_string()))
@@ -113,6 +113,22 @@ proptest! {
     fn it_behaves_like_its_model(steps in steps()) {
         run(small(16 << 20), steps)?;
     }
+}
+
+#[test]
+fn who_looks_sees_a_dead_owner_of_the_heap_lock_and_repairs_nothing() {
+    let arena = small(16 << 20);
+    let (_kept, _) = arena.allocate(5000).unwrap();
+    assert_eq!(arena.roll().details().heap_lock, None);
+    die_in_the_heap(arena);
+    for _ in 0..2 {
+        let details = arena.roll().details();
+        assert_eq!((details.heap_lock, details.stats.warm_bytes), (Some((0, false)), 12_345));
+        assert_eq!(details.largest[0].bytes, 5000);
+    }
+    // A member that takes the lock repairs.
+    assert_eq!(arena.stats().unwrap().warm_bytes, arena.details().unwrap().warm.bytes);
+    arena.verify().unwrap();
 }
 
 #[test]
@@ -147,7 +163,7 @@ fn a_draft_grows_out_of_recycled_memory_into_what_lies_behind() {
         (address, (2 << 20) + (16 << 10))
     );
     arena.verify().unwrap();
-    assert_eq!(arena.slots().promised(), 0);
+    assert_eq!(arena.roll().promised(), 0);
     drop((kept, shorter));
 }
 
@@ -323,7 +339,7 @@ fn a_full_table_is_an_error() {
     let geometry = Geometry { slots: 64, blocks: 16, parcels: 16, stripe: 1 << 20, capacity: 4 << 20 };
     let meta = Meta::create(ArenaId(1), geometry).unwrap();
     meta.superblock().limit.store(4 << 20, Relaxed);
-    let arena = Arena::leaked(meta, Data::create(&geometry).unwrap());
+    let arena = Arena::leaked(meta, Data::create(ArenaId(1), &geometry).unwrap());
     arena.take_slot().unwrap();
     arena.heap().unwrap().format().unwrap();
     let mut blocks = Vec::new();

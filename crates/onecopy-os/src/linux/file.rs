@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 
+use super::limits::ProcessLimit;
 use crate::OsError;
 
 /// A sparse memory file of fixed size, sealed so that nobody can shrink it under a mapping (which would be a SIGBUS).
@@ -38,7 +39,9 @@ impl MemoryFile {
             other => other,
         }
         .map_err(|e| OsError::new("create a memory file", e))?;
-        rustix::fs::ftruncate(&fd, size).map_err(|e| OsError::new(format!("size a memory file to {size} bytes"), e))?;
+        within_file_size(size)
+            .and_then(|()| rustix::fs::ftruncate(&fd, size))
+            .map_err(|e| OsError::new(format!("size a memory file to {size} bytes"), e))?;
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
             .map_err(|e| OsError::new("seal a memory file", e))?;
         Self::of(fd)
@@ -66,6 +69,15 @@ impl MemoryFile {
     /// Whatever is behind the descriptor is checked: it must be a memory file of this user that is sealed against
     /// shrinking.
     pub fn open_of(pid: u32, fd: RawFd) -> Result<Self, OsError> {
+        Self::open_as(pid, fd, OFlags::RDWR)
+    }
+
+    /// As [`open_of`](Self::open_of), only to be read.
+    pub fn look_at(pid: u32, fd: RawFd) -> Result<Self, OsError> {
+        Self::open_as(pid, fd, OFlags::RDONLY)
+    }
+
+    fn open_as(pid: u32, fd: RawFd, access: OFlags) -> Result<Self, OsError> {
         let path = format!("/proc/{pid}/fd/{fd}");
         let action = || format!("open descriptor {fd} of process {pid}");
         let link = rustix::fs::readlink(Path::new(&path), Vec::new()).map_err(|e| OsError::new(action(), e))?;
@@ -74,7 +86,7 @@ impl MemoryFile {
             return Err(OsError::new(action(), std::io::Error::other("it is not a memory file")));
         }
         // The process may have put something else there since: that must not keep this one waiting.
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = access | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let opened = rustix::fs::open(Path::new(&path), flags, Mode::empty()).map_err(|e| OsError::new(action(), e))?;
         Self::adopt(opened)
     }
@@ -148,6 +160,8 @@ impl MemoryFile {
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), OsError> {
         let fd = self.descriptor()?;
         let mut done = 0;
+        within_file_size(offset + bytes.len() as u64)
+            .map_err(|e| OsError::new(format!("write {} bytes", bytes.len()), e))?;
         while done < bytes.len() {
             let n = retry(|| rustix::io::pwrite(fd, &bytes[done..], offset + done as u64))
                 .map_err(|e| OsError::new(format!("write {} bytes", bytes.len()), e))?;
@@ -158,6 +172,12 @@ impl MemoryFile {
         }
         Ok(())
     }
+}
+
+/// Answers what the kernel would, without its signal, which ends a process that is not prepared for it.
+fn within_file_size(end: u64) -> rustix::io::Result<()> {
+    let allowed = ProcessLimit::FileSize.current().is_none_or(|limit| end <= limit);
+    if allowed { Ok(()) } else { Err(rustix::io::Errno::FBIG) }
 }
 
 /// `fallocate` and `pwrite` on memory files answer EINTR when a signal comes in.

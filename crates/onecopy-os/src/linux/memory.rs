@@ -1,141 +1,194 @@
-//! How much memory there is: the machine's, and that of every memory cgroup above this process (v1 and v2).
+//! How much memory there is: the machine's, and that of every memory cgroup above this process.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::{fs, io};
 
-/// Bytes that may still be taken, and what sets that bound.
+use super::cgroup::Mount;
+
+/// One of the limits on memory: how much it leaves, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Headroom {
-    /// Bytes.
-    pub bytes: u64,
-    /// What is the narrowest: `"RAM"` or the path of a cgroup.
-    pub source: String,
+pub struct Bound {
+    /// Bytes that may still be taken.
+    pub free: u64,
+    /// The limit itself, in bytes.
+    pub limit: u64,
+    /// Which limit it is, for a person.
+    pub name: String,
+    /// How it is raised.
+    pub way_out: String,
+    /// Whether going beyond it slows down and does not fail.
+    pub soft: bool,
 }
 
-/// Limits above this are "no limit" in cgroup v1, which has no word for it.
-const NO_LIMIT: u64 = 1 << 60;
-
-/// The narrowest of the machine's available memory and the headroom of every cgroup up the tree.
-pub fn headroom() -> Headroom {
-    narrowest(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), &cgroup_directories())
+/// Where the kernel tells its figures: the files below a root, which is `/` but for tests.
+#[derive(Debug)]
+pub struct Machine {
+    root: PathBuf,
+    mounts: OnceLock<Vec<Mount>>,
 }
 
-/// The smaller of RAM and the limits of the cgroups: what this process could ever have, in bytes.
-pub fn physical_limit() -> u64 {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let ram = meminfo_bytes(&meminfo, "MemTotal").unwrap_or(NO_LIMIT);
-    cgroup_directories().iter().filter_map(|group| cgroup_limit(group)).fold(ram, u64::min)
-}
-
-fn narrowest(meminfo: &str, groups: &[PathBuf]) -> Headroom {
-    let ram = meminfo_bytes(meminfo, "MemAvailable").unwrap_or(NO_LIMIT);
-    let mut least = Headroom { bytes: ram, source: "RAM".to_owned() };
-    for group in groups {
-        let Some(limit) = cgroup_limit(group) else { continue };
-        let bytes = limit.saturating_sub(cgroup_used(group).unwrap_or(0));
-        if bytes < least.bytes {
-            least = Headroom { bytes, source: format!("cgroup {}", group.display()) };
-        }
+impl Machine {
+    /// This machine.
+    pub fn this() -> &'static Self {
+        static THIS: OnceLock<Machine> = OnceLock::new();
+        THIS.get_or_init(|| Self::at("/"))
     }
-    least
-}
 
-fn meminfo_bytes(meminfo: &str, key: &str) -> Option<u64> {
-    let line = meminfo.lines().find(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')))?;
-    line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
-}
+    /// The machine whose `proc` and `sys` lie below `root`.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), mounts: OnceLock::new() }
+    }
 
-/// The memory cgroup of this process and all its ancestors, for v2 (`0::/path`) and v1 (`n:memory:/path`).
-fn cgroup_directories() -> Vec<PathBuf> {
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let mut found = Vec::new();
-    for line in own.lines() {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
-        let root = match controllers {
-            "" => "/sys/fs/cgroup",
-            list if list.split(',').any(|name| name == "memory") => "/sys/fs/cgroup/memory",
-            _ => continue,
+    /// Every limit on the memory that this process may take, in no order. What the kernel does not tell sets no limit.
+    pub fn bounds(&self) -> Vec<Bound> {
+        let mut bounds: Vec<_> = [self.ram(), self.commit_limit()].into_iter().flatten().collect();
+        bounds.extend(self.cgroup_bounds(self.mounts.get_or_init(|| self.cgroup_mounts())));
+        bounds
+    }
+
+    /// The smaller of RAM and the hard limits of the cgroups: what this process could ever have, in bytes.
+    pub fn physical_limit(&self) -> u64 {
+        self.bounds().iter().filter(|bound| !bound.soft).map(|bound| bound.limit).min().unwrap_or(u64::MAX)
+    }
+
+    /// Text of a file of the kernel, or why it cannot be read.
+    pub fn read(&self, path: impl AsRef<Path>) -> io::Result<String> {
+        fs::read_to_string(self.path(path))
+    }
+
+    /// The number that is all there is in a file of the kernel.
+    pub fn number(&self, path: impl AsRef<Path>) -> Option<u64> {
+        self.read(path).ok()?.trim().parse().ok()
+    }
+
+    pub(super) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    fn ram(&self) -> Option<Bound> {
+        let (free, limit) = match self.read("/proc/meminfo") {
+            Ok(meminfo) => (available(&meminfo)?, meminfo_bytes(&meminfo, "MemTotal")?),
+            // Hidden by some sandboxes; the system call tells less, as it counts the file cache as used.
+            Err(_) => sysinfo()?,
         };
-        // In a container the path may be the host's, which does not exist here: the root is then the container's own
-        // group.
-        let relative = Path::new(path.trim_start_matches('/'));
-        found.extend(relative.ancestors().map(|up| Path::new(root).join(up)).filter(|dir| dir.is_dir()));
+        Some(Bound {
+            free,
+            limit,
+            name: "the machine's memory".to_owned(),
+            way_out: "drop arrays that are not needed or end other programs".to_owned(),
+            soft: false,
+        })
     }
-    found
+
+    /// The bound of strict accounting (`vm.overcommit_memory=2`).
+    fn commit_limit(&self) -> Option<Bound> {
+        if self.number("/proc/sys/vm/overcommit_memory")? != 2 {
+            return None;
+        }
+        let meminfo = self.read("/proc/meminfo").ok()?;
+        let limit = meminfo_bytes(&meminfo, "CommitLimit")?;
+        Some(Bound {
+            free: limit.saturating_sub(meminfo_bytes(&meminfo, "Committed_AS")?),
+            limit,
+            name: "the machine's commit limit".to_owned(),
+            way_out: "end other programs, or raise vm.overcommit_ratio, or set vm.overcommit_memory=0".to_owned(),
+            soft: false,
+        })
+    }
 }
 
-fn number_in(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+/// Bytes of a line of `/proc/meminfo`.
+pub(super) fn meminfo_bytes(meminfo: &str, key: &str) -> Option<u64> {
+    let line = meminfo.lines().find(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')))?;
+    line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib.saturating_mul(1024))
 }
 
-fn cgroup_limit(group: &Path) -> Option<u64> {
-    ["memory.max", "memory.high", "memory.limit_in_bytes"]
-        .iter()
-        .filter_map(|name| number_in(&group.join(name)))
-        .min()
-        .filter(|&limit| limit < NO_LIMIT)
+fn available(meminfo: &str) -> Option<u64> {
+    let bytes = |key| meminfo_bytes(meminfo, key);
+    bytes("MemAvailable").or_else(|| {
+        // Kernels before 3.14 and some emulations: what is free, and the file cache without what lies in tmpfs.
+        let cache = bytes("Cached").unwrap_or(0).saturating_sub(bytes("Shmem").unwrap_or(0));
+        Some(bytes("MemFree")?.saturating_add(bytes("Buffers").unwrap_or(0)).saturating_add(cache))
+    })
 }
 
-/// What is in use and cannot be reclaimed: the page cache of inactive files counts as free, as the kernel drops it
-/// first.
-fn cgroup_used(group: &Path) -> Option<u64> {
-    let used = number_in(&group.join("memory.current")).or_else(|| number_in(&group.join("memory.usage_in_bytes")))?;
-    let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
-    let cached = stat
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .filter(|(key, _)| matches!(*key, "inactive_file" | "total_inactive_file"))
-        .filter_map(|(_, value)| value.parse::<u64>().ok())
-        .max()
-        .unwrap_or(0);
-    Some(used.saturating_sub(cached))
+fn sysinfo() -> Option<(u64, u64)> {
+    let info = rustix::system::sysinfo();
+    let bytes = |units: u64| units.saturating_mul(u64::from(info.mem_unit));
+    let (free, total) = (bytes(info.freeram + info.bufferram), bytes(info.totalram));
+    (total > 0).then_some((free, total))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const MEMINFO: &str = "MemTotal:       1000 kB\nMemFree:  1 kB\nMemAvailable:    800 kB\n";
-
-    fn group(files: &[(&str, &str)]) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("onecopy-cgroup-{}", super::super::process::random_u64().unwrap()));
-        fs::create_dir(&dir).unwrap();
-        for (name, text) in files {
-            fs::write(dir.join(name), text).unwrap();
-        }
-        dir
+    /// Files of a machine that does not exist.
+    pub(crate) struct Fabricated {
+        root: PathBuf,
     }
+
+    impl Fabricated {
+        pub(crate) fn new(files: &[(&str, &str)]) -> Self {
+            let name = format!("onecopy-machine-{:x}", super::super::process::random_u64().unwrap());
+            let root = std::env::temp_dir().join(name);
+            for (path, text) in files {
+                let path = root.join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            Self { root }
+        }
+
+        pub(crate) fn machine(&self) -> Machine {
+            Machine::at(&self.root)
+        }
+    }
+
+    impl Drop for Fabricated {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.root);
+        }
+    }
+
+    pub(crate) const MEMINFO: (&str, &str) =
+        ("proc/meminfo", "MemTotal:       1000 kB\nMemFree:  1 kB\nMemAvailable:    800 kB\n");
 
     #[test]
     fn ram_is_the_bound_without_cgroups() {
-        assert_eq!(narrowest(MEMINFO, &[]), Headroom { bytes: 800 * 1024, source: "RAM".into() });
+        let files = Fabricated::new(&[MEMINFO]);
+        let bounds = files.machine().bounds();
+        assert_eq!((bounds.len(), bounds[0].free, bounds[0].limit), (1, 800 * 1024, 1000 * 1024));
+        assert_eq!(files.machine().physical_limit(), 1000 * 1024);
     }
 
     #[test]
-    fn the_narrowest_cgroup_is_the_bound_and_its_file_cache_is_free() {
-        let v2 = group(&[
-            ("memory.max", "500000\n"),
-            ("memory.current", "300000\n"),
-            ("memory.stat", "anon 1\ninactive_file 100000\n"),
-        ]);
-        let v1 = group(&[("memory.limit_in_bytes", "9223372036854771712\n"), ("memory.usage_in_bytes", "5\n")]);
-        let least = narrowest(MEMINFO, &[v1.clone(), v2.clone()]);
-        assert_eq!(least, Headroom { bytes: 300_000, source: format!("cgroup {}", v2.display()) });
-        fs::remove_dir_all(v1).unwrap();
-        fs::remove_dir_all(v2).unwrap();
+    fn without_memavailable_it_is_estimated_and_without_meminfo_asked() {
+        let meminfo = "MemTotal: 1000 kB\nMemFree: 100 kB\nBuffers: 10 kB\nCached: 50 kB\nShmem: 20 kB\n";
+        let files = Fabricated::new(&[("proc/meminfo", meminfo)]);
+        assert_eq!(files.machine().bounds()[0].free, 140 * 1024);
+        let hidden = Fabricated::new(&[("proc/uptime", "1")]).machine().bounds();
+        assert!(hidden[0].free > 0 && hidden[0].limit >= hidden[0].free, "{hidden:?}");
+        assert!(Fabricated::new(&[("proc/meminfo", "nonsense\n")]).machine().bounds().is_empty());
     }
 
     #[test]
-    fn an_unlimited_v2_group_sets_no_bound() {
-        let free = group(&[("memory.max", "max\n"), ("memory.current", "300000\n")]);
-        assert_eq!(narrowest(MEMINFO, std::slice::from_ref(&free)).source, "RAM");
-        fs::remove_dir_all(free).unwrap();
+    fn strict_accounting_is_a_bound_and_overcommitting_is_none() {
+        let meminfo = "MemTotal: 1000 kB\nMemAvailable: 900 kB\nCommitLimit: 500 kB\nCommitted_AS: 450 kB\n";
+        for (mode, bounds) in [("0\n", 1), ("1\n", 1), ("2\n", 2)] {
+            let files = Fabricated::new(&[("proc/meminfo", meminfo), ("proc/sys/vm/overcommit_memory", mode)]);
+            let found = files.machine().bounds();
+            assert_eq!(found.len(), bounds);
+            assert!(found.iter().skip(1).all(|bound| bound.free == 50 * 1024), "{found:?}");
+        }
     }
 
     #[test]
     fn this_machine_has_memory() {
-        assert!(headroom().bytes > 0);
-        assert!(physical_limit() > 0);
+        let bounds = Machine::this().bounds();
+        assert!(bounds.iter().any(|bound| bound.free > 0 && bound.limit > bound.free), "{bounds:?}");
+        assert!(Machine::this().physical_limit() > 0);
     }
 }

@@ -1,9 +1,13 @@
 //! The Linux backend.
 
+mod cgroup;
+pub(crate) mod features;
 pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod limits;
 pub(crate) mod liveness;
 pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod process;
+mod processes;
