@@ -270,7 +270,7 @@ def test_no_slot_is_a_named_error() -> None:
             except oc.OutOfMemoryError as error:
                 os.write(up[1], str(error).encode())
             os._exit(0)
-        assert "processes is full (512): end some" in os.read(up[0], 1000).decode()
+        assert "processes is full (511): end some" in os.read(up[0], 1000).decode()
         os.waitpid(pid, 0)
         assert oc.zeros(10).sum() == 0
         os.close(hold[1])

@@ -141,8 +141,8 @@ impl Arena {
         self.me.load(Relaxed) != 0
     }
 
-    /// Becomes a member again after [`leave`](Self::leave).
-    pub(crate) fn take_slot_again(&self) -> Result<(), ArenaError> {
+    /// Becomes a member again after [`leave`](Self::leave); nothing for a member.
+    pub fn rejoin(&self) -> Result<(), ArenaError> {
         if self.is_member() { Ok(()) } else { self.take_slot() }
     }
 

@@ -91,7 +91,7 @@ fn create_among(arenas: &mut Vec<&'static Arena>, options: Options) -> Result<&'
 fn join_among(arenas: &mut Vec<&'static Arena>, hint: JoinHint) -> Result<&'static Arena, ArenaError> {
     // Before anything is opened: closing a second descriptor of the metadata would drop the liveness lock.
     if let Some(arena) = arenas.iter().find(|arena| arena.id() == hint.id) {
-        arena.take_slot_again()?;
+        arena.rejoin()?;
         return Ok(arena);
     }
     on_fork(HOOKS)?;

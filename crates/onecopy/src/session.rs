@@ -25,13 +25,14 @@ static SESSION: OnceLock<&'static Arena> = OnceLock::new();
 /// starts a session of its own.
 pub fn session() -> Result<&'static Arena, Error> {
     if let Some(arena) = SESSION.get() {
+        arena.rejoin()?;
         return Ok(arena);
     }
     Arena::join_or_create_once(&SESSION, &named_members(), || Ok(Options { limit: limit_setting()?, warm: None }))
 }
 
-/// Leaves the session's arena: a process that only looks shall not be a member of what it looks at. Only for a process
-/// that does not use the session any more.
+/// Leaves the session's arena: a process that only looks shall not be a member of what it looks at. The next call of
+/// [`session`] joins it again.
 pub fn leave_session() -> Result<(), Error> {
     match SESSION.get() {
         Some(arena) => Ok(arena.leave()?),
