@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
-use onecopy_os::{Bound, ByteSize, LockByte, Machine, page_size, random_u64};
+use onecopy_os::{Bound, ByteSize, LockByte, Machine, crash_point, page_size, random_u64};
 use onecopy_sync::Tag;
 
 use crate::ArenaError;
@@ -57,7 +57,7 @@ const LEAST_DEFAULT_LIMIT: u64 = 16 << 20;
 /// An arena that this process is a member of. Members stay members until they end, so there is only `&'static Arena`.
 #[derive(Debug)]
 pub struct Arena {
-    meta: Meta,
+    pub(crate) meta: Meta,
     data: Data,
     /// The tag of this process, zero when it has none.
     me: AtomicU32,
@@ -166,6 +166,7 @@ impl Arena {
 
     fn sweep_as_janitor(&self) -> Result<(), ArenaError> {
         LockByte(JANITOR).lock(self.meta.file())?;
+        crash_point!("janitor.locked");
         let swept = Heap::lock(&self.meta, &self.data, Tag::new(JANITOR, 0)).and_then(|heap| heap.sweep());
         LockByte(JANITOR).unlock(self.meta.file())?;
         swept.map(drop)
@@ -184,7 +185,9 @@ impl Arena {
             // The parent holds these blocks until the table is unlocked, so the bits need no heap lock.
             for held in holds.values() {
                 self.meta.set_holder(held.id.index, cradle.tag.slot());
+                crash_point!("fork.held");
             }
+            crash_point!("fork.ready");
         }
         (holds, cradle)
     }
@@ -194,6 +197,7 @@ impl Arena {
         let tag = cradle.as_ref().and_then(|cradle| self.slots().move_in(cradle).ok());
         // Only now that the record lock is held may the transfer lock go.
         drop(cradle);
+        crash_point!("fork.child.alone");
         self.me.store(tag.map_or(0, Tag::bits), Relaxed);
     }
 
@@ -221,6 +225,7 @@ impl Arena {
             // Outside of the lock: making pages takes a tenth of a second per GiB. The block exists already, so a death
             // here leaves garbage, not a leak.
             self.make_pages(block.offset(), size, &promise, stop)?;
+            crash_point!("allocate.reserved");
         }
         Ok((block, Contents::Zeros))
     }
@@ -283,6 +288,7 @@ impl Arena {
         let extent = if small { SMALL_COMMIT } else { size };
         loop {
             let heap = self.heap_with_budget(commit, len)?;
+            heap.require_entries(2)?;
             let Some(index) = heap.take(State::Fresh, extent)? else {
                 let largest = heap.largest(State::Fresh)?.map_or(0, |(_, size)| size);
                 drop(heap);
@@ -298,6 +304,7 @@ impl Arena {
                     heap.set_free(index, State::Fresh)?;
                     return Err(ArenaError::refused(error, len));
                 }
+                crash_point!("allocate.reserved-small");
                 heap.cut(index, size, State::Warm)?;
             }
             let promise = (!small && !draft).then(|| Promise::make(self, &heap, commit));
@@ -359,7 +366,9 @@ impl Arena {
     fn give_back_some(&self, bytes: u64) -> Result<u64, ArenaError> {
         let Some((id, offset, len)) = self.heap()?.borrow_warm(bytes)? else { return Ok(0) };
         // Outside of the lock: freeing pages takes a tenth of a second per GiB.
+        crash_point!("give-back.borrowed");
         let punched = self.data.punch(offset, len);
+        crash_point!("give-back.punched");
         if punched.is_err() {
             let heap = self.heap()?;
             heap.meta.clear_holder(id.index, heap.me.slot());
@@ -423,6 +432,7 @@ impl Arena {
         }
         let heap = self.heap()?;
         heap.first().limit.store(limit, Relaxed);
+        crash_point!("limit.stored");
         heap.first().warm_budget.store(warm.unwrap_or(limit / 8), Relaxed);
         drop(heap);
         self.trim(warm.unwrap_or(limit / 8)).map(drop)
@@ -436,10 +446,12 @@ impl Arena {
         let heap = self.heap()?;
         for held in std::mem::take(&mut *holds).into_values() {
             heap.meta.clear_holder(held.id.index, tag.slot());
+            crash_point!("leave.cleared");
             heap.free_if_garbage(held.id.index)?;
         }
         heap.sweep()?;
         drop(heap);
+        crash_point!("leave.empty");
         self.me.store(0, Relaxed);
         self.slots().leave(tag)
     }

@@ -149,6 +149,8 @@ pub(crate) struct Superblock {
     pub(crate) parcels: AtomicU32,
     /// Protects everything below and all extents and parcels.
     pub(crate) heap_lock: RobustMutex,
+    /// Not zero: the caches are to be rebuilt before anything else is done.
+    pub(crate) disorder: AtomicU32,
     pub(crate) stripe: AtomicU64,
     pub(crate) capacity: AtomicU64,
     /// Bytes of memory that may be behind the data area.

@@ -13,6 +13,7 @@ use linux as backend;
 #[cfg(not(target_os = "linux"))]
 compile_error!("onecopy runs on Linux so far; another system needs a backend beside crates/onecopy-os/src/linux");
 
+pub mod crash;
 mod error;
 mod size;
 
