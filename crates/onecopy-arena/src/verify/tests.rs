@@ -76,7 +76,7 @@ const DAMAGES: &[(&str, bool, Damage)] = &[
     ("is linked to", true, |h, id| set(&entry(h, id(1).index).before, 0)),
     ("starts at", true, |h, id| set(&entry(h, id(1).index).after, id(0).index)),
     ("has 0 bytes", true, |h, _| entry(h, first_of(h, State::Warm)).size.store(0, Relaxed)),
-    ("has 18446744073709551552 bytes", true, |h, _| {
+    ("spans 2105344 + 18446744073709551552", true, |h, _| {
         entry(h, first_of(h, State::Fresh)).size.store(u64::MAX - 63, Relaxed);
     }),
     ("of 1048576 bytes has", false, |h, id| entry(h, id(0).index).len.store(1 << 20, Relaxed)),
