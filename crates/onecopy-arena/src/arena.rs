@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
-use onecopy_os::{Bound, ByteSize, LockByte, Machine, crash_point, page_size, random_u64};
+use onecopy_os::{Bound, ByteSize, LockByte, Machine, crash_point, forked_unnoticed, page_size, random_u64};
 use onecopy_sync::Tag;
 
 use crate::ArenaError;
@@ -119,6 +119,10 @@ impl Arena {
     }
 
     fn me(&self) -> Result<Tag, ArenaError> {
+        if forked_unnoticed() {
+            // The slot is the parent's, whose end would take it away under this process.
+            return Err(ArenaError::ForkedUnnoticed);
+        }
         Tag::from_bits(self.me.load(Relaxed)).ok_or(ArenaError::TableFull {
             what: "processes",
             // One slot is the janitor's.
@@ -177,10 +181,14 @@ impl Arena {
     pub(crate) fn prepare_fork(&'static self) -> (MutexGuard<'static, Holds>, Option<Cradle>) {
         let holds = locked(&self.holds);
         let reserve = || self.slots().reserve_for_child().ok().flatten();
-        let cradle = reserve().or_else(|| {
-            self.heap().and_then(|heap| heap.sweep()).ok()?;
-            reserve()
-        });
+        let reserve_or_sweep = || {
+            reserve().or_else(|| {
+                self.heap().and_then(|heap| heap.sweep()).ok()?;
+                reserve()
+            })
+        };
+        // Without a slot of its own this process may hold nothing that a child could inherit.
+        let cradle = self.me().ok().and_then(|_| reserve_or_sweep());
         if let Some(cradle) = &cradle {
             // The parent holds these blocks until the table is unlocked, so the bits need no heap lock.
             for held in holds.values() {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
-use onecopy_os::{ForkHooks, on_fork};
+use onecopy_os::{ForkHooks, notice_fork, on_fork, watch_forks};
 
 use crate::ArenaError;
 use crate::arena::{Arena, Block, JoinHint, Options};
@@ -85,7 +85,9 @@ impl Arena {
 fn arenas() -> Result<MutexGuard<'static, Vec<&'static Arena>>, ArenaError> {
     // Before the lock is taken: a fork in between would leave it locked in the child.
     on_fork(HOOKS)?;
-    Ok(locked(&ARENAS))
+    let arenas = locked(&ARENAS);
+    watch_forks();
+    Ok(arenas)
 }
 
 fn create_among(arenas: &mut Vec<&'static Arena>, options: Options) -> Result<&'static Arena, ArenaError> {
@@ -134,4 +136,5 @@ fn child() {
         arena.finish_fork(cradle);
         drop(holds);
     }
+    notice_fork();
 }

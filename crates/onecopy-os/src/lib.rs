@@ -19,7 +19,7 @@ mod size;
 
 pub use backend::features::Feature;
 pub use backend::file::{FileAccess, MemoryFile};
-pub use backend::fork::{ForkHooks, on_fork};
+pub use backend::fork::{ForkHooks, forked_unnoticed, notice_fork, on_fork, watch_forks};
 pub use backend::futex::{Waited, wait, wake};
 pub use backend::limits::ProcessLimit;
 pub use backend::liveness::{LockByte, TransferLock};
