@@ -1,7 +1,7 @@
 //! Real processes, really killed: at every named point, and at random times.
 //!
 //! Needs the feature `crash-points`, and a `main` of its own, as it starts itself again and forks without other threads.
-//! `ONECOPY_ROUNDS=2000` sets the rounds at random times, `ONECOPY_SEED` repeats the choices of a run.
+//! `ONECOPY_ROUNDS=2000` sets the rounds at random times, `ONECOPY_KILLS` the kills at each point, `ONECOPY_SEED` repeats the choices of a run.
 
 mod chaos;
 mod contents;
@@ -14,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use survivor::Survivor;
 
-/// Kills at each point, alone and with traffic.
-const KILLS: u64 = 20;
+/// Kills at each point, as many alone as with traffic: 20 together.
+const KILLS: u64 = 10;
 /// Deaths at random times: of one process, and as many of all of them.
 const ROUNDS: u64 = 100;
 /// What dies how, each by a survivor of its own. Two survivors run at a time.
