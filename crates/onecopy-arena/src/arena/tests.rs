@@ -299,6 +299,15 @@ fn a_block_lies_in_a_block_of_its_own_arena() {
 }
 
 #[test]
+fn a_handle_does_not_lead_to_the_next_block_of_its_entry() {
+    let arena = small(16 << 20);
+    let old = arena.allocate(100).unwrap().0.id();
+    let (new, _) = arena.allocate(100).unwrap();
+    assert_eq!(new.id().index, old.index, "the entry is used again");
+    assert!(matches!(arena.get(old), Err(ArenaError::Stale { .. })));
+}
+
+#[test]
 fn forged_handles_are_errors() {
     let arena = small(16 << 20);
     let (block, _) = arena.allocate(100).unwrap();
