@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
-use onecopy_os::{Bound, ByteSize, LockByte, Machine, page_size, random_u64};
+use onecopy_os::{Bound, ByteSize, LockByte, Machine, crash_point, forked_unnoticed, page_size, random_u64};
 use onecopy_sync::Tag;
 
 use crate::ArenaError;
@@ -57,7 +57,7 @@ const LEAST_DEFAULT_LIMIT: u64 = 16 << 20;
 /// An arena that this process is a member of. Members stay members until they end, so there is only `&'static Arena`.
 #[derive(Debug)]
 pub struct Arena {
-    meta: Meta,
+    pub(crate) meta: Meta,
     data: Data,
     /// The tag of this process, zero when it has none.
     me: AtomicU32,
@@ -119,6 +119,10 @@ impl Arena {
     }
 
     fn me(&self) -> Result<Tag, ArenaError> {
+        if forked_unnoticed() {
+            // The slot is the parent's, whose end would take it away under this process.
+            return Err(ArenaError::ForkedUnnoticed);
+        }
         Tag::from_bits(self.me.load(Relaxed)).ok_or(ArenaError::TableFull {
             what: "processes",
             // One slot is the janitor's.
@@ -166,6 +170,7 @@ impl Arena {
 
     fn sweep_as_janitor(&self) -> Result<(), ArenaError> {
         LockByte(JANITOR).lock(self.meta.file())?;
+        crash_point!("janitor.locked");
         let swept = Heap::lock(&self.meta, &self.data, Tag::new(JANITOR, 0)).and_then(|heap| heap.sweep());
         LockByte(JANITOR).unlock(self.meta.file())?;
         swept.map(drop)
@@ -176,15 +181,21 @@ impl Arena {
     pub(crate) fn prepare_fork(&'static self) -> (MutexGuard<'static, Holds>, Option<Cradle>) {
         let holds = locked(&self.holds);
         let reserve = || self.slots().reserve_for_child().ok().flatten();
-        let cradle = reserve().or_else(|| {
-            self.heap().and_then(|heap| heap.sweep()).ok()?;
-            reserve()
-        });
+        let reserve_or_sweep = || {
+            reserve().or_else(|| {
+                self.heap().and_then(|heap| heap.sweep()).ok()?;
+                reserve()
+            })
+        };
+        // Without a slot of its own this process may hold nothing that a child could inherit.
+        let cradle = self.me().ok().and_then(|_| reserve_or_sweep());
         if let Some(cradle) = &cradle {
             // The parent holds these blocks until the table is unlocked, so the bits need no heap lock.
             for held in holds.values() {
                 self.meta.set_holder(held.id.index, cradle.tag.slot());
+                crash_point!("fork.held");
             }
+            crash_point!("fork.ready");
         }
         (holds, cradle)
     }
@@ -194,6 +205,7 @@ impl Arena {
         let tag = cradle.as_ref().and_then(|cradle| self.slots().move_in(cradle).ok());
         // Only now that the record lock is held may the transfer lock go.
         drop(cradle);
+        crash_point!("fork.child.alone");
         self.me.store(tag.map_or(0, Tag::bits), Relaxed);
     }
 
@@ -221,6 +233,7 @@ impl Arena {
             // Outside of the lock: making pages takes a tenth of a second per GiB. The block exists already, so a death
             // here leaves garbage, not a leak.
             self.make_pages(block.offset(), size, &promise, stop)?;
+            crash_point!("allocate.reserved");
         }
         Ok((block, Contents::Zeros))
     }
@@ -283,6 +296,7 @@ impl Arena {
         let extent = if small { SMALL_COMMIT } else { size };
         loop {
             let heap = self.heap_with_budget(commit, len)?;
+            heap.require_entries(2)?;
             let Some(index) = heap.take(State::Fresh, extent)? else {
                 let largest = heap.largest(State::Fresh)?.map_or(0, |(_, size)| size);
                 drop(heap);
@@ -298,6 +312,7 @@ impl Arena {
                     heap.set_free(index, State::Fresh)?;
                     return Err(ArenaError::refused(error, len));
                 }
+                crash_point!("allocate.reserved-small");
                 heap.cut(index, size, State::Warm)?;
             }
             let promise = (!small && !draft).then(|| Promise::make(self, &heap, commit));
@@ -359,7 +374,9 @@ impl Arena {
     fn give_back_some(&self, bytes: u64) -> Result<u64, ArenaError> {
         let Some((id, offset, len)) = self.heap()?.borrow_warm(bytes)? else { return Ok(0) };
         // Outside of the lock: freeing pages takes a tenth of a second per GiB.
+        crash_point!("give-back.borrowed");
         let punched = self.data.punch(offset, len);
+        crash_point!("give-back.punched");
         if punched.is_err() {
             let heap = self.heap()?;
             heap.meta.clear_holder(id.index, heap.me.slot());
@@ -423,6 +440,7 @@ impl Arena {
         }
         let heap = self.heap()?;
         heap.first().limit.store(limit, Relaxed);
+        crash_point!("limit.stored");
         heap.first().warm_budget.store(warm.unwrap_or(limit / 8), Relaxed);
         drop(heap);
         self.trim(warm.unwrap_or(limit / 8)).map(drop)
@@ -436,10 +454,12 @@ impl Arena {
         let heap = self.heap()?;
         for held in std::mem::take(&mut *holds).into_values() {
             heap.meta.clear_holder(held.id.index, tag.slot());
+            crash_point!("leave.cleared");
             heap.free_if_garbage(held.id.index)?;
         }
         heap.sweep()?;
         drop(heap);
+        crash_point!("leave.empty");
         self.me.store(0, Relaxed);
         self.slots().leave(tag)
     }

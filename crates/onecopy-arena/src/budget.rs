@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use onecopy_os::{Bound, ByteSize, Machine};
+use onecopy_os::{Bound, ByteSize, Machine, crash_point};
 
 use crate::ArenaError;
 use crate::arena::Arena;
@@ -119,6 +119,7 @@ impl Promise {
     /// Promises `bytes` more. The heap lock is held, so that nobody else passes the budget check in between.
     pub(crate) fn extend(&self, heap: &Heap<'_>, bytes: u64) {
         heap.meta.slot(heap.me.slot()).promised.fetch_add(bytes, Relaxed);
+        crash_point!("promise.made");
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
@@ -128,6 +129,7 @@ impl Promise {
         let kept = before.unwrap_or(0).min(bytes);
         if kept > 0 {
             self.arena.take_promise_back(kept);
+            crash_point!("promise.kept");
         }
     }
 }

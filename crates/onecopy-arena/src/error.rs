@@ -53,6 +53,11 @@ pub enum ArenaError {
         /// Why.
         reason: String,
     },
+    /// The process was forked behind the library's back.
+    #[error(
+        "this process was forked by a raw system call, so it is no member of the arena; fork by fork() or start a new process"
+    )]
+    ForkedUnnoticed,
     /// The file is not an arena of this version.
     #[error("not an onecopy arena of this version: {0}")]
     Foreign(String),

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release};
 
-use onecopy_os::page_size;
+use onecopy_os::{crash_point, page_size};
 use onecopy_sync::{Acquired, Guard, Tag};
 
 use crate::ArenaError;
@@ -78,17 +78,34 @@ pub(crate) struct Heap<'a> {
 }
 
 impl<'a> Heap<'a> {
-    /// Takes the heap lock; repairs the heap if the last owner died with it.
+    /// Takes the heap lock; repairs the heap if the last owner died with it, or found it damaged.
     pub(crate) fn lock(meta: &'a Meta, data: &'a Data, me: Tag) -> Result<Self, ArenaError> {
         let viewer = Viewer { slots: Slots { meta, data }, me };
-        match meta.superblock().heap_lock.lock(&viewer) {
-            Acquired::Clean(guard) => Ok(Self { meta, data, me, _guard: guard }),
+        let first = meta.superblock();
+        let guard = match first.heap_lock.lock(&viewer) {
+            Acquired::Clean(guard) => guard,
             Acquired::OwnerDied(guard) => {
-                let heap = Self { meta, data, me, _guard: guard };
-                heap.recover()?;
-                Ok(heap)
+                // Written down, as the repair may be cut short in its turn.
+                first.disorder.store(1, Relaxed);
+                crash_point!("lock.inherited");
+                guard
             }
+        };
+        let heap = Self { meta, data, me, _guard: guard };
+        if first.disorder.load(Relaxed) != 0 {
+            heap.recover()?;
+            // SYNC POINT: the caches are whole before this says so.
+            first.disorder.store(0, Release);
+            crash_point!("recover.done");
         }
+        Ok(heap)
+    }
+
+    /// The error for tables that contradict themselves. The next that takes the lock rebuilds the caches, so that only
+    /// damage of the truth stays.
+    pub(crate) fn damaged(&self, what: impl Into<String>) -> ArenaError {
+        self.first().disorder.store(1, Relaxed);
+        ArenaError::damaged(what)
     }
 
     pub(crate) fn first(&self) -> &Superblock {
@@ -101,7 +118,7 @@ impl<'a> Heap<'a> {
     }
 
     pub(crate) fn entry(&self, index: u32) -> Result<&BlockEntry, ArenaError> {
-        self.meta.block(index).map_err(|_| ArenaError::damaged(format!("link to block {index}")))
+        self.meta.block(index).map_err(|_| self.damaged(format!("link to block {index}")))
     }
 
     /// Offset and size of an entry's extent, which lies in the data area; each is read once.
@@ -112,7 +129,7 @@ impl<'a> Heap<'a> {
         if offset.checked_add(size).is_some_and(|end| end <= capacity) {
             Ok((offset, size))
         } else {
-            Err(ArenaError::damaged(format!("extent {index} spans {offset} + {size} of {capacity}")))
+            Err(self.damaged(format!("extent {index} spans {offset} + {size} of {capacity}")))
         }
     }
 
@@ -136,26 +153,50 @@ impl<'a> Heap<'a> {
         let first = self.first();
         let free = first.entries_free.load(Relaxed);
         if free != NONE {
-            first.entries_free.store(self.entry(free)?.bin_next.load(Relaxed), Relaxed);
+            let entry = self.entry(free)?;
+            if state_of(entry) != State::Unused {
+                return Err(self.damaged(format!("extent {free} is listed as unused")));
+            }
+            first.entries_free.store(entry.bin_next.load(Relaxed), Relaxed);
+            crash_point!("entry.taken");
             return Ok(free);
         }
         let index = first.entries_touched.load(Relaxed);
         if index >= self.meta.geometry().blocks {
-            return Err(ArenaError::TableFull {
-                what: "blocks",
-                capacity: self.meta.geometry().blocks,
-                way_out: "drop some arrays or put many small ones into one",
-            });
+            return Err(self.table_full());
         }
         first.entries_touched.store(index + 1, Relaxed);
+        crash_point!("entry.touched");
         Ok(index)
+    }
+
+    fn table_full(&self) -> ArenaError {
+        ArenaError::TableFull {
+            what: "blocks",
+            capacity: self.meta.geometry().blocks,
+            way_out: "drop some arrays or put many small ones into one",
+        }
+    }
+
+    /// Refuses where fewer than `count` entries are left: asked before anything is changed that would need them.
+    pub(crate) fn require_entries(&self, count: u32) -> Result<(), ArenaError> {
+        let first = self.first();
+        let mut left = self.meta.geometry().blocks.saturating_sub(first.entries_touched.load(Relaxed));
+        let mut next = first.entries_free.load(Relaxed);
+        while left < count && next != NONE {
+            left += 1;
+            next = self.entry(next)?.bin_next.load(Relaxed);
+        }
+        if left < count { Err(self.table_full()) } else { Ok(()) }
     }
 
     pub(crate) fn drop_entry(&self, index: u32) -> Result<(), ArenaError> {
         let entry = self.entry(index)?;
         entry.state.store(State::Unused as u32, Relaxed);
         entry.bin_next.store(self.first().entries_free.load(Relaxed), Relaxed);
+        crash_point!("entry.emptied");
         self.first().entries_free.store(index, Relaxed);
+        crash_point!("entry.dropped");
         Ok(())
     }
 
@@ -175,10 +216,14 @@ impl<'a> Heap<'a> {
         if next != NONE {
             self.entry(next)?.bin_previous.store(index, Relaxed);
         }
+        crash_point!("bin.linked");
         head.store(index, Relaxed);
+        crash_point!("bin.headed");
         entry.state.store(state as u32, Relaxed);
+        crash_point!("bin.inserted");
         if state == State::Warm {
             add(&self.first().warm_bytes, size);
+            crash_point!("bin.counted");
         }
         Ok(())
     }
@@ -192,14 +237,17 @@ impl<'a> Heap<'a> {
         } else {
             self.entry(previous)?.bin_next.store(next, Relaxed);
         }
+        crash_point!("bin.bypassed");
         if next != NONE {
             self.entry(next)?.bin_previous.store(previous, Relaxed);
         }
         if state == State::Warm {
             subtract(&self.first().warm_bytes, size);
         }
+        crash_point!("bin.discounted");
         // In no bin, it must not look like a free neighbour that could be swallowed.
         entry.state.store(State::Unused as u32, Relaxed);
+        crash_point!("bin.removed");
         Ok(())
     }
 
@@ -212,10 +260,10 @@ impl<'a> Heap<'a> {
                 return None;
             }
             let index = next;
-            let Ok(entry) = self.entry(index) else { return Some(Err(ArenaError::damaged("a bin's link"))) };
+            let Ok(entry) = self.entry(index) else { return Some(Err(self.damaged("a bin's link"))) };
             next = entry.bin_next.load(Relaxed);
             left = left.saturating_sub(1);
-            Some(if left > 0 && state_of(entry) == state { Ok(index) } else { Err(ArenaError::damaged("a bin")) })
+            Some(if left > 0 && state_of(entry) == state { Ok(index) } else { Err(self.damaged("a bin")) })
         })
     }
 
@@ -256,17 +304,20 @@ impl<'a> Heap<'a> {
         let (entry, tail) = (self.entry(index)?, self.entry(rest)?);
         let ((offset, whole), after) = (self.span(index)?, entry.after.load(Relaxed));
         if size == 0 || size >= whole {
-            return Err(ArenaError::damaged(format!("extent {index} is cut at {size} of {whole}")));
+            return Err(self.damaged(format!("extent {index} is cut at {size} of {whole}")));
         }
         tail.offset.store(offset + size, Relaxed);
         tail.size.store(whole - size, Relaxed);
         tail.before.store(index, Relaxed);
         tail.after.store(after, Relaxed);
+        crash_point!("split.described");
         if after != NONE {
             self.entry(after)?.before.store(rest, Relaxed);
         }
         entry.after.store(rest, Relaxed);
+        crash_point!("split.linked");
         entry.size.store(size, Relaxed);
+        crash_point!("split.cut");
         Ok(rest)
     }
 
@@ -293,10 +344,12 @@ impl<'a> Heap<'a> {
         let swallowed = self.entry(gone)?;
         let after = swallowed.after.load(Relaxed);
         add(&entry.size, swallowed.size.load(Relaxed));
+        crash_point!("swallow.grown");
         entry.after.store(after, Relaxed);
         if after != NONE {
             self.entry(after)?.before.store(index, Relaxed);
         }
+        crash_point!("swallow.linked");
         self.drop_entry(gone)
     }
 
@@ -306,6 +359,9 @@ impl<'a> Heap<'a> {
     /// before the lock goes.
     pub(crate) fn take(&self, state: State, size: u64) -> Result<Option<u32>, ArenaError> {
         let Some(index) = self.find(state, size)? else { return Ok(None) };
+        if self.entry(index)?.size.load(Relaxed) > size {
+            self.require_entries(1)?;
+        }
         self.bin_remove(index)?;
         self.cut(index, size, state)?;
         Ok(Some(index))
@@ -353,11 +409,15 @@ impl<'a> Heap<'a> {
         for word in self.meta.holders(index) {
             word.store(0, Relaxed);
         }
+        crash_point!("publish.described");
         self.meta.set_holder(index, self.me.slot());
+        crash_point!("publish.held");
         // SYNC POINT: with this store the block exists; `recovery` believes the fields above from now on.
         entry.state.store(State::Used as u32, Release);
+        crash_point!("publish.used");
         add(&self.first().used_bytes, committed_of(entry));
         count(&self.first().used_blocks, 1);
+        crash_point!("publish.counted");
         Ok(BlockId { index, generation: entry.generation.load(Relaxed) })
     }
 
@@ -371,43 +431,18 @@ impl<'a> Heap<'a> {
         }
     }
 
-    /// Frees a block if nobody holds it and no parcel is of it, and then the blocks that only it referred to, and so
-    /// on; answers how many blocks it were.
-    pub(crate) fn free_if_garbage(&self, index: u32) -> Result<u32, ArenaError> {
-        let mut freed = 0;
-        let (mut next, mut referred) = (Some(index), Vec::new());
-        while let Some(index) = next {
-            freed += u32::from(self.free_one_if_garbage(index, &mut referred)?);
-            next = referred.pop();
-        }
-        Ok(freed)
-    }
-
-    fn free_one_if_garbage(&self, index: u32, referred: &mut Vec<u32>) -> Result<bool, ArenaError> {
-        let entry = self.entry(index)?;
-        if state_of(entry) != State::Used || entry.parcels.load(Relaxed) != 0 || self.meta.is_held(index) {
-            return Ok(false);
-        }
-        // First: should one of these fail, the block is still garbage as a whole.
-        self.drop_owned(index, referred)?;
-        let draft = entry.flags.load(Relaxed) & DRAFT != 0;
-        if draft {
-            let (offset, size) = self.span(index)?;
-            self.data.punch(offset, size)?;
-        }
-        self.retire(index, if draft { State::Fresh } else { State::Warm })?;
-        Ok(true)
-    }
-
     /// Ends a block; its extent becomes free in the given state.
-    fn retire(&self, index: u32, state: State) -> Result<(), ArenaError> {
+    pub(crate) fn retire(&self, index: u32, state: State) -> Result<(), ArenaError> {
         let entry = self.entry(index)?;
         subtract(&self.first().used_bytes, committed_of(entry));
         count(&self.first().used_blocks, -1);
+        crash_point!("retire.discounted");
         entry.generation.store(entry.generation.load(Relaxed).wrapping_add(1), Relaxed);
+        crash_point!("retire.renamed");
         // SYNC POINT: the generation has moved on, so handles of the block fail from here on; with this store the block
         // is no more.
         entry.state.store(State::Unused as u32, Release);
+        crash_point!("retire.ended");
         self.set_free(index, state)
     }
 
@@ -421,6 +456,7 @@ impl<'a> Heap<'a> {
         if start >= end {
             return Ok(None);
         }
+        self.require_entries(2)?;
         // From the end: what lies lower stays in one piece with its neighbours for the longest.
         let start = start.max(end.saturating_sub(bytes) / page * page);
         self.bin_remove(index)?;
@@ -444,13 +480,25 @@ impl<'a> Heap<'a> {
     /// bytes, fresh behind them.
     pub(crate) fn shrink(&self, id: BlockId, len: u64, size: u64, warm: u64) -> Result<(), ArenaError> {
         let entry = self.block(id)?;
+        self.require_entries(2)?;
         subtract(&self.first().used_bytes, committed_of(entry));
         // First: no entry may ever be shorter than its length.
         entry.len.store(len, Relaxed);
+        crash_point!("shrink.measured");
         self.cut(id.index, size.max(warm), State::Fresh)?;
         self.cut(id.index, size, State::Warm)?;
         entry.flags.store(entry.flags.load(Relaxed) & !DRAFT, Relaxed);
+        crash_point!("shrink.finished");
         add(&self.first().used_bytes, committed_of(entry));
         Ok(())
+    }
+}
+
+impl Drop for Heap<'_> {
+    fn drop(&mut self) {
+        // A panic between two steps is to the tables what a death is.
+        if std::thread::panicking() {
+            self.first().disorder.store(1, Relaxed);
+        }
     }
 }

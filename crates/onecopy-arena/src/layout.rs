@@ -167,6 +167,8 @@ pub(crate) struct Superblock {
     pub(crate) parcels_full: AtomicU32,
     /// Heads of the lists of warm, then of fresh extents, per size class.
     pub(crate) bins: [[AtomicU32; CLASSES]; 2],
+    /// Not zero: the caches are to be rebuilt before anything else is done.
+    pub(crate) disorder: AtomicU32,
 }
 
 /// A process.

@@ -2,13 +2,15 @@
 //!
 //! The design, with definitions, invariants and what a crash leaves behind, is in `docs/design/arena.md`. From the
 //! bottom up: [`layout`] says where everything lies, [`meta`] is the checked access to it, [`slots`] the processes,
-//! [`heap`] the free space, [`recovery`] rebuilds what a crash damaged, [`data`] maps the bytes, [`budget`] decides
-//! what may be committed, and [`arena`] puts them together behind [`Arena`].
+//! [`heap`] the free space, [`parcels`] references from no process, [`garbage`] what nobody needs, [`sweep`] takes from
+//! the dead, [`recovery`] rebuilds what a crash damaged, [`data`] maps the bytes, [`budget`] decides what may be
+//! committed, and [`arena`] puts them together behind [`Arena`].
 
 mod arena;
 mod budget;
 mod data;
 mod error;
+mod garbage;
 mod heap;
 mod layout;
 mod look;
@@ -20,6 +22,7 @@ mod recovery;
 mod registry;
 mod slots;
 mod stats;
+mod sweep;
 mod verify;
 
 #[cfg(fuzzing)]

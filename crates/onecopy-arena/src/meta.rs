@@ -160,6 +160,13 @@ impl Meta {
         unsafe { std::slice::from_raw_parts(first, words) }
     }
 
+    /// All tables as words, to be damaged.
+    #[cfg(test)]
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping starts at a page, lives as long as `self`, and is used as atomics only.
+        unsafe { std::slice::from_raw_parts(self.mapping.base().as_ptr().cast(), self.mapping.len() / 8) }
+    }
+
     /// The parcel at an index that came from shared memory or from a handle.
     pub(crate) fn parcel(&self, index: u32) -> Result<&ParcelEntry, ArenaError> {
         if index >= self.geometry.parcels {

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::Release};
 
+use onecopy_os::crash_point;
 use onecopy_sync::{Owners, Tag};
 
 use crate::ArenaError;
@@ -35,7 +36,7 @@ fn pack(sequence: u32, sender: Option<Tag>) -> u64 {
     u64::from(sequence) << 32 | u64::from(sender.map_or(0, Tag::bits))
 }
 
-fn sequence_of(entry: &ParcelEntry) -> u32 {
+pub(crate) fn sequence_of(entry: &ParcelEntry) -> u32 {
     (entry.word.load(Relaxed) >> 32) as u32
 }
 
@@ -77,12 +78,16 @@ impl Heap<'_> {
         entry.owner.store(owner.map_or(NONE, |owner| owner.index), Relaxed);
         entry.owner_generation.store(owner.map_or(0, |owner| owner.generation), Relaxed);
         let sequence = sequence_of(entry);
+        crash_point!("post.described");
         // SYNC POINT: with this store the parcel exists; `recovery` believes the fields above from now on.
         entry.word.store(pack(sequence, Some(self.me)), Release);
+        crash_point!("post.full");
         add_one(&target.parcels);
         add_one(&self.first().parcels_full);
         if let Some(owner) = owner {
+            crash_point!("post.counted");
             self.link(index, owner.index)?;
+            crash_point!("post.chained");
         }
         Ok(ParcelId { index, sequence })
     }
@@ -104,14 +109,18 @@ impl Heap<'_> {
         let block = block_of(entry);
         if let Some(owner) = owner_of(entry) {
             self.unlink(entry, owner.index)?;
+            crash_point!("unpost.unchained");
         }
         // SYNC POINT: whoever receives has set its holder bit before this store.
         entry.word.store(pack(parcel.sequence.wrapping_add(1), None), Release);
+        crash_point!("unpost.empty");
         if let Ok(target) = self.block(block) {
             subtract_one(&target.parcels);
         }
         subtract_one(&self.first().parcels_full);
+        crash_point!("unpost.counted");
         self.push_empty(parcel.index, entry);
+        crash_point!("unpost.listed");
         Ok(Some(block))
     }
 
@@ -137,19 +146,28 @@ impl Heap<'_> {
     /// The parcels that lie in a block, newest first.
     pub(crate) fn owned(&self, owner: BlockId) -> Result<Vec<Owned>, ArenaError> {
         let viewer = Viewer { slots: Slots { meta: self.meta, data: self.data }, me: self.me };
-        let mut next = self.block(owner)?.owned.load(Relaxed);
+        self.block(owner)?;
         let mut all = Vec::new();
-        while next != NONE {
-            if all.len() >= self.meta.geometry().parcels as usize {
-                return Err(ArenaError::damaged(format!("the parcels of block {} run in a circle", owner.index)));
-            }
-            let entry = self.chained(next, owner.index)?;
+        self.each_owned(owner.index, |index, entry| {
             let sender_lives = sender_of(entry).is_some_and(|tag| tag == self.me || viewer.is_alive(tag));
-            let parcel = ParcelId { index: next, sequence: sequence_of(entry) };
+            let parcel = ParcelId { index, sequence: sequence_of(entry) };
             all.push(Owned { parcel, block: block_of(entry), sender_lives });
+        })?;
+        Ok(all)
+    }
+
+    /// Shows the parcels that lie in a block.
+    pub(crate) fn each_owned(&self, owner: u32, mut show: impl FnMut(u32, &ParcelEntry)) -> Result<(), ArenaError> {
+        let mut next = self.entry(owner)?.owned.load(Relaxed);
+        for _ in 0..self.meta.geometry().parcels {
+            if next == NONE {
+                return Ok(());
+            }
+            let entry = self.chained(next, owner)?;
+            show(next, entry);
             next = entry.next.load(Relaxed);
         }
-        Ok(all)
+        Err(self.damaged(format!("the parcels in block {owner} run in a circle")))
     }
 
     // --- chains and the list of empty parcels ---
@@ -159,7 +177,7 @@ impl Heap<'_> {
         let entry = self.meta.parcel(index).ok();
         entry
             .filter(|entry| sender_of(entry).is_some() && entry.owner.load(Relaxed) == owner)
-            .ok_or_else(|| ArenaError::damaged(format!("parcel {index} is linked to block {owner} but not its own")))
+            .ok_or_else(|| self.damaged(format!("parcel {index} is linked to block {owner} but not its own")))
     }
 
     fn link(&self, index: u32, owner: u32) -> Result<(), ArenaError> {
@@ -196,8 +214,9 @@ impl Heap<'_> {
         let free = first.parcels_free.load(Relaxed);
         if free != NONE {
             let entry = self.meta.parcel(free).ok().filter(|entry| sender_of(entry).is_none());
-            let entry = entry.ok_or_else(|| ArenaError::damaged("the list of empty parcels"))?;
+            let entry = entry.ok_or_else(|| self.damaged("the list of empty parcels"))?;
             first.parcels_free.store(entry.next.load(Relaxed), Relaxed);
+            crash_point!("parcel.taken");
             return Ok(free);
         }
         let index = first.parcels_touched.load(Relaxed);
@@ -209,6 +228,7 @@ impl Heap<'_> {
             });
         }
         first.parcels_touched.store(index + 1, Relaxed);
+        crash_point!("parcel.touched");
         Ok(index)
     }
 
@@ -221,16 +241,18 @@ impl Heap<'_> {
             entry.parcels.store(0, Relaxed);
             entry.owned.store(NONE, Relaxed);
         }
+        crash_point!("recover.uncounted");
         let touched = first.parcels_touched.load(Relaxed).min(self.meta.geometry().parcels);
-        first.parcels_touched.store(touched, Relaxed);
         first.parcels_free.store(NONE, Relaxed);
         first.parcels_full.store(0, Relaxed);
+        let mut kept = 0;
         for index in (0..touched).rev() {
             let entry = self.meta.parcel(index)?;
             let target = self.block(block_of(entry));
             let owner_lives = owner_of(entry).is_none_or(|owner| self.block(owner).is_ok());
             match target {
                 Ok(target) if sender_of(entry).is_some() && owner_lives => {
+                    kept = kept.max(index + 1);
                     add_one(&target.parcels);
                     add_one(&first.parcels_full);
                     if let Some(owner) = owner_of(entry) {
@@ -239,10 +261,14 @@ impl Heap<'_> {
                 }
                 _ => {
                     entry.word.store(pack(sequence_of(entry).wrapping_add(1), None), Relaxed);
-                    self.push_empty(index, entry);
+                    crash_point!("recover.emptied");
+                    if index < kept {
+                        self.push_empty(index, entry);
+                    }
                 }
             }
         }
+        first.parcels_touched.store(kept, Relaxed);
         Ok(())
     }
 }

@@ -1,20 +1,12 @@
-//! Rebuilds the caches of the heap from the truth, after a process died inside it; and sweeps the dead.
+//! Rebuilds the caches of the heap from the truth, after a process died inside it.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
-use onecopy_os::page_size;
+use onecopy_os::{crash_point, page_size};
 
 use crate::ArenaError;
 use crate::heap::{Heap, State, add, committed_of, state_of};
 use crate::layout::{GRAIN, NONE};
-use crate::slots::{JANITOR, SlotState, Slots, generation_of, pack, state_of as slot_state_of};
-
-/// What a sweep found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Swept {
-    pub(crate) processes: u32,
-    pub(crate) blocks: u32,
-}
 
 impl Heap<'_> {
     /// Rebuilds entries, links, bins, counters and parcel counts from the used entries. Free memory goes back to the
@@ -25,18 +17,27 @@ impl Heap<'_> {
         for bin in first.bins.iter().flatten() {
             bin.store(NONE, Relaxed);
         }
+        crash_point!("recover.unbinned");
+        // What lies behind the last block is as if it had never been in use: sweeps need not look there.
         let touched = first.entries_touched.load(Relaxed).min(self.meta.geometry().blocks);
-        first.entries_touched.store(touched, Relaxed);
+        let kept = used.iter().map(|&(_, _, index)| index + 1).max().unwrap_or(0);
         first.entries_free.store(NONE, Relaxed);
         first.warm_bytes.store(0, Relaxed);
         first.used_bytes.store(0, Relaxed);
         first.used_blocks.store(used.len() as u32, Relaxed);
+        crash_point!("recover.reset");
         for index in (0..touched).rev() {
-            if state_of(self.entry(index)?) != State::Used {
+            let entry = self.entry(index)?;
+            if index >= kept {
+                entry.state.store(State::Unused as u32, Relaxed);
+            } else if state_of(entry) != State::Used {
                 self.drop_entry(index)?;
             }
         }
+        first.entries_touched.store(kept, Relaxed);
+        crash_point!("recover.dropped");
         self.retile(&used)?;
+        crash_point!("recover.tiled");
         self.recount_parcels()
     }
 
@@ -79,11 +80,13 @@ impl Heap<'_> {
             }
             at = offset + size;
         }
+        crash_point!("recover.described");
         for (i, &(index, _)) in tiles.iter().enumerate() {
             let entry = self.entry(index)?;
             entry.before.store(if i == 0 { NONE } else { tiles[i - 1].0 }, Relaxed);
             entry.after.store(tiles.get(i + 1).map_or(NONE, |&(next, _)| next), Relaxed);
         }
+        crash_point!("recover.linked");
         tiles.iter().filter_map(|&(index, free)| Some((index, free?))).try_for_each(|(i, s)| self.bin_insert(i, s))
     }
 
@@ -105,60 +108,9 @@ impl Heap<'_> {
             return tile(start, end, State::Warm);
         }
         self.data.punch(inner_start, inner_end - inner_start)?;
+        crash_point!("recover.punched");
         tile(start, inner_start, State::Warm)?;
         tile(inner_start, inner_end, State::Fresh)?;
         tile(inner_end, end, State::Warm)
-    }
-
-    /// Takes the slots, bits and promises of the dead away and frees every block that nobody holds and that is not in
-    /// flight.
-    pub(crate) fn sweep(&self) -> Result<Swept, ArenaError> {
-        let slots = Slots { meta: self.meta, data: self.data };
-        let mut dead = vec![0_u64; self.meta.geometry().holder_words() as usize];
-        let mut swept = Swept::default();
-        for slot in JANITOR + 1..self.meta.geometry().slots {
-            let entry = self.meta.slot(slot);
-            let word = entry.word.load(Acquire);
-            if slot_state_of(word) == SlotState::Free || slots.occupant_lives(slot, word, self.me.slot()) {
-                continue;
-            }
-            let reaping = pack(generation_of(word), SlotState::Reaping);
-            if entry.word.compare_exchange(word, reaping, AcqRel, Relaxed).is_ok() {
-                dead[slot as usize / 64] |= 1 << (slot % 64);
-                swept.processes += 1;
-            }
-        }
-        if swept.processes == 0 {
-            return Ok(swept);
-        }
-        swept.blocks = self.forget(&dead)?;
-        for slot in (0..self.meta.geometry().slots).filter(|slot| dead[*slot as usize / 64] & 1 << (slot % 64) != 0) {
-            let entry = self.meta.slot(slot);
-            entry.promised.store(0, Relaxed);
-            let generation = generation_of(entry.word.load(Relaxed)).wrapping_add(1);
-            entry.word.store(pack(generation, SlotState::Free), std::sync::atomic::Ordering::Release);
-        }
-        Ok(swept)
-    }
-
-    fn forget(&self, dead: &[u64]) -> Result<u32, ArenaError> {
-        let mut freed = 0;
-        for index in 0..self.first().entries_touched.load(Relaxed).min(self.meta.geometry().blocks) {
-            if state_of(self.entry(index)?) != State::Used {
-                continue;
-            }
-            for (word, dead) in self.meta.holders(index).iter().zip(dead) {
-                if word.load(Relaxed) & dead != 0 {
-                    word.fetch_and(!dead, Relaxed);
-                }
-            }
-            freed += self.free_if_garbage(index)?;
-        }
-        Ok(freed)
-    }
-
-    /// Frees all garbage, whoever left it.
-    pub(crate) fn collect(&self) -> Result<u32, ArenaError> {
-        self.forget(&vec![0; self.meta.geometry().holder_words() as usize])
     }
 }

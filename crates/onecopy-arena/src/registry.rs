@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
-use onecopy_os::{ForkHooks, on_fork};
+use onecopy_os::{ForkHooks, notice_fork, on_fork, watch_forks};
 
 use crate::ArenaError;
 use crate::arena::{Arena, Block, JoinHint, Options};
@@ -20,7 +20,7 @@ const HOOKS: ForkHooks = ForkHooks { before, parent, child };
 impl Arena {
     /// Makes an arena and joins it.
     pub fn create(options: Options) -> Result<&'static Self, ArenaError> {
-        create_among(&mut locked(&ARENAS), options)
+        create_among(&mut *arenas()?, options)
     }
 
     /// Joins the arena that a member of it described; answers the same arena when this process is a member already.
@@ -32,7 +32,7 @@ impl Arena {
 
     /// As [`join`](Self::join), but leaves it to the caller to sweep the dead.
     pub fn join_unswept(hint: JoinHint) -> Result<&'static Self, ArenaError> {
-        join_among(&mut locked(&ARENAS), hint)
+        join_among(&mut *arenas()?, hint)
     }
 
     /// The arena in `cell`. At the first call it is filled: with the arena that one of `hints` leads to, or else with a new
@@ -44,7 +44,7 @@ impl Arena {
         hints: &[JoinHint],
         options: impl FnOnce() -> Result<Options, E>,
     ) -> Result<&'static Self, E> {
-        let mut arenas = locked(&ARENAS);
+        let mut arenas = arenas()?;
         if let Some(arena) = cell.get() {
             return Ok(arena);
         }
@@ -81,8 +81,16 @@ impl Arena {
     }
 }
 
-fn create_among(arenas: &mut Vec<&'static Arena>, options: Options) -> Result<&'static Arena, ArenaError> {
+/// The arenas, locked; forks wait for that.
+fn arenas() -> Result<MutexGuard<'static, Vec<&'static Arena>>, ArenaError> {
+    // Before the lock is taken: a fork in between would leave it locked in the child.
     on_fork(HOOKS)?;
+    let arenas = locked(&ARENAS);
+    watch_forks();
+    Ok(arenas)
+}
+
+fn create_among(arenas: &mut Vec<&'static Arena>, options: Options) -> Result<&'static Arena, ArenaError> {
     let arena = Arena::make(options)?;
     arenas.push(arena);
     Ok(arena)
@@ -94,7 +102,6 @@ fn join_among(arenas: &mut Vec<&'static Arena>, hint: JoinHint) -> Result<&'stat
         arena.rejoin()?;
         return Ok(arena);
     }
-    on_fork(HOOKS)?;
     let arena = Arena::enter(hint, arenas)?;
     arenas.push(arena);
     Ok(arena)
@@ -129,4 +136,5 @@ fn child() {
         arena.finish_fork(cradle);
         drop(holds);
     }
+    notice_fork();
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use onecopy_os::{LockByte, MemoryFile, TransferLock, current_pid, has_mapped, start_time};
+use onecopy_os::{LockByte, MemoryFile, TransferLock, crash_point, current_pid, has_mapped, start_time};
 use onecopy_sync::{Owners, Tag};
 
 use crate::ArenaError;
@@ -63,7 +63,9 @@ impl Slots<'_> {
             if state_of(word) != SlotState::Free || !LockByte(slot).try_lock(self.meta.file())? {
                 continue;
             }
+            crash_point!("join.locked");
             if self.advance(slot, word, generation_of(word), SlotState::Live) {
+                crash_point!("join.live");
                 return Ok(Some(self.introduce(slot, generation_of(word))));
             }
             LockByte(slot).unlock(self.meta.file())?;
@@ -79,7 +81,9 @@ impl Slots<'_> {
                 continue;
             }
             let Some(lock) = TransferLock::try_take(self.data.lock_file(), LockByte(slot))? else { continue };
+            crash_point!("fork.locked");
             if self.advance(slot, word, generation_of(word), SlotState::Forking) {
+                crash_point!("fork.reserved");
                 return Ok(Some(Cradle { tag: Tag::new(slot, generation_of(word)), _lock: lock }));
             }
         }
@@ -91,9 +95,11 @@ impl Slots<'_> {
         let slot = cradle.tag.slot();
         // A process that looks for a free slot may hold the byte for a moment, hence the wait.
         LockByte(slot).lock(self.meta.file())?;
+        crash_point!("fork.child.locked");
         let word = self.meta.slot(slot).word.load(Acquire);
         let tag = self.introduce(slot, generation_of(word));
         self.meta.slot(slot).word.store(pack(generation_of(word), SlotState::Live), Release);
+        crash_point!("fork.child.live");
         Ok(tag)
     }
 
@@ -103,6 +109,7 @@ impl Slots<'_> {
         entry.promised.store(0, Relaxed);
         let generation = generation_of(entry.word.load(Relaxed));
         entry.word.store(pack(generation.wrapping_add(1), SlotState::Free), Release);
+        crash_point!("leave.vacated");
         Ok(LockByte(tag.slot()).unlock(self.meta.file())?)
     }
 
@@ -113,8 +120,10 @@ impl Slots<'_> {
     fn introduce(self, slot: u32, generation: u32) -> Tag {
         let entry = self.meta.slot(slot);
         entry.promised.store(0, Relaxed);
+        crash_point!("join.unpromised");
         entry.pid.store(current_pid(), Relaxed);
         entry.start_time.store(start_time(current_pid()).unwrap_or(0), Relaxed);
+        crash_point!("join.introduced");
         Tag::new(slot, generation)
     }
 

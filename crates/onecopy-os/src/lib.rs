@@ -13,12 +13,13 @@ use linux as backend;
 #[cfg(not(target_os = "linux"))]
 compile_error!("onecopy runs on Linux so far; another system needs a backend beside crates/onecopy-os/src/linux");
 
+pub mod crash;
 mod error;
 mod size;
 
 pub use backend::features::Feature;
 pub use backend::file::{FileAccess, MemoryFile};
-pub use backend::fork::{ForkHooks, on_fork};
+pub use backend::fork::{ForkHooks, forked_unnoticed, notice_fork, on_fork, watch_forks};
 pub use backend::futex::{Waited, wait, wake};
 pub use backend::limits::ProcessLimit;
 pub use backend::liveness::{LockByte, TransferLock};

@@ -28,3 +28,14 @@ pub(crate) fn wait(_word: &AtomicU32, _expected: u32, _limit: std::time::Duratio
 
 #[cfg(loom)]
 pub(crate) fn wake(_word: &AtomicU32, _count: u32) {}
+
+/// The model checker explores orders of steps, not deaths.
+#[cfg(not(loom))]
+pub(crate) use onecopy_os::crash_point;
+
+#[cfg(loom)]
+macro_rules! crash_point {
+    ($name:literal) => {};
+}
+#[cfg(loom)]
+pub(crate) use crash_point;

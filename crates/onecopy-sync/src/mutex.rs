@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use crate::door::{AtomicU32, Ordering, relax, wait, wake};
+use crate::door::{AtomicU32, Ordering, crash_point, relax, wait, wake};
 use crate::{Owners, Tag};
 
 const FREE: u32 = 0;
@@ -67,6 +67,7 @@ impl RobustMutex {
         let me = owners.me().bits();
         // SYNC POINT: acquire pairs with the release in `Guard::drop`.
         if self.word.compare_exchange(FREE, me, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            crash_point!("mutex.taken");
             return Acquired::Clean(Guard { mutex: self });
         }
         self.lock_slowly(owners, me)
@@ -87,14 +88,17 @@ impl RobustMutex {
             let seen = self.word.load(Ordering::Relaxed);
             if seen == FREE {
                 if self.exchange(FREE, mine) {
+                    crash_point!("mutex.taken-late");
                     return Acquired::Clean(Guard { mutex: self });
                 }
             } else if seen & WAITERS == 0 && !self.exchange(seen, seen | WAITERS) {
                 // The word changed under us: look again.
             } else {
+                crash_point!("mutex.waiting");
                 wait(&self.word, seen | WAITERS, PATIENCE);
                 let now = self.word.load(Ordering::Relaxed);
                 if now == seen | WAITERS && !owner_lives(owners, now) && self.exchange(now, mine) {
+                    crash_point!("mutex.inherited");
                     return Acquired::OwnerDied(Guard { mutex: self });
                 }
             }
@@ -128,6 +132,7 @@ impl Drop for Guard<'_> {
     fn drop(&mut self) {
         // SYNC POINT: release pairs with the acquire of the next taker.
         if self.mutex.word.swap(FREE, Ordering::Release) & WAITERS != 0 {
+            crash_point!("mutex.released");
             wake(&self.mutex.word, 1);
         }
     }

@@ -16,12 +16,14 @@ fn main() {
     // A broken lock or fork would otherwise make this program wait for ever.
     // SAFETY: the call takes a number; nothing here uses the signal.
     unsafe { libc::alarm(120) };
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 8] = [
         ("a_spawned_child_shares_the_session", a_spawned_child_shares_the_session),
         ("an_unrelated_process_joins_by_a_handle", an_unrelated_process_joins_by_a_handle),
         ("a_killed_process_leaves_nothing", a_killed_process_leaves_nothing),
         ("a_forked_child_holds_what_it_inherited", a_forked_child_holds_what_it_inherited),
+        ("a_child_of_a_raw_system_call_is_told_so", a_child_of_a_raw_system_call_is_told_so),
         ("children_killed_in_the_cradle_leave_nothing", children_killed_in_the_cradle_leave_nothing),
+        ("a_fork_during_the_first_call_is_no_deadlock", a_fork_during_the_first_call_is_no_deadlock),
         ("a_killed_owner_of_the_heap_lock_stops_nobody", a_killed_owner_of_the_heap_lock_stops_nobody),
     ];
     for (name, test) in tests {
@@ -55,8 +57,34 @@ fn child(role: &str, handle: Option<&str>) {
                 drop(arena.receive(held[0].0.id(), Some(parcels)).unwrap());
             }
         }
+        "fork-early" => fork_early(),
         _ => panic!("no role {role}"),
     }
+}
+
+/// Forks while another thread makes the session.
+fn fork_early() {
+    let begun = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            begun.wait();
+            session().unwrap();
+        });
+        begun.wait();
+        // SAFETY: the child uses what is made for forks.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: a lock that nobody releases would make the child wait for ever.
+            unsafe { libc::alarm(10) };
+            let ok = session().is_ok_and(|arena| arena.allocate(100).is_ok());
+            // SAFETY: ends the child without running the parent's exit handlers.
+            unsafe { libc::_exit(i32::from(!ok)) }
+        }
+        let mut status = 0;
+        // SAFETY: the status is a valid place for the call's answer.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        assert_eq!(status, 0, "the child hung or failed");
+    });
 }
 
 fn wait_for_the_end() {
@@ -153,6 +181,12 @@ fn a_killed_process_leaves_nothing() {
     assert_eq!(blocks(), 0);
 }
 
+fn a_fork_during_the_first_call_is_no_deadlock() {
+    for _ in 0..40 {
+        assert!(start("fork-early", None, None).wait().unwrap().success());
+    }
+}
+
 fn a_killed_owner_of_the_heap_lock_stops_nobody() {
     let arena = session().unwrap();
     for _ in 0..60 {
@@ -209,6 +243,28 @@ fn a_forked_child_holds_what_it_inherited() {
 fn wait_for(pid: i32) {
     // SAFETY: a null status pointer is allowed.
     assert_eq!(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }, pid);
+}
+
+fn a_child_of_a_raw_system_call_is_told_so() {
+    let arena = session().unwrap();
+    let array = array_of(arena, &[8.0; 10]);
+    // SAFETY: a fork by another door; this program has one thread, and the child ends here.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } as i32;
+    if pid == 0 {
+        let told = arena.allocate(10).is_err_and(|error| error.to_string().contains("raw system call"));
+        let same = items(&array) == [8.0; 10];
+        drop(array);
+        // SAFETY: ends the child without running the parent's exit handlers.
+        unsafe { libc::_exit(i32::from(!(told && same))) }
+    }
+    let mut status = 0;
+    // SAFETY: the status is a valid place for the call's answer.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert_eq!(status, 0);
+    assert_eq!(blocks(), 1, "the child let go of what the parent holds");
+    assert_eq!(items(&array), [8.0; 10]);
+    drop(array);
+    assert_eq!(blocks(), 0);
 }
 
 fn children_killed_in_the_cradle_leave_nothing() {

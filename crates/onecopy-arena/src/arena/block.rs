@@ -2,6 +2,8 @@
 
 use std::ptr::NonNull;
 
+use onecopy_os::crash_point;
+
 use crate::layout::BlockEntry;
 
 use super::{
@@ -75,6 +77,7 @@ impl Arena {
             return Err(ArenaError::Stale { block: id.index, generation: id.generation });
         }
         heap.meta.set_holder(id.index, heap.me.slot());
+        crash_point!("receive.held");
         if let Some(parcel) = parcel {
             heap.unpost(parcel)?;
         }
@@ -126,6 +129,7 @@ impl Arena {
     fn let_go(&self, id: BlockId) -> Result<u32, ArenaError> {
         let heap = self.heap()?;
         heap.meta.clear_holder(id.index, heap.me.slot());
+        crash_point!("drop.cleared");
         heap.free_if_garbage(id.index)
     }
 }
@@ -183,6 +187,7 @@ impl Block {
         let heap = self.arena.heap()?;
         let flags = &heap.block(self.id)?.flags;
         flags.store(flags.load(Relaxed) | SEALED, Relaxed);
+        crash_point!("seal.flagged");
         drop(heap);
         if let Some(held) = locked(&self.arena.holds).get_mut(&self.offset) {
             held.sealed = true;

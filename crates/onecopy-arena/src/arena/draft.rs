@@ -3,6 +3,8 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{PoisonError, RwLock};
 
+use onecopy_os::crash_point;
+
 use crate::data::Shares;
 
 use super::{
@@ -110,8 +112,10 @@ impl Place {
         let more = target - growth.room;
         let heap = self.block.arena().heap_with_budget(more, asked)?;
         heap.block(self.block.id())?.len.store(target, Relaxed);
+        crash_point!("draft.grown");
         add(&heap.first().used_bytes, more);
         growth.extend(&heap, target);
+        crash_point!("draft.promised");
         Ok(())
     }
 
@@ -142,6 +146,7 @@ impl Draft {
         self.arena.data.copy_in(at, warm);
         let through = self.arena.data.write_through(at + recycled, fresh);
         through.map_err(|error| ArenaError::refused(error, bytes.len() as u64))?;
+        crash_point!("draft.written");
         if let Some(growth) = &place.growing {
             growth.promise.keep(fresh.len() as u64);
         }
@@ -161,6 +166,7 @@ impl Draft {
             let (from, to) = (place.block.offset(), larger.block.offset());
             let moved = written.min(larger.size);
             self.arena.data.move_through(from, to, moved).map_err(|error| ArenaError::refused(error, end))?;
+            crash_point!("draft.moved");
             if let Some(growth) = &larger.growing {
                 growth.promise.keep(moved);
             }
@@ -188,6 +194,7 @@ impl Draft {
                 // What lies behind becomes fresh again, and fresh reads as zeros.
                 let surplus = end.next_multiple_of(page_size() as u64) - keep;
                 self.arena.data.punch(place.block.offset() + keep, surplus)?;
+                crash_point!("draft.trimmed");
             }
         }
         self.arena.heap()?.shrink(place.block.id(), len, size.min(place.size), place.warm)?;

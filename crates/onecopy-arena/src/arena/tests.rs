@@ -299,6 +299,15 @@ fn a_block_lies_in_a_block_of_its_own_arena() {
 }
 
 #[test]
+fn a_handle_does_not_lead_to_the_next_block_of_its_entry() {
+    let arena = small(16 << 20);
+    let old = arena.allocate(100).unwrap().0.id();
+    let (new, _) = arena.allocate(100).unwrap();
+    assert_eq!(new.id().index, old.index, "the entry is used again");
+    assert!(matches!(arena.get(old), Err(ArenaError::Stale { .. })));
+}
+
+#[test]
 fn forged_handles_are_errors() {
     let arena = small(16 << 20);
     let (block, _) = arena.allocate(100).unwrap();
@@ -335,6 +344,75 @@ fn a_sealed_block_has_no_writable_address() {
 }
 
 #[test]
+fn all_warm_memory_can_be_given_back_at_once() {
+    let arena = small(16 << 20);
+    drop(arena.allocate(2 << 20).unwrap());
+    assert_eq!(arena.stats().unwrap().warm_bytes, 2 << 20);
+    assert_eq!(arena.give_back_some(u64::MAX).unwrap(), 2 << 20);
+    assert_eq!(arena.stats().unwrap().warm_bytes, 0);
+    arena.verify().unwrap();
+}
+
+#[test]
+fn a_panic_inside_the_heap_is_repaired() {
+    let arena = small(16 << 20);
+    let (block, _) = arena.allocate(1000).unwrap();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let heap = arena.heap().unwrap();
+        heap.first().used_bytes.store(1, Relaxed);
+        heap.first().bins[0][3].store(7, Relaxed);
+        panic!("in the middle of something");
+    }));
+    assert!(panicked.is_err());
+    arena.verify().unwrap();
+    drop(block);
+    assert_eq!(arena.stats().unwrap().used_bytes, 0);
+}
+
+#[test]
+fn damaged_caches_are_an_error_once_and_rebuilt() {
+    let arena = small(16 << 20);
+    let (block, _) = arena.allocate(1000).unwrap();
+    fill(&block, 5);
+    arena.meta.superblock().bins[0].iter().for_each(|bin| bin.store(u32::MAX - 5, Relaxed));
+    assert!(matches!(arena.allocate(1000), Err(ArenaError::Damaged(_))));
+    let (other, _) = arena.allocate(1000).unwrap();
+    arena.verify().unwrap();
+    assert_eq!(bytes(&block), [5; 1000]);
+    drop((block, other));
+}
+
+#[test]
+fn rings_of_containers_are_garbage() {
+    let arena = small(16 << 20);
+    let (kept, _) = arena.allocate(64).unwrap();
+    for _ in 0..3 {
+        let ring: Vec<_> = (0..4).map(|_| arena.allocate(64).unwrap().0).collect();
+        for i in 0..4 {
+            ring[i].post_owned(&ring[(i + 1) % 4]).unwrap();
+        }
+        ring[0].post_owned(&ring[0]).unwrap();
+        ring[1].post_owned(&kept).unwrap();
+    }
+    let in_flight = {
+        let (a, b) = (arena.allocate(64).unwrap().0, arena.allocate(64).unwrap().0);
+        a.post_owned(&b).unwrap();
+        b.post_owned(&a).unwrap();
+        (a.id(), a.post().unwrap())
+    };
+    assert_eq!(arena.reap().unwrap(), (0, 0), "all of it can be come by");
+    let received = arena.receive(in_flight.0, Some(in_flight.1)).unwrap();
+    drop(received);
+    assert_eq!(arena.reap().unwrap(), (0, 2));
+    drop(kept);
+    assert_eq!(arena.stats().unwrap().blocks, 12);
+    assert_eq!(arena.reap().unwrap(), (0, 12));
+    arena.verify().unwrap();
+    let stats = arena.stats().unwrap();
+    assert_eq!((stats.blocks, stats.parcels, stats.used_bytes), (0, 0, 0));
+}
+
+#[test]
 fn a_full_table_is_an_error() {
     let geometry = Geometry { slots: 64, blocks: 16, parcels: 16, stripe: 1 << 20, capacity: 4 << 20 };
     let meta = Meta::create(ArenaId(1), geometry).unwrap();
@@ -342,6 +420,7 @@ fn a_full_table_is_an_error() {
     let arena = Arena::leaked(meta, Data::create(ArenaId(1), &geometry).unwrap());
     arena.take_slot().unwrap();
     arena.heap().unwrap().format().unwrap();
+    arena.meta.seal();
     let mut blocks = Vec::new();
     let error = loop {
         match arena.allocate(64) {
@@ -352,5 +431,7 @@ fn a_full_table_is_an_error() {
     assert!(matches!(error, ArenaError::TableFull { what: "blocks", .. }), "{error}");
     let sent = std::iter::repeat_with(|| blocks[0].post()).take_while(Result::is_ok).count();
     assert_eq!(sent, 16);
+    arena.verify().unwrap();
     drop(blocks);
+    arena.verify().unwrap();
 }

@@ -1,0 +1,72 @@
+//! Takes away what dead processes held.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use onecopy_os::crash_point;
+
+use crate::ArenaError;
+use crate::heap::{Heap, State, state_of};
+use crate::slots::{JANITOR, SlotState, Slots, generation_of, pack, state_of as slot_state_of};
+
+/// What a sweep found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Swept {
+    pub(crate) processes: u32,
+    pub(crate) blocks: u32,
+}
+
+impl Heap<'_> {
+    /// Takes the slots, bits and promises of the dead away and frees every block that nobody holds and that is not in
+    /// flight.
+    pub(crate) fn sweep(&self) -> Result<Swept, ArenaError> {
+        let slots = Slots { meta: self.meta, data: self.data };
+        let mut dead = vec![0_u64; self.meta.geometry().holder_words() as usize];
+        let mut swept = Swept::default();
+        for slot in JANITOR + 1..self.meta.geometry().slots {
+            let entry = self.meta.slot(slot);
+            let word = entry.word.load(Acquire);
+            if slot_state_of(word) == SlotState::Free || slots.occupant_lives(slot, word, self.me.slot()) {
+                continue;
+            }
+            let reaping = pack(generation_of(word), SlotState::Reaping);
+            if entry.word.compare_exchange(word, reaping, AcqRel, Relaxed).is_ok() {
+                crash_point!("sweep.reaping");
+                dead[slot as usize / 64] |= 1 << (slot % 64);
+                swept.processes += 1;
+            }
+        }
+        if swept.processes == 0 {
+            return Ok(swept);
+        }
+        swept.blocks = self.forget(&dead)?;
+        crash_point!("sweep.forgotten");
+        for slot in (0..self.meta.geometry().slots).filter(|slot| dead[*slot as usize / 64] & 1 << (slot % 64) != 0) {
+            let entry = self.meta.slot(slot);
+            entry.promised.store(0, Relaxed);
+            crash_point!("sweep.unpromised");
+            let generation = generation_of(entry.word.load(Relaxed)).wrapping_add(1);
+            // SYNC POINT: no bit of the dead is left when the slot is offered again.
+            entry.word.store(pack(generation, SlotState::Free), Release);
+            crash_point!("sweep.vacated");
+        }
+        Ok(swept)
+    }
+
+    /// Clears the holder bits of the dead and frees what is garbage then.
+    pub(crate) fn forget(&self, dead: &[u64]) -> Result<u32, ArenaError> {
+        let mut freed = 0;
+        for index in 0..self.first().entries_touched.load(Relaxed).min(self.meta.geometry().blocks) {
+            if state_of(self.entry(index)?) != State::Used {
+                continue;
+            }
+            for (word, dead) in self.meta.holders(index).iter().zip(dead) {
+                if word.load(Relaxed) & dead != 0 {
+                    word.fetch_and(!dead, Relaxed);
+                    crash_point!("sweep.cleared");
+                }
+            }
+            freed += self.free_if_garbage(index)?;
+        }
+        Ok(freed)
+    }
+}
