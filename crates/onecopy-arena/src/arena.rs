@@ -20,6 +20,7 @@ use crate::stats::Stats;
 mod block;
 mod draft;
 mod join;
+mod root;
 
 pub use block::Block;
 pub use draft::Draft;

@@ -15,11 +15,12 @@ compile_error!("onecopy runs on Linux so far; another system needs a backend bes
 
 mod error;
 
+pub use backend::directory::{DirectoryLock, PrivateDirectory};
 pub use backend::file::MemoryFile;
 pub use backend::fork::{ForkHooks, on_fork};
 pub use backend::futex::{Waited, wait, wake};
 pub use backend::liveness::{LockByte, TransferLock};
 pub use backend::mapping::{Mapping, Protection, page_size};
 pub use backend::memory::{Headroom, headroom, physical_limit};
-pub use backend::process::{current_pid, random_u64, start_time};
+pub use backend::process::{ProcessName, current_pid, random_u64, start_time};
 pub use error::OsError;

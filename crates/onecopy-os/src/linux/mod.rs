@@ -1,5 +1,6 @@
 //! The Linux backend.
 
+pub(crate) mod directory;
 pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod futex;
