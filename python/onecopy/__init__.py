@@ -23,12 +23,15 @@ from onecopy._arrays import (
 from onecopy._errors import (
     ArenaError,
     InvalidHandleError,
+    NameTakenError,
+    NameUnknownError,
     OnecopyError,
     OutOfMemoryError,
     ParseError,
     StaleHandleError,
 )
 from onecopy._hdf5 import from_hdf5, to_hdf5
+from onecopy._named import attach, publish, unpublish
 from onecopy._native import __version__
 from onecopy._session import reap, set_limit, stats
 from onecopy._text import loadtxt
@@ -36,6 +39,8 @@ from onecopy._text import loadtxt
 __all__ = [
     "ArenaError",
     "InvalidHandleError",
+    "NameTakenError",
+    "NameUnknownError",
     "OnecopyError",
     "OutOfMemoryError",
     "ParseError",
@@ -43,6 +48,7 @@ __all__ = [
     "__version__",
     "array",
     "asarray",
+    "attach",
     "empty",
     "empty_like",
     "from_hdf5",
@@ -52,11 +58,13 @@ __all__ = [
     "loadtxt",
     "ones",
     "ones_like",
+    "publish",
     "reap",
     "set_limit",
     "share",
     "stats",
     "to_hdf5",
+    "unpublish",
     "zeros",
     "zeros_like",
 ]

@@ -106,6 +106,7 @@ def reap() -> tuple[int, int]:
     >>> import onecopy as oc
     >>> processes, blocks = oc.reap()
     """
+    _native.sweep_names()
     return _native.reap()
 
 

@@ -9,6 +9,7 @@ mod dtype;
 mod errors;
 mod files;
 mod filters;
+mod named;
 mod ndarray;
 mod session;
 mod text;
@@ -20,6 +21,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     array::register(m)?;
     files::register(m)?;
     filters::register(m)?;
+    named::register(m)?;
     session::register(m)?;
     text::register(m)
 }

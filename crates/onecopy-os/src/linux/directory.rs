@@ -136,7 +136,8 @@ fn check(fd: &OwnedFd) -> Result<(), Error> {
     let Stat { st_uid, st_mode, .. } = rustix::fs::fstat(fd)?;
     let own = rustix::process::geteuid().as_raw();
     if st_uid != own {
-        let reason = format!("it belongs to user {st_uid}, not to {own}; set XDG_RUNTIME_DIR to a directory of your own");
+        let reason =
+            format!("it belongs to user {st_uid}, not to {own}; set XDG_RUNTIME_DIR to a directory of your own");
         return Err(Error::new(ErrorKind::PermissionDenied, reason));
     }
     if st_mode & 0o077 != 0 {
