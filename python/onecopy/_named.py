@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -143,4 +143,4 @@ class _Unpickler(pickle.Unpickler):
         self._arrays = arrays
 
     def persistent_load(self, pid: Any) -> Array:
-        return self._arrays[pid]
+        return cast(Array, self._arrays[pid])
