@@ -25,11 +25,14 @@ from onecopy._arrays import (
 from onecopy._errors import (
     ArenaError,
     InvalidHandleError,
+    NameTakenError,
+    NameUnknownError,
     OnecopyError,
     OutOfMemoryError,
     ParseError,
     StaleHandleError,
 )
+from onecopy._named import attach, publish, unpublish
 from onecopy._native import __version__
 from onecopy._session import reap, set_limit, stats
 from onecopy._text import loadtxt
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ArenaError",
     "InvalidHandleError",
+    "NameTakenError",
+    "NameUnknownError",
     "OnecopyError",
     "OutOfMemoryError",
     "ParseError",
@@ -47,6 +52,7 @@ __all__ = [
     "__version__",
     "array",
     "asarray",
+    "attach",
     "empty",
     "empty_like",
     "from_hdf5",
@@ -56,11 +62,13 @@ __all__ = [
     "loadtxt",
     "ones",
     "ones_like",
+    "publish",
     "reap",
     "set_limit",
     "share",
     "stats",
     "to_hdf5",
+    "unpublish",
     "zeros",
     "zeros_like",
 ]

@@ -73,6 +73,14 @@ class InvalidHandleError(OnecopyError, ValueError):
     """Bytes are no handle, or one that does not fit what it names."""
 
 
+class NameTakenError(OnecopyError, FileExistsError):
+    """Something is published under that name."""
+
+
+class NameUnknownError(OnecopyError, FileNotFoundError):
+    """Nothing is published under that name."""
+
+
 class ArenaError(OnecopyError, OSError):
     """An arena cannot be reached, is damaged, or the system refused a call on it."""
 

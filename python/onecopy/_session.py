@@ -117,7 +117,9 @@ def reap(*, in_flight: bool = False) -> tuple[int, int]:
     >>> import onecopy as oc
     >>> processes, blocks = oc.reap()
     """
-    return _native.reap(in_flight)
+    reaped = _native.reap(in_flight)
+    _native.sweep_names()
+    return reaped
 
 
 _start()

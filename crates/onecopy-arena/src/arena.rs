@@ -22,6 +22,7 @@ mod draft;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod join;
+mod root;
 
 pub use block::Block;
 pub use draft::Draft;

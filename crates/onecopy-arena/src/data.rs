@@ -173,6 +173,17 @@ impl Data {
         unsafe { std::ptr::copy(bytes.as_ptr(), to.as_ptr(), bytes.len()) }
     }
 
+    /// Copies out of memory that is there already.
+    pub(crate) fn copy_out(&self, offset: u64, into: &mut [u8]) {
+        assert!(offset.checked_add(into.len() as u64).is_some_and(|end| end <= self.capacity));
+        if into.is_empty() {
+            return;
+        }
+        let from = self.address(offset, Access::ReadOnly);
+        // SAFETY: as in `copy_in`, the other way round; the destination is a Rust slice and so does not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), into.as_mut_ptr(), into.len()) }
+    }
+
     /// Zeroes memory that is there already.
     pub(crate) fn zero(&self, offset: u64, len: u64) {
         assert!(offset.checked_add(len).is_some_and(|end| end <= self.capacity));

@@ -11,13 +11,15 @@ use crate::ArenaError;
 /// First bytes of the file.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"onecopy\x01");
 /// Version of the format.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Reads back reversed on a machine of the other byte order.
 pub(crate) const BYTE_ORDER: u32 = 0x0102_0304;
 /// Every extent starts and ends at a multiple of this: a cache line.
 pub(crate) const GRAIN: u64 = 64;
 /// No entry.
 pub(crate) const NONE: u32 = u32::MAX;
+/// An arena in which nothing has been published.
+pub(crate) const NO_ROOT: u64 = u64::MAX;
 /// Data files of an arena: filling fresh memory through one inode is serialised by its lock.
 pub(crate) const DATA_FILES: usize = 2;
 /// Size classes of free extents: four per power of two.
@@ -165,6 +167,8 @@ pub(crate) struct Superblock {
     pub(crate) parcels_touched: AtomicU32,
     pub(crate) parcels_free: AtomicU32,
     pub(crate) parcels_full: AtomicU32,
+    /// The block by which the published names are found: generation in the upper half, entry in the lower.
+    pub(crate) root: AtomicU64,
     /// Heads of the lists of warm, then of fresh extents, per size class.
     pub(crate) bins: [[AtomicU32; CLASSES]; 2],
     /// Not zero: the caches are to be rebuilt before anything else is done.

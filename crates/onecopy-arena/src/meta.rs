@@ -10,7 +10,7 @@ use onecopy_os::{Mapping, MemoryFile, Protection};
 
 use crate::ArenaError;
 use crate::layout::{
-    ArenaId, BYTE_ORDER, BlockEntry, Geometry, MAGIC, META, NONE, ParcelEntry, SlotEntry, Superblock, VERSION,
+    ArenaId, BYTE_ORDER, BlockEntry, Geometry, MAGIC, META, NO_ROOT, NONE, ParcelEntry, SlotEntry, Superblock, VERSION,
     file_name,
 };
 
@@ -51,6 +51,7 @@ impl Meta {
         first.capacity.store(geometry.capacity, Relaxed);
         first.entries_free.store(NONE, Relaxed);
         first.parcels_free.store(NONE, Relaxed);
+        first.root.store(NO_ROOT, Relaxed);
         Ok(meta)
     }
 

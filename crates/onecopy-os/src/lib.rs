@@ -17,6 +17,7 @@ pub mod crash;
 mod error;
 mod size;
 
+pub use backend::directory::{DirectoryLock, PrivateDirectory};
 pub use backend::features::Feature;
 pub use backend::file::{FileAccess, MemoryFile};
 pub use backend::fork::{ForkHooks, forked_unnoticed, notice_fork, on_fork, watch_forks};
@@ -25,6 +26,6 @@ pub use backend::limits::ProcessLimit;
 pub use backend::liveness::{LockByte, TransferLock};
 pub use backend::mapping::{Mapping, Protection, page_size};
 pub use backend::memory::{Bound, Machine};
-pub use backend::process::{current_pid, has_mapped, random_u64, start_time};
+pub use backend::process::{ProcessName, current_pid, has_mapped, random_u64, start_time};
 pub use error::OsError;
 pub use size::ByteSize;

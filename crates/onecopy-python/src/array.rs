@@ -235,26 +235,38 @@ fn is_exclusive(py: Python<'_>, array: &Bound<'_, PyAny>) -> bool {
 fn encode<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let source = NdArray::of(array)?;
     let Some(place) = locate(&source) else { return Ok(None) };
-    let (shape, strides) = geometry(&source);
-    let handle = ArrayHandle {
-        block: BlockHandle::post(&place.block).or_raise(py)?,
-        mode: place.mode,
-        offset: place.offset,
-        shape,
-        strides,
-        dtype: dtype::encode(&source.dtype())?,
-    };
+    let block = BlockHandle::post(&place.block).or_raise(py)?;
+    let handle = handle_of(&source, &place, block)?;
     Counters::count_sent(source.nbytes() as u64);
     Ok(Some(PyBytes::new(py, &handle.encode())))
 }
 
+fn handle_of(source: &NdArray<'_>, place: &Located, block: BlockHandle) -> PyResult<ArrayHandle> {
+    let (shape, strides) = geometry(source);
+    let dtype = dtype::encode(&source.dtype())?;
+    Ok(ArrayHandle { block, mode: place.mode, offset: place.offset, shape, strides, dtype })
+}
+
+/// Where a shared array lies and how, for what keeps its block alive by itself.
+pub(crate) fn described(array: &Bound<'_, PyAny>) -> PyResult<(Block, ArrayHandle)> {
+    let source = NdArray::of(array)?;
+    let place = locate(&source).ok_or_else(|| PyValueError::new_err("the array is not shared"))?;
+    let block = BlockHandle { arena: place.block.arena().hint(), id: place.block.id(), parcel: None };
+    let handle = handle_of(&source, &place, block)?;
+    Ok((place.block, handle))
+}
+
 /// The array that a handle names.
-#[pyfunction]
-fn decode<'py>(py: Python<'py>, handle: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let handle = ArrayHandle::decode(handle).or_raise(py)?;
+pub(crate) fn received<'py>(py: Python<'py>, handle: &ArrayHandle) -> PyResult<Bound<'py, PyAny>> {
     let dtype = dtype::decode(py, &handle.dtype)?;
     let block = handle.receive(dtype.itemsize() as u64).or_raise(py)?;
     wrap(py, block, handle.mode, handle.offset, dtype, (&handle.shape, &handle.strides))
+}
+
+/// The array that the bytes of a handle name.
+#[pyfunction]
+fn decode<'py>(py: Python<'py>, handle: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    received(py, &ArrayHandle::decode(handle).or_raise(py)?)
 }
 
 /// Says that an array's bytes went into a message.

@@ -11,7 +11,12 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Error::Arena(error) => arena_error(py, error),
         Error::Handle(_) => raise(py, "InvalidHandleError", error),
         Error::DType(_) => pyo3::exceptions::PyTypeError::new_err(error.to_string()),
-        Error::Setting { .. } | Error::Shape(_) => pyo3::exceptions::PyValueError::new_err(error.to_string()),
+        Error::NameTaken(_) | Error::ArenaExists(_) => raise(py, "NameTakenError", error),
+        Error::NameUnknown { .. } => raise(py, "NameUnknownError", error),
+        Error::Os(_) => raise(py, "ArenaError", error),
+        Error::Setting { .. } | Error::Shape(_) | Error::Name(_) => {
+            pyo3::exceptions::PyValueError::new_err(error.to_string())
+        }
         _ => raise(py, "OnecopyError", error),
     }
 }

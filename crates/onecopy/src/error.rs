@@ -28,6 +28,26 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A name that cannot be one.
+    #[error("{0}")]
+    Name(String),
+    /// A name under which something is published already.
+    #[error("name {0:?} is taken; choose another, unpublish it, or say replace=True")]
+    NameTaken(String),
+    /// A name under which there is nothing.
+    #[error("nothing has the name {name:?}; the names that can be seen from here are {known:?}")]
+    NameUnknown {
+        /// It.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A named arena that should be new exists.
+    #[error("arena {0:?} exists; leave create=True out to open it")]
+    ArenaExists(String),
+    /// Of the runtime directory.
+    #[error(transparent)]
+    Os(#[from] onecopy_os::OsError),
     /// A size that does not fit the array.
     #[error("{0}")]
     Shape(String),

@@ -28,6 +28,8 @@ const MAGIC: [u8; 3] = *b"os\x01";
 pub enum Kind {
     /// For tests and programs that build objects of their own.
     Custom = 1,
+    /// The root of the published names.
+    Names = 64,
 }
 
 /// What may live in a block.

@@ -196,6 +196,14 @@ impl Block {
         Ok(())
     }
 
+    /// The `len` bytes from `position` on, as they are now; none where the block has fewer.
+    pub fn read_at(&self, position: u64, len: u64) -> Option<Vec<u8>> {
+        position.checked_add(len).filter(|&end| end <= self.len)?;
+        let mut bytes = vec![0; len as usize];
+        self.arena.data.copy_out(self.offset + position, &mut bytes);
+        Some(bytes)
+    }
+
     /// Zeroes the whole block.
     pub fn zero(&self) {
         self.arena.data.zero(self.offset, self.len);

@@ -1,6 +1,7 @@
 //! The Linux backend.
 
 mod cgroup;
+pub(crate) mod directory;
 pub(crate) mod features;
 pub(crate) mod file;
 pub(crate) mod fork;

@@ -1,6 +1,9 @@
 //! Who a process is.
 
+use std::fmt;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::str::FromStr;
 
 use crate::OsError;
 
@@ -27,6 +30,51 @@ pub fn has_mapped(pid: u32, (device, inode): (u64, u64)) -> bool {
         let mut fields = line.split_ascii_whitespace().skip(3);
         fields.next() == Some(&device) && fields.next().is_some_and(|text| text.parse() == Ok(inode))
     })
+}
+
+/// Names a process of this machine for good. Its text form is part of file names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProcessName {
+    /// Its pid, as the processes of its pid namespace see it.
+    pub pid: u32,
+    start: u64,
+    namespace: u64,
+}
+
+impl ProcessName {
+    /// Of this process.
+    pub fn own() -> Self {
+        let pid = current_pid();
+        Self { pid, start: start_time(pid).unwrap_or(0), namespace: own_namespace() }
+    }
+
+    /// Whether it has ended, as far as can be told: that of a process in another pid namespace cannot.
+    pub fn has_ended(self) -> bool {
+        if self.namespace != own_namespace() {
+            return false;
+        }
+        start_time(self.pid) != Some(self.start)
+    }
+}
+
+fn own_namespace() -> u64 {
+    fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino())
+}
+
+impl fmt::Display for ProcessName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.pid, self.start, self.namespace)
+    }
+}
+
+impl FromStr for ProcessName {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.splitn(3, '-');
+        let mut part = || parts.next().unwrap_or_default();
+        Ok(Self { pid: part().parse()?, start: part().parse()?, namespace: part().parse()? })
+    }
 }
 
 /// Eight random bytes from the kernel.
@@ -62,5 +110,22 @@ mod tests {
     fn this_process_is_known() {
         assert!(start_time(current_pid()).is_some_and(|ticks| ticks > 0));
         assert_ne!(random_u64().unwrap(), random_u64().unwrap());
+        let own = ProcessName::own();
+        assert!(!own.has_ended());
+        assert_eq!(own.to_string().parse::<ProcessName>().unwrap(), own);
+        assert!("1-2".parse::<ProcessName>().is_err());
+    }
+
+    #[test]
+    fn a_process_has_ended_when_its_pid_is_free_or_anothers() {
+        let own = ProcessName::own();
+        assert!(ProcessName { start: own.start + 1, ..own }.has_ended());
+        assert!(ProcessName { pid: u32::MAX, ..own }.has_ended());
+        assert!(!ProcessName { pid: u32::MAX, namespace: own.namespace + 1, ..own }.has_ended(), "cannot be told");
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        let named = ProcessName { pid, start: start_time(pid).unwrap(), ..own };
+        child.wait().unwrap();
+        assert!(named.has_ended());
     }
 }

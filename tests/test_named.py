@@ -1,0 +1,116 @@
+"""Values under names, between programs that are not each other's children in the session."""
+
+import os
+import subprocess
+import sys
+import uuid
+
+import numpy as np
+import pytest
+
+import onecopy as oc
+
+PUBLISHER = """
+import sys, numpy as np, onecopy as oc
+oc.publish(sys.argv[1], oc.array(np.arange(100_000)))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+ATTACHER = """
+import sys, onecopy as oc
+a = oc.attach(sys.argv[1])
+print(oc.is_shared(a), int(a.sum()), a.flags.writeable, flush=True)
+"""
+
+
+@pytest.fixture
+def name():
+    return f"test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture(autouse=True)
+def runtime_directory(tmp_path, monkeypatch):
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return tmp_path / "onecopy"
+
+
+def start(code, *arguments):
+    """Start a program that does not know this one's session."""
+    environment = {key: value for key, value in os.environ.items() if key != "ONECOPY_SESSION"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment, **pipes)
+
+
+def test_unrelated_program_attaches_what_is_published_here(name):
+    oc.publish(name, oc.array(np.arange(1000)))
+    output, _ = start(ATTACHER, name).communicate(timeout=60)
+    assert output.split() == ["True", "499500", "True"]
+    oc.unpublish(name)
+
+
+def test_array_that_is_not_shared_is_published_read_only(name):
+    oc.publish(name, np.arange(1000))
+    output, _ = start(ATTACHER, name).communicate(timeout=60)
+    assert output.split() == ["True", "499500", "False"]
+    oc.unpublish(name)
+
+
+def test_killed_publisher_leaves_nothing(name, runtime_directory):
+    publisher = start(PUBLISHER, name)
+    try:
+        assert publisher.stdout.readline() == "ready\n"
+        array = oc.attach(name)
+        assert array.sum() == 4999950000
+    finally:
+        publisher.kill()
+        publisher.communicate(timeout=60)
+    oc.reap()
+    assert len(list(runtime_directory.iterdir())) == 1, "this process attached it, and so keeps the name"
+    assert array.sum() == 4999950000
+    oc.unpublish(name)
+    assert list(runtime_directory.iterdir()) == []
+
+
+def test_entry_of_the_dead_is_swept(name, runtime_directory):
+    publisher = start(PUBLISHER, name)
+    assert publisher.stdout.readline() == "ready\n"
+    publisher.kill()
+    publisher.communicate(timeout=60)
+    assert len(list(runtime_directory.iterdir())) == 1
+    with pytest.raises(oc.NameUnknownError, match=name):
+        oc.attach(name)
+    assert list(runtime_directory.iterdir()) == []
+
+
+def test_taken_name_needs_replace(name):
+    oc.publish(name, np.zeros(3))
+    with pytest.raises(oc.NameTakenError, match="replace=True"):
+        oc.publish(name, np.ones(3))
+    oc.publish(name, np.ones(3), replace=True)
+    assert oc.attach(name).sum() == 3
+    oc.unpublish(name)
+
+
+def test_objects_need_allow_pickle(name):
+    shared = oc.zeros(10)
+    oc.publish(name, {"a": shared, "b": [1, "two"]})
+    with pytest.raises(ValueError, match="allow_pickle=True"):
+        oc.attach(name)
+    value = oc.attach(name, allow_pickle=True)
+    shared[3] = 7
+    assert (value["a"][3], value["b"]) == (7, [1, "two"])
+    oc.unpublish(name)
+
+
+@pytest.mark.parametrize("bad", ["", "../x", ".hidden", "a b", "x" * 101, "é"])
+def test_name_must_be_portable(bad):
+    with pytest.raises(ValueError, match="expected 1 to 100"):
+        oc.publish(bad, np.zeros(1))
+
+
+def test_runtime_directory_of_others_is_refused(name, runtime_directory):
+    runtime_directory.mkdir()
+    runtime_directory.chmod(0o755)
+    with pytest.raises(oc.ArenaError, match="chmod it to 700"):
+        oc.publish(name, np.zeros(1))
