@@ -119,7 +119,8 @@ impl Arena {
         Slots { meta: &self.meta, data: &self.data }
     }
 
-    fn me(&self) -> Result<Tag, ArenaError> {
+    /// The tag of this process, by which locks in the arena know it.
+    pub fn me(&self) -> Result<Tag, ArenaError> {
         if forked_unnoticed() {
             // The slot is the parent's, whose end would take it away under this process.
             return Err(ArenaError::ForkedUnnoticed);

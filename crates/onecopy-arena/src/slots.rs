@@ -202,6 +202,14 @@ pub struct Viewer<'a> {
     pub(crate) me: Tag,
 }
 
+impl Viewer<'_> {
+    /// The pid of the process that has this tag, as it sees itself; none where it has left or is known to be dead.
+    pub fn pid_of(&self, tag: Tag) -> Option<u32> {
+        let known = tag.slot() > JANITOR && self.lives(tag);
+        known.then(|| self.slots.meta.slot(tag.slot()).pid.load(Relaxed))
+    }
+}
+
 impl Owners for Viewer<'_> {
     fn me(&self) -> Tag {
         self.me

@@ -1,7 +1,7 @@
 //! The one door to atomics and futexes: the model checker stands behind it when it runs.
 
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
+pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 #[cfg(not(loom))]
 pub(crate) use onecopy_os::{wait, wake};
@@ -12,22 +12,25 @@ pub(crate) fn relax() {
 }
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 #[cfg(loom)]
 pub(crate) fn relax() {
     loom::thread::yield_now();
 }
 
-/// Under the model a sleep is a spurious wake at once: the transitions of the word are explored, the sleeping is the
+/// Under the model a sleep is a wake at the next poll: the transitions of the words are explored, the sleeping is the
 /// kernel's.
 #[cfg(loom)]
-pub(crate) fn wait(_word: &AtomicU32, _expected: u32, _limit: std::time::Duration) {
+pub(crate) fn wait(_word: &AtomicU32, _expected: u32, _limit: std::time::Duration) -> onecopy_os::Waited {
     loom::thread::yield_now();
+    onecopy_os::Waited::TimedOut
 }
 
 #[cfg(loom)]
-pub(crate) fn wake(_word: &AtomicU32, _count: u32) {}
+pub(crate) fn wake(_word: &AtomicU32, _count: u32) -> usize {
+    0
+}
 
 /// The model checker explores orders of steps, not deaths.
 #[cfg(not(loom))]
@@ -39,3 +42,8 @@ macro_rules! crash_point {
 }
 #[cfg(loom)]
 pub(crate) use crash_point;
+
+/// `N` zeros; a structure of zeros is what a fresh block of shared memory holds.
+pub(crate) fn zeros<const N: usize>() -> [AtomicU32; N] {
+    std::array::from_fn(|_| AtomicU32::new(0))
+}

@@ -7,11 +7,32 @@
 //! **Invariant:** an acquired lock whose owner dies is handed to the next taker together with the news
 //! ([`Acquired::OwnerDied`]), who repairs what the lock protects before anyone else sees it.
 
+mod barrier;
+mod condition;
+mod deaths;
 mod door;
+mod event;
+mod ledger;
+mod lock;
 mod mutex;
+mod patience;
+mod rlock;
+mod rwlock;
+mod semaphore;
 mod tag;
+mod word;
 
+pub use barrier::{Arrival, Barrier, NotPassed};
+pub use condition::{Condition, Place, TooManyWaiters};
+pub use deaths::{Death, Held, OnOwnerDied, Refused};
+pub use event::Event;
+pub use lock::{Lock, NotHeld};
 pub use mutex::{Acquired, Guard, RobustMutex};
+pub use onecopy_os::Waited;
+pub use patience::{Patience, Stopped};
+pub use rlock::{NotOwned, RLock, this_thread};
+pub use rwlock::{RwLock, Side};
+pub use semaphore::{Semaphore, TooManyReleases};
 pub use tag::{Owners, Tag};
 
 #[cfg(all(test, loom))]

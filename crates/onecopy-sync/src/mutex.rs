@@ -1,26 +1,7 @@
-//! The robust mutex.
-//!
-//! | word | meaning |
-//! |---|---|
-//! | 0 | free |
-//! | tag | held by `tag`, nobody sleeps |
-//! | tag + WAITERS | held by `tag`, somebody may sleep |
-//!
-//! A taker that finds the word free installs its tag. A taker that sleeps wakes at intervals and asks whether the owner
-//! lives; if not it replaces the dead tag by its own in one exchange, so that of several takers exactly one learns of
-//! the death.
+//! The robust mutex: a word with a guard.
 
-use std::time::Duration;
-
-use crate::door::{AtomicU32, Ordering, crash_point, relax, wait, wake};
-use crate::{Owners, Tag};
-
-const FREE: u32 = 0;
-const WAITERS: u32 = 1 << 31;
-/// Looks at the word before sleeping: a critical section of the arena is shorter than a futex round trip.
-const SPINS: u32 = if cfg!(loom) { 1 } else { 100 };
-/// How long a sleeper trusts that the owner lives. Asking costs 0.4 µs.
-const PATIENCE: Duration = Duration::from_millis(2);
+use crate::word::{OwnedWord, Taken};
+use crate::{Owners, Patience, Tag};
 
 /// A mutual exclusion lock that lives in shared memory and survives its owner.
 ///
@@ -29,7 +10,7 @@ const PATIENCE: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct RobustMutex {
-    word: AtomicU32,
+    word: OwnedWord,
 }
 
 /// How a lock was got. Either way it is held now.
@@ -53,67 +34,30 @@ impl RobustMutex {
     /// A free lock.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Self { word: AtomicU32::new(FREE) }
+        Self { word: OwnedWord::new() }
     }
 
     /// A free lock.
     #[cfg(loom)]
     pub fn new() -> Self {
-        Self { word: AtomicU32::new(FREE) }
+        Self { word: OwnedWord::new() }
     }
 
     /// Takes the lock, waiting as long as its owner lives.
     pub fn lock(&self, owners: &impl Owners) -> Acquired<'_> {
-        let me = owners.me().bits();
-        // SYNC POINT: acquire pairs with the release in `Guard::drop`.
-        if self.word.compare_exchange(FREE, me, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-            crash_point!("mutex.taken");
-            return Acquired::Clean(Guard { mutex: self });
-        }
-        self.lock_slowly(owners, me)
-    }
-
-    #[cold]
-    fn lock_slowly(&self, owners: &impl Owners, me: u32) -> Acquired<'_> {
-        for _ in 0..SPINS {
-            if self.word.load(Ordering::Relaxed) == FREE && self.exchange(FREE, me) {
-                return Acquired::Clean(Guard { mutex: self });
-            }
-            relax();
-        }
-        // From here on this taker may sleep, and cannot know whether others do: it takes the lock with WAITERS set,
-        // which costs at most one needless wake.
-        let mine = me | WAITERS;
         loop {
-            let seen = self.word.load(Ordering::Relaxed);
-            if seen == FREE {
-                if self.exchange(FREE, mine) {
-                    crash_point!("mutex.taken-late");
-                    return Acquired::Clean(Guard { mutex: self });
-                }
-            } else if seen & WAITERS == 0 && !self.exchange(seen, seen | WAITERS) {
-                // The word changed under us: look again.
-            } else {
-                crash_point!("mutex.waiting");
-                wait(&self.word, seen | WAITERS, PATIENCE);
-                let now = self.word.load(Ordering::Relaxed);
-                if now == seen | WAITERS && !owner_lives(owners, now) && self.exchange(now, mine) {
-                    crash_point!("mutex.inherited");
-                    return Acquired::OwnerDied(Guard { mutex: self });
-                }
+            match self.word.take(owners, &Patience::FOREVER) {
+                Ok(Taken::Clean) => return Acquired::Clean(Guard { mutex: self }),
+                Ok(Taken::OwnerDied) => return Acquired::OwnerDied(Guard { mutex: self }),
+                // This patience does not end.
+                Err(_) => {}
             }
         }
-    }
-
-    fn exchange(&self, from: u32, to: u32) -> bool {
-        // SYNC POINT: acquire pairs with the release in `Guard::drop`; after a death nothing pairs, and the repair
-        // reads only single words.
-        self.word.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     /// The tag that holds the lock at this moment.
     pub fn owner(&self) -> Option<Tag> {
-        Tag::from_bits(self.word.load(Ordering::Relaxed) & !WAITERS)
+        self.word.owner()
     }
 }
 
@@ -123,25 +67,16 @@ impl Default for RobustMutex {
     }
 }
 
-fn owner_lives(owners: &impl Owners, word: u32) -> bool {
-    // A word that names nobody is damage: nobody would ever release it, so it counts as a dead owner's.
-    Tag::from_bits(word & !WAITERS).is_some_and(|tag| tag == owners.me() || owners.is_alive(tag))
-}
-
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // SYNC POINT: release pairs with the acquire of the next taker.
-        if self.mutex.word.swap(FREE, Ordering::Release) & WAITERS != 0 {
-            crash_point!("mutex.released");
-            wake(&self.mutex.word, 1);
-        }
+        self.mutex.word.release();
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::cell::UnsafeCell;
-    use std::sync::atomic::{AtomicBool, AtomicU64};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use super::*;
 
@@ -220,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_damaged_word_is_taken_over() {
-        let mutex = RobustMutex { word: AtomicU32::new(WAITERS) };
+        let mutex = RobustMutex { word: OwnedWord::damaged() };
         assert!(matches!(mutex.lock(&table(1)), Acquired::OwnerDied(_)));
     }
 }

@@ -51,6 +51,11 @@ pub trait Owners {
     fn me(&self) -> Tag;
     /// Whether the process that had this tag still lives. Asked only of tags that a taker waits for.
     fn is_alive(&self, tag: Tag) -> bool;
+
+    /// Whether the tag is that of a living process, this one or another.
+    fn lives(&self, tag: Tag) -> bool {
+        tag == self.me() || self.is_alive(tag)
+    }
 }
 
 #[cfg(test)]

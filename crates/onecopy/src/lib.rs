@@ -25,6 +25,7 @@ mod doctor;
 mod dtype;
 mod error;
 mod handle;
+mod locks;
 pub mod names;
 mod reader;
 pub mod rendezvous;
@@ -42,6 +43,10 @@ pub use doctor::{Finding, Verdict, examine};
 pub use dtype::{DType, Field};
 pub use error::Error;
 pub use handle::ArrayHandle;
+pub use locks::{
+    Arrival, Barrier, Condition, ConditionLock, Event, Lock, LockError, LockGuard, Patience, RLock, RwLock, Semaphore,
+    SharedObject, Side, Waited,
+};
 pub use onecopy_arena::{
     Access, Arena, ArenaError, ArenaId, Block, BlockId, Contents, Details, Draft, FreeSpace, JoinHint, LargeBlock,
     Member, Options, Owned, ParcelId, PrivateCopy, Sighting, Stats, Viewer,

@@ -15,6 +15,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use onecopy_arena::{Access, Arena, Block, Contents, Viewer};
+use onecopy_sync::Tag;
 
 use crate::reader::Reader;
 use crate::{BlockHandle, Error, HandleError};
@@ -28,6 +29,20 @@ const MAGIC: [u8; 3] = *b"os\x01";
 pub enum Kind {
     /// For tests and programs that build objects of their own.
     Custom = 1,
+    /// A [`Lock`](crate::Lock).
+    Lock = 2,
+    /// An [`RLock`](crate::RLock).
+    RLock = 3,
+    /// An [`RwLock`](crate::RwLock).
+    RwLock = 4,
+    /// A [`Semaphore`](crate::Semaphore).
+    Semaphore = 5,
+    /// A [`Condition`](crate::Condition).
+    Condition = 6,
+    /// An [`Event`](crate::Event).
+    Event = 7,
+    /// A [`Barrier`](crate::Barrier).
+    Barrier = 8,
     /// The root of the published names.
     Names = 64,
 }
@@ -175,7 +190,14 @@ impl<T: Shareable> Shared<T> {
         NonNull::from(self.header()).cast()
     }
 
+    /// The tag of this process, as locks know it.
+    #[inline]
+    pub fn me(&self) -> Result<Tag, Error> {
+        Ok(self.block.arena().me()?)
+    }
+
     /// The processes that share the object, as its locks ask for them.
+    #[inline]
     pub fn owners(&self) -> Result<Viewer<'static>, Error> {
         Ok(self.block.arena().owners()?)
     }

@@ -9,8 +9,10 @@ use rustix::thread::futex;
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waited {
-    /// Woken, interrupted by a signal, or the word had another value already: look again.
+    /// Woken, or the word had another value already: look again.
     Again,
+    /// A signal arrived.
+    Interrupted,
     /// The time was up.
     TimedOut,
 }
@@ -23,6 +25,7 @@ pub fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> Waited {
     };
     match futex::wait(word, futex::Flags::empty(), expected, Some(&limit)) {
         Err(Errno::TIMEDOUT) => Waited::TimedOut,
+        Err(Errno::INTR) => Waited::Interrupted,
         _ => Waited::Again,
     }
 }

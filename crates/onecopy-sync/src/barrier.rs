@@ -1,0 +1,242 @@
+//! The barrier: parties meet, and leave together.
+//!
+//! | state | meaning | next |
+//! |---|---|---|
+//! | FILLING | parties arrive and wait | ACTING when the last arrives |
+//! | ACTING | the last to arrive does what has to be done before the others leave | DRAINING |
+//! | DRAINING | all leave; who comes again waits outside | FILLING when the last has left |
+//! | RESETTING | all that were inside leave with an error | FILLING when the last has left |
+//! | BROKEN | nobody gets through | RESETTING or FILLING by a reset |
+//!
+//! Each party inside is in the ledger. One that dies while the barrier fills, or while it acts, breaks it; one that dies
+//! on its way out has left.
+
+use onecopy_os::Waited;
+
+use crate::door::{AtomicU32, Ordering, wake};
+use crate::ledger::Ledger;
+use crate::mutex::Guard;
+use crate::{Acquired, Owners, Patience, RobustMutex, Stopped};
+
+const FILLING: u32 = 0;
+const ACTING: u32 = 1;
+const DRAINING: u32 = 2;
+const RESETTING: u32 = 3;
+const BROKEN: u32 = 4;
+
+/// A meeting point for a fixed number of parties.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Barrier {
+    mutex: RobustMutex,
+    parties: AtomicU32,
+    /// State in the low bits, number of changes above: what sleepers wait for.
+    state: AtomicU32,
+    /// Tag of the party that acts.
+    actor: AtomicU32,
+    ledger: Ledger<1>,
+}
+
+/// Bits of the word that hold the state.
+const STATE: u32 = 7;
+const CHANGE: u32 = 8;
+
+/// Why a party did not get through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotPassed {
+    /// The barrier is broken (a party died or gave up, or somebody broke or reset it), or the caller's patience ended.
+    #[error("the barrier is broken")]
+    Broken,
+    /// The wait was called off; the barrier is as if the party had not come.
+    #[error("the wait was called off")]
+    Interrupted,
+}
+
+/// How a party arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Arrival {
+    /// The barrier has let it through; which of the parties it was, from 0.
+    Through(u32),
+    /// It is the last of this many parties, and the others wait until it calls [`Barrier::finish`].
+    Last(u32),
+}
+
+impl Barrier {
+    /// A barrier for `parties`.
+    pub fn new(parties: u32) -> Self {
+        let zero = || AtomicU32::new(0);
+        let barrier =
+            Self { mutex: RobustMutex::new(), parties: zero(), state: zero(), actor: zero(), ledger: Ledger::new() };
+        barrier.set_up(parties);
+        barrier
+    }
+
+    /// Gives a barrier of zeros, which nobody else knows yet, its number of parties.
+    pub fn set_up(&self, parties: u32) {
+        self.parties.store(parties, Ordering::Relaxed);
+    }
+
+    fn lock(&self, owners: &impl Owners) -> Guard<'_> {
+        match self.mutex.lock(owners) {
+            Acquired::Clean(guard) => guard,
+            Acquired::OwnerDied(guard) => {
+                self.look_for_deaths(owners);
+                guard
+            }
+        }
+    }
+
+    fn state(&self) -> u32 {
+        self.state.load(Ordering::Relaxed) & STATE
+    }
+
+    fn go_to(&self, state: u32) {
+        let word = self.state.load(Ordering::Relaxed);
+        // SYNC POINT: release pairs with the acquire in `sleep`, for those that go on without the mutex.
+        self.state.store((word & !STATE).wrapping_add(CHANGE) | state, Ordering::Release);
+        wake(&self.state, u32::MAX >> 1);
+    }
+
+    /// Forgets the dead, and does to the barrier what their deaths mean.
+    fn look_for_deaths(&self, owners: &impl Owners) {
+        let somebody_died = self.ledger.recount(owners);
+        let actor_lives = || {
+            let actor = crate::Tag::from_bits(self.actor.load(Ordering::Relaxed));
+            actor.is_some_and(|actor| owners.lives(actor))
+        };
+        match self.state() {
+            FILLING if somebody_died => self.go_to(BROKEN),
+            ACTING if !actor_lives() => self.go_to(BROKEN),
+            DRAINING | RESETTING if self.ledger.sum(0) == 0 => self.go_to(FILLING),
+            FILLING | ACTING | DRAINING | RESETTING | BROKEN => {}
+            // Damage.
+            _ => self.go_to(BROKEN),
+        }
+    }
+
+    /// Arrives and waits for the other parties. A party whose patience ends breaks the barrier.
+    pub fn wait(&self, owners: &impl Owners, patience: &Patience<'_>) -> Result<Arrival, NotPassed> {
+        let guard = self.enter(owners, patience)?;
+        let index = self.ledger.sum(0);
+        self.ledger.add(owners.me(), 0);
+        if index + 1 >= self.parties() {
+            self.actor.store(owners.me().bits(), Ordering::Relaxed);
+            self.go_to(ACTING);
+            return Ok(Arrival::Last(index));
+        }
+        self.stay(guard, owners, patience).map(|()| Arrival::Through(index))
+    }
+
+    /// Waits outside until those of the last time have left.
+    fn enter(&self, owners: &impl Owners, patience: &Patience<'_>) -> Result<Guard<'_>, NotPassed> {
+        let mut guard = self.lock(owners);
+        while matches!(self.state(), ACTING | DRAINING | RESETTING) {
+            let slept;
+            (guard, slept) = self.sleep(guard, owners, patience);
+            slept?;
+        }
+        // None of those that are counted as waiting may have died.
+        self.look_for_deaths(owners);
+        if self.state() == BROKEN { Err(NotPassed::Broken) } else { Ok(guard) }
+    }
+
+    fn stay<'a>(
+        &'a self,
+        mut guard: Guard<'a>,
+        owners: &impl Owners,
+        patience: &Patience<'_>,
+    ) -> Result<(), NotPassed> {
+        let result = loop {
+            let slept;
+            match self.state() {
+                DRAINING => break Ok(()),
+                FILLING => (guard, slept) = self.sleep(guard, owners, patience),
+                // All have arrived: now nobody is late.
+                ACTING => (guard, slept) = self.sleep(guard, owners, &patience.without_deadline()),
+                _ => break Err(NotPassed::Broken),
+            }
+            match slept {
+                Err(Stopped::Interrupted) if self.state() <= ACTING => break Err(NotPassed::Interrupted),
+                Err(Stopped::TimedOut) if self.state() == FILLING => self.go_to(BROKEN),
+                _ => {}
+            }
+        };
+        self.leave(owners);
+        drop(guard);
+        result
+    }
+
+    /// Sleeps without the mutex until the state changes.
+    fn sleep<'a>(
+        &'a self,
+        guard: Guard<'a>,
+        owners: &impl Owners,
+        patience: &Patience<'_>,
+    ) -> (Guard<'a>, Result<(), Stopped>) {
+        let seen = self.state.load(Ordering::Relaxed);
+        drop(guard);
+        let slept = patience.sleep(&self.state, seen);
+        let guard = self.lock(owners);
+        if slept == Ok(Waited::TimedOut) {
+            self.look_for_deaths(owners);
+        }
+        (guard, slept.map(drop))
+    }
+
+    fn leave(&self, owners: &impl Owners) {
+        self.ledger.subtract(owners.me(), 0);
+        if self.ledger.sum(0) == 0 && matches!(self.state(), DRAINING | RESETTING) {
+            self.go_to(FILLING);
+        }
+    }
+
+    /// What the last party calls when it has done what was to be done: lets all through, or breaks the barrier if it
+    /// was not `done`.
+    pub fn finish(&self, owners: &impl Owners, done: bool) -> Result<(), NotPassed> {
+        let _guard = self.lock(owners);
+        if self.state() == ACTING {
+            self.go_to(if done { DRAINING } else { BROKEN });
+        }
+        let passed = self.state() == DRAINING;
+        self.leave(owners);
+        if passed { Ok(()) } else { Err(NotPassed::Broken) }
+    }
+
+    /// Breaks the barrier: all that wait or will come are told so, until it is reset.
+    pub fn abort(&self, owners: &impl Owners) {
+        let _guard = self.lock(owners);
+        self.go_to(BROKEN);
+    }
+
+    /// Makes the barrier as new; those that wait are told that it broke.
+    pub fn reset(&self, owners: &impl Owners) {
+        let _guard = self.lock(owners);
+        self.ledger.recount(owners);
+        self.go_to(if self.ledger.sum(0) == 0 { FILLING } else { RESETTING });
+    }
+
+    /// The number of parties.
+    pub fn parties(&self) -> u32 {
+        self.parties.load(Ordering::Relaxed)
+    }
+
+    /// Parties that wait at this moment for others to arrive.
+    pub fn waiting(&self) -> u32 {
+        if self.state() == FILLING { self.ledger.sum(0) } else { 0 }
+    }
+
+    /// Whether it is broken.
+    pub fn is_broken(&self) -> bool {
+        self.state() == BROKEN
+    }
+}
+
+impl From<Stopped> for NotPassed {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::TimedOut => Self::Broken,
+            Stopped::Interrupted => Self::Interrupted,
+        }
+    }
+}

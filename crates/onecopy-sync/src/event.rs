@@ -1,0 +1,81 @@
+//! The event.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | low bit | whether it is set |
+//! | other bits | how often it has been set |
+//!
+//! A sleeper that saw the event unset leaves when it is set, or has been in the meantime.
+
+use crate::door::{AtomicU32, Ordering, wake};
+use crate::{Patience, Stopped};
+
+const SET: u32 = 1;
+const ONE: u32 = 2;
+
+/// A flag that processes wait for. Nobody owns it, so no death changes it.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Event {
+    word: AtomicU32,
+}
+
+impl Event {
+    /// An event that is not set.
+    pub fn new() -> Self {
+        Self { word: AtomicU32::new(0) }
+    }
+
+    /// Whether it is set.
+    #[inline]
+    pub fn is_set(&self) -> bool {
+        // SYNC POINT: acquire pairs with the release in `set`.
+        self.word.load(Ordering::Acquire) & SET != 0
+    }
+
+    /// Sets it and wakes all that wait.
+    pub fn set(&self) {
+        let mut seen = self.word.load(Ordering::Relaxed);
+        while seen & SET == 0 {
+            let next = seen.wrapping_add(ONE) | SET;
+            match self.word.compare_exchange(seen, next, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => {
+                    wake(&self.word, u32::MAX >> 1);
+                    return;
+                }
+                Err(now) => seen = now,
+            }
+        }
+        // SYNC POINT: who sets what is set already releases too, to those that look from now on.
+        self.word.fetch_or(SET, Ordering::Release);
+    }
+
+    /// Unsets it.
+    pub fn clear(&self) {
+        self.word.fetch_and(!SET, Ordering::Relaxed);
+    }
+
+    /// Waits until it is set.
+    #[inline]
+    pub fn wait(&self, patience: &Patience<'_>) -> Result<(), Stopped> {
+        let first = self.word.load(Ordering::Acquire);
+        if first & SET != 0 {
+            return Ok(());
+        }
+        loop {
+            let stopped = patience.sleep(&self.word, first).err();
+            if self.word.load(Ordering::Acquire) != first {
+                return Ok(());
+            }
+            if let Some(stopped) = stopped {
+                return Err(stopped);
+            }
+        }
+    }
+}
+
+impl Default for Event {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,178 @@
+//! Semaphores whose permits come back from the dead.
+//!
+//! A semaphore starts as a pool of permits: who took permits and how many is in a ledger, and the value is what the
+//! holders leave. The first release by a process that holds no permit shows that it is used to signal: from then on
+//! permits belong to nobody, the ledger of permits is closed, and the value is a number of its own.
+
+use onecopy_os::Waited;
+
+use crate::door::{AtomicU32, Ordering, wake};
+use crate::ledger::Ledger;
+use crate::mutex::Guard;
+use crate::{Acquired, Owners, Patience, RobustMutex, Stopped};
+
+/// Kinds in the ledger.
+const HELD: usize = 0;
+const WAITING: usize = 1;
+
+/// A number of permits, shared by processes.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Semaphore {
+    mutex: RobustMutex,
+    /// Permits to be had. As long as permits are somebody's a cache of `total` less the ledger's sum; after that the
+    /// truth. Sleepers wait while it is zero.
+    value: AtomicU32,
+    /// The first value.
+    total: AtomicU32,
+    /// Whether permits belong to nobody.
+    signals: AtomicU32,
+    ledger: Ledger<2>,
+}
+
+/// Releasing a permit too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TooManyReleases {
+    /// A bounded semaphore has all its permits.
+    #[error("it has all its permits")]
+    Bound,
+    /// The value would not fit its word.
+    #[error("its value would be more than 2147483647")]
+    Overflow,
+}
+
+impl Semaphore {
+    /// The largest value.
+    pub const MAX_VALUE: u32 = i32::MAX as u32;
+
+    /// A semaphore with `value` permits.
+    pub fn new(value: u32) -> Self {
+        let (mutex, zero) = (RobustMutex::new(), || AtomicU32::new(0));
+        let semaphore = Self { mutex, value: zero(), total: zero(), signals: zero(), ledger: Ledger::new() };
+        semaphore.set_up(value);
+        semaphore
+    }
+
+    /// Gives a semaphore of zeros, which nobody else knows yet, its permits.
+    pub fn set_up(&self, value: u32) {
+        self.total.store(value, Ordering::Relaxed);
+        self.value.store(value, Ordering::Relaxed);
+    }
+
+    fn lock(&self, owners: &impl Owners) -> Guard<'_> {
+        match self.mutex.lock(owners) {
+            Acquired::Clean(guard) => guard,
+            Acquired::OwnerDied(guard) => {
+                self.recount(owners);
+                guard
+            }
+        }
+    }
+
+    /// Makes the value anew from what the living hold.
+    fn recount(&self, owners: &impl Owners) {
+        self.ledger.recount(owners);
+        if !self.is_signal() {
+            let left = self.total.load(Ordering::Relaxed).saturating_sub(self.ledger.sum(HELD));
+            self.value.store(left, Ordering::Relaxed);
+        }
+    }
+
+    fn is_signal(&self) -> bool {
+        self.signals.load(Ordering::Relaxed) != 0
+    }
+
+    /// Takes a permit; waits as long as there is none and the patience lasts.
+    #[inline]
+    pub fn acquire(&self, owners: &impl Owners, patience: &Patience<'_>) -> Result<(), Stopped> {
+        if self.try_acquire(owners) { Ok(()) } else { self.wait(owners, patience) }
+    }
+
+    /// Takes a permit if there is one. The permits of processes whose death has not been noticed are not among them.
+    #[inline]
+    pub fn try_acquire(&self, owners: &impl Owners) -> bool {
+        let _guard = self.lock(owners);
+        self.take(owners)
+    }
+
+    fn take(&self, owners: &impl Owners) -> bool {
+        let value = self.value.load(Ordering::Relaxed);
+        if value == 0 {
+            return false;
+        }
+        if !self.is_signal() {
+            self.ledger.add(owners.me(), HELD);
+        }
+        self.value.store(value - 1, Ordering::Relaxed);
+        true
+    }
+
+    #[cold]
+    fn wait(&self, owners: &impl Owners, patience: &Patience<'_>) -> Result<(), Stopped> {
+        if patience.is_none() {
+            let _guard = self.lock(owners);
+            self.recount(owners);
+            return if self.take(owners) { Ok(()) } else { Err(Stopped::TimedOut) };
+        }
+        let mut guard = self.lock(owners);
+        self.ledger.add(owners.me(), WAITING);
+        let taken = loop {
+            if self.take(owners) {
+                break Ok(());
+            }
+            drop(guard);
+            let slept = patience.sleep(&self.value, 0);
+            guard = self.lock(owners);
+            match slept {
+                Ok(Waited::TimedOut) => self.recount(owners),
+                Ok(_) => {}
+                Err(stopped) => break Err(stopped),
+            }
+        };
+        self.ledger.subtract(owners.me(), WAITING);
+        drop(guard);
+        taken
+    }
+
+    /// Gives `count` permits back, or makes as many more.
+    #[inline]
+    pub fn release(&self, owners: &impl Owners, count: u32) -> Result<(), TooManyReleases> {
+        self.release_up_to(owners, count, Self::MAX_VALUE).map_err(|()| TooManyReleases::Overflow)
+    }
+
+    /// Gives `count` permits back unless there would be more than at first.
+    #[inline]
+    pub fn release_bounded(&self, owners: &impl Owners, count: u32) -> Result<(), TooManyReleases> {
+        self.release_up_to(owners, count, self.total.load(Ordering::Relaxed)).map_err(|()| TooManyReleases::Bound)
+    }
+
+    fn release_up_to(&self, owners: &impl Owners, count: u32, most: u32) -> Result<(), ()> {
+        let guard = self.lock(owners);
+        let value = self.value.load(Ordering::Relaxed);
+        let after = value.checked_add(count).filter(|&after| after <= most).ok_or(())?;
+        let held = !self.is_signal() && (0..count).all(|_| self.ledger.subtract(owners.me(), HELD));
+        self.value.store(after, Ordering::Relaxed);
+        if !held {
+            // After the value: a death in between leaves a semaphore that was not released.
+            self.signals.store(1, Ordering::Relaxed);
+        }
+        let waiting = self.ledger.sum(WAITING) > 0;
+        drop(guard);
+        if waiting && wake(&self.value, count) == 0 {
+            // Who was said to wait is on its way, or was killed.
+            let _guard = self.lock(owners);
+            self.recount(owners);
+        }
+        Ok(())
+    }
+
+    /// Permits to be had at this moment.
+    pub fn value(&self) -> u32 {
+        self.value.load(Ordering::Relaxed)
+    }
+
+    /// The first value.
+    pub fn initial(&self) -> u32 {
+        self.total.load(Ordering::Relaxed)
+    }
+}
