@@ -24,16 +24,19 @@ from onecopy._arrays import (
 )
 from onecopy._errors import (
     ArenaError,
+    BrokenBarrierError,
     InvalidHandleError,
     NameTakenError,
     NameUnknownError,
     OnecopyError,
     OutOfMemoryError,
+    OwnerDiedError,
     ParseError,
     StaleHandleError,
 )
+from onecopy._locks import Barrier, BoundedSemaphore, Condition, RWLock
 from onecopy._named import attach, publish, unpublish
-from onecopy._native import __version__
+from onecopy._native import Event, Lock, RLock, Semaphore, __version__
 from onecopy._session import reap, set_limit, stats
 from onecopy._text import loadtxt
 
@@ -42,12 +45,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArenaError",
+    "Barrier",
+    "BoundedSemaphore",
+    "BrokenBarrierError",
+    "Condition",
+    "Event",
     "InvalidHandleError",
+    "Lock",
     "NameTakenError",
     "NameUnknownError",
     "OnecopyError",
     "OutOfMemoryError",
+    "OwnerDiedError",
     "ParseError",
+    "RLock",
+    "RWLock",
+    "Semaphore",
     "StaleHandleError",
     "__version__",
     "array",

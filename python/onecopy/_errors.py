@@ -6,6 +6,7 @@ attributes.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 
@@ -83,6 +84,18 @@ class NameUnknownError(OnecopyError, FileNotFoundError):
 
 class ArenaError(OnecopyError, OSError):
     """An arena cannot be reached, is damaged, or the system refused a call on it."""
+
+
+class OwnerDiedError(OnecopyError, OSError):
+    """A process ended while it held a lock, so what the lock protects may be half changed.
+
+    The lock is not held by whoever gets this, but by `Condition.wait`. Every process gets it once per death, until one
+    takes the lock by `recover()`, by ``acquire(on_owner_died="take")`` or by acquiring it again.
+    """
+
+
+class BrokenBarrierError(OnecopyError, threading.BrokenBarrierError):
+    """A barrier is broken: a party died, was late, or broke or reset it."""
 
 
 class ParseError(OnecopyError, ValueError):

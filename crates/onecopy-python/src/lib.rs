@@ -11,6 +11,7 @@ mod files;
 mod filters;
 mod inspect;
 mod interrupt;
+mod locks;
 mod named;
 mod ndarray;
 mod session;
@@ -27,6 +28,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     files::register(m)?;
     filters::register(m)?;
     inspect::register(m)?;
+    locks::register(m)?;
     named::register(m)?;
     session::register(m)?;
     text::register(m)

@@ -46,7 +46,7 @@ impl Condition {
     /// Releases the lock, waits for a notification, and takes the lock again.
     ///
     /// Whatever this answers, the lock is held again, but for one case: a wait for the lock that is called off twice.
-    pub fn wait(&self, lock: &impl ConditionLock, patience: &Patience<'_>) -> Result<(), LockError> {
+    pub fn wait(&self, lock: &(impl ConditionLock + ?Sized), patience: &Patience<'_>) -> Result<(), LockError> {
         check_owned(lock)?;
         let owners = self.shared.owners()?;
         let place = self.shared.enroll(&owners)?;
@@ -66,13 +66,13 @@ impl Condition {
     }
 
     /// Wakes up to `count` of those that have waited longest; answers how many there were.
-    pub fn notify(&self, lock: &impl ConditionLock, count: u32) -> Result<u32, LockError> {
+    pub fn notify(&self, lock: &(impl ConditionLock + ?Sized), count: u32) -> Result<u32, LockError> {
         check_owned(lock)?;
         Ok(self.shared.notify(&self.shared.owners()?, count))
     }
 
     /// Wakes all that wait; answers how many there were.
-    pub fn notify_all(&self, lock: &impl ConditionLock) -> Result<u32, LockError> {
+    pub fn notify_all(&self, lock: &(impl ConditionLock + ?Sized)) -> Result<u32, LockError> {
         check_owned(lock)?;
         Ok(self.shared.notify_all(&self.shared.owners()?))
     }
@@ -83,7 +83,7 @@ impl Condition {
     }
 }
 
-fn check_owned(lock: &impl ConditionLock) -> Result<(), LockError> {
+fn check_owned(lock: &(impl ConditionLock + ?Sized)) -> Result<(), LockError> {
     if lock.is_owned()? { Ok(()) } else { Err(LockError::NotOwned) }
 }
 
