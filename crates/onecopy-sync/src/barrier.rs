@@ -240,3 +240,110 @@ impl From<Stopped> for NotPassed {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::table::{Dead, Process, process};
+
+    const SOON: Duration = Duration::from_millis(5);
+
+    fn pass(barrier: &Barrier, me: &Process<'_>) -> Result<u32, NotPassed> {
+        match barrier.wait(me, &Patience::FOREVER)? {
+            Arrival::Through(index) => Ok(index),
+            Arrival::Last(index) => barrier.finish(me, true).map(|()| index),
+        }
+    }
+
+    #[test]
+    fn all_pass_together_again_and_again() {
+        let (barrier, dead, rounds) = (Barrier::new(3), Dead::new(0), 300);
+        let sum: u32 = std::thread::scope(|scope| {
+            let parties = [1, 2, 3].map(|slot| {
+                let (barrier, me) = (&barrier, process(slot, &dead));
+                scope.spawn(move || (0..rounds).map(|_| pass(barrier, &me).unwrap()).sum::<u32>())
+            });
+            parties.into_iter().map(|party| party.join().unwrap()).sum()
+        });
+        assert_eq!(sum, 3 * rounds);
+        assert_eq!((barrier.waiting(), barrier.is_broken()), (0, false));
+    }
+
+    #[test]
+    fn a_death_inside_breaks_it() {
+        let (barrier, dead) = (Barrier::new(3), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        barrier.ledger.add(a.me(), 0);
+        a.die();
+        assert_eq!(pass(&barrier, &b), Err(NotPassed::Broken));
+        assert!(barrier.is_broken());
+        barrier.reset(&b);
+        assert!(!barrier.is_broken());
+    }
+
+    #[test]
+    fn a_death_while_others_wait_breaks_it() {
+        let (barrier, dead) = (Barrier::new(3), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| pass(&barrier, &b));
+            let guard = barrier.lock(&a);
+            barrier.ledger.add(a.me(), 0);
+            drop(guard);
+            a.die();
+            assert_eq!(waiter.join().unwrap(), Err(NotPassed::Broken));
+        });
+    }
+
+    #[test]
+    fn a_death_of_the_actor_breaks_it_too() {
+        let (barrier, dead) = (Barrier::new(1), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        assert_eq!(barrier.wait(&a, &Patience::FOREVER), Ok(Arrival::Last(0)));
+        a.die();
+        assert_eq!(pass(&barrier, &b), Err(NotPassed::Broken));
+    }
+
+    #[test]
+    fn who_is_late_or_fails_breaks_it() {
+        let (barrier, dead) = (Barrier::new(2), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        assert_eq!(barrier.wait(&a, &Patience::within(SOON)), Err(NotPassed::Broken));
+        assert_eq!(pass(&barrier, &b), Err(NotPassed::Broken));
+        barrier.reset(&b);
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| barrier.wait(&a, &Patience::FOREVER));
+            while barrier.waiting() == 0 {
+                std::thread::yield_now();
+            }
+            assert_eq!(barrier.wait(&b, &Patience::FOREVER), Ok(Arrival::Last(1)));
+            assert_eq!(barrier.finish(&b, false), Err(NotPassed::Broken));
+            assert_eq!(waiter.join().unwrap(), Err(NotPassed::Broken));
+        });
+    }
+
+    #[test]
+    fn a_reset_lets_those_inside_go_with_an_error() {
+        let (barrier, dead) = (Barrier::new(2), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| pass(&barrier, &a));
+            while barrier.waiting() == 0 {
+                std::thread::yield_now();
+            }
+            barrier.reset(&b);
+            assert_eq!(waiter.join().unwrap(), Err(NotPassed::Broken));
+        });
+        assert_eq!((barrier.waiting(), barrier.is_broken()), (0, false));
+    }
+
+    #[test]
+    fn a_wait_that_is_called_off_leaves_it_whole() {
+        let (barrier, dead) = (Barrier::new(2), Dead::new(0));
+        let patience = Patience::FOREVER.unless(&|_| true);
+        assert_eq!(barrier.wait(&process(1, &dead), &patience), Err(NotPassed::Interrupted));
+        assert_eq!((barrier.waiting(), barrier.is_broken()), (0, false));
+    }
+}

@@ -194,3 +194,78 @@ impl<O: Owners> Drop for Place<'_, O> {
         self.record.give_back();
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::table::{Dead, process};
+
+    fn notified<O: Owners>(place: &Place<'_, O>) -> bool {
+        place.wait(&Patience::none()).is_ok()
+    }
+
+    #[test]
+    fn the_oldest_is_woken_first_and_nobody_twice() {
+        let (condition, dead) = (Condition::new(), Dead::new(0));
+        condition.tickets.store(u32::MAX, Ordering::Relaxed);
+        let me = process(1, &dead);
+        let [first, second, third] = [(); 3].map(|()| condition.enroll(&me).unwrap());
+        assert_eq!((condition.waiting(), condition.notify(&me, 1)), (3, 1));
+        assert!(notified(&first));
+        assert!(!notified(&second), "a wait that ends without a notification gives up the place");
+        assert_eq!(condition.notify(&me, 5), 1);
+        assert!(notified(&third));
+        drop((first, second, third));
+        assert_eq!((condition.notify_all(&me), condition.waiting()), (0, 0));
+    }
+
+    #[test]
+    fn dead_waiters_are_passed_over() {
+        let (condition, dead) = (Condition::new(), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        std::mem::forget(condition.enroll(&a).unwrap());
+        let place = condition.enroll(&b).unwrap();
+        a.die();
+        assert_eq!(condition.notify(&b, 1), 1);
+        assert!(notified(&place));
+    }
+
+    #[test]
+    fn the_notification_of_a_dead_waiter_passes_on() {
+        let (condition, dead) = (Condition::new(), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        std::mem::forget(condition.enroll(&a).unwrap());
+        let place = condition.enroll(&b).unwrap();
+        assert_eq!(condition.notify(&b, 1), 1);
+        a.die();
+        assert_eq!(place.wait(&Patience::within(Duration::from_secs(60))), Ok(()));
+        drop(place);
+        assert!(condition.records.iter().all(|record| record.owner.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    fn places_of_the_dead_are_taken_when_there_are_no_others() {
+        let (condition, dead) = (Condition::new(), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        for _ in 0..RECORDS {
+            std::mem::forget(condition.enroll(&a).unwrap());
+        }
+        assert_eq!(condition.enroll(&b).unwrap_err(), TooManyWaiters);
+        a.die();
+        let place = condition.enroll(&b).unwrap();
+        assert_eq!((condition.waiting(), condition.notify_all(&b)), (1, 1));
+        drop(place);
+    }
+
+    #[test]
+    fn damage_stops_nobody() {
+        let (condition, dead) = (Condition::new(), Dead::new(0));
+        condition.touched.store(u32::MAX, Ordering::Relaxed);
+        condition.records[3].state.store(WAITING, Ordering::Relaxed);
+        condition.records[4].owner.store(u32::MAX, Ordering::Relaxed);
+        condition.records[4].state.store(77, Ordering::Relaxed);
+        assert_eq!(condition.notify_all(&process(1, &dead)), 0);
+    }
+}

@@ -79,3 +79,50 @@ impl Default for Event {
         Self::new()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn it_is_waited_for() {
+        let event = Event::new();
+        assert_eq!(event.wait(&Patience::within(Duration::from_millis(5))), Err(Stopped::TimedOut));
+        std::thread::scope(|scope| {
+            let waiters: Vec<_> = (0..3).map(|_| scope.spawn(|| event.wait(&Patience::FOREVER))).collect();
+            event.set();
+            assert!(waiters.into_iter().all(|waiter| waiter.join().unwrap() == Ok(())));
+        });
+        assert!(event.is_set());
+        event.clear();
+        assert!(!event.is_set());
+    }
+
+    #[test]
+    fn who_waits_is_let_go_by_an_event_that_is_set_for_a_moment() {
+        let event = Event::new();
+        let slept = std::sync::atomic::AtomicU32::new(0);
+        let look = |_| {
+            // The first look after a sleep comes before that at the word: now the waiter is known to wait.
+            if slept.fetch_add(1, Ordering::SeqCst) == 0 {
+                event.set();
+                event.clear();
+            }
+            false
+        };
+        assert_eq!(event.wait(&Patience::within(Duration::from_secs(60)).unless(&look)), Ok(()));
+        assert!(!event.is_set());
+    }
+
+    #[test]
+    fn setting_it_twice_is_setting_it_once() {
+        let event = Event::new();
+        event.set();
+        event.set();
+        assert!(event.is_set());
+        event.clear();
+        assert!(!event.is_set());
+    }
+}

@@ -118,3 +118,82 @@ impl<const N: usize> Ledger<N> {
 fn change(word: &AtomicU32, to: impl FnOnce(u32) -> u32) {
     word.store(to(word.load(Ordering::Relaxed)), Ordering::Relaxed);
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::table::{Dead, process};
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Add(u32, usize),
+        Subtract(u32, usize),
+        Die(u32),
+        Recount,
+    }
+
+    fn steps() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0_u32..5, 0_usize..2).prop_map(|(slot, kind)| Step::Add(slot, kind)),
+            3 => (0_u32..5, 0_usize..2).prop_map(|(slot, kind)| Step::Subtract(slot, kind)),
+            1 => (0_u32..5).prop_map(Step::Die),
+            1 => Just(Step::Recount),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_counts_what_the_living_have(steps in prop::collection::vec(steps(), 0..60)) {
+            let (ledger, dead) = (Ledger::<2>::new(), Dead::new(0));
+            let mut has = [[0_u32; 2]; 5];
+            // Each death gives the slot to a process of the next generation.
+            let mut generations = [1_u32; 5];
+            let mut died = false;
+            for step in steps {
+                match step {
+                    Step::Add(slot, kind) => {
+                        let me = Tag::new(slot, generations[slot as usize]);
+                        ledger.add(me, kind);
+                        has[slot as usize][kind] += 1;
+                        prop_assert_eq!(ledger.of(me, kind), has[slot as usize][kind]);
+                    }
+                    Step::Subtract(slot, kind) => {
+                        let had = has[slot as usize][kind] > 0;
+                        prop_assert_eq!(ledger.subtract(Tag::new(slot, generations[slot as usize]), kind), had);
+                        has[slot as usize][kind] -= u32::from(had);
+                    }
+                    Step::Die(slot) => {
+                        died |= has[slot as usize] != [0; 2];
+                        has[slot as usize] = [0; 2];
+                        generations[slot as usize] += 1;
+                    }
+                    Step::Recount => {
+                        let found = ledger.recount(&Generations { generations, dead: &dead });
+                        prop_assert!(died || !found);
+                        died = false;
+                        for kind in 0..2 {
+                            prop_assert_eq!(ledger.sum(kind), has.iter().map(|counts| counts[kind]).sum::<u32>());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    struct Generations<'a> {
+        generations: [u32; 5],
+        dead: &'a Dead,
+    }
+
+    impl Owners for Generations<'_> {
+        fn me(&self) -> Tag {
+            process(31, self.dead).me()
+        }
+
+        fn is_alive(&self, tag: Tag) -> bool {
+            self.generations[tag.slot() as usize] == tag.generation()
+        }
+    }
+}

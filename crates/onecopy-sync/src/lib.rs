@@ -37,3 +37,5 @@ pub use tag::{Owners, Tag};
 
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(test)]
+mod table;

@@ -88,3 +88,86 @@ impl Default for Lock {
         Self::new()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::table::{Dead, Process, process};
+
+    const UNTOLD: OnOwnerDied = OnOwnerDied::Refuse(Death(0));
+
+    fn try_lock(lock: &Lock, me: &Process<'_>, policy: OnOwnerDied) -> Result<Held, Refused> {
+        lock.acquire(me, &Patience::none(), policy)
+    }
+
+    /// The death that a taker is told of.
+    fn told(refused: Result<Held, Refused>) -> Death {
+        match refused {
+            Err(Refused::OwnerDied(death)) => death,
+            other => panic!("nobody was told: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn anybody_releases_it_but_only_once() {
+        let (lock, dead) = (Lock::new(), Dead::new(0));
+        assert_eq!(try_lock(&lock, &process(1, &dead), UNTOLD), Ok(Held::Clean));
+        let late = Err(Refused::Stopped(Stopped::TimedOut));
+        assert_eq!(try_lock(&lock, &process(1, &dead), UNTOLD), late);
+        assert_eq!(lock.release(), Ok(()));
+        assert_eq!(lock.release(), Err(NotHeld));
+    }
+
+    #[test]
+    fn everybody_is_told_until_somebody_accepts() {
+        let (lock, dead) = (Lock::new(), Dead::new(0));
+        let [a, b, c] = [1, 2, 3].map(|slot| process(slot, &dead));
+        let _ = try_lock(&lock, &process(7, &dead), UNTOLD);
+        process(7, &dead).die();
+        let death = told(try_lock(&lock, &a, UNTOLD));
+        assert_eq!(told(try_lock(&lock, &b, UNTOLD)), death);
+        assert!(!lock.is_held());
+        assert_eq!(try_lock(&lock, &a, OnOwnerDied::Refuse(death)), Ok(Held::Inherited));
+        lock.release().unwrap();
+        assert_eq!(try_lock(&lock, &c, UNTOLD), Ok(Held::Clean));
+    }
+
+    #[test]
+    fn another_death_is_other_news() {
+        let (lock, dead) = (Lock::new(), Dead::new(0));
+        let me = process(1, &dead);
+        let mut death = Death::default();
+        for slot in [7, 8] {
+            let _ = try_lock(&lock, &process(slot, &dead), OnOwnerDied::Take);
+            process(slot, &dead).die();
+            death = told(try_lock(&lock, &me, OnOwnerDied::Refuse(death)));
+        }
+        assert_eq!(try_lock(&lock, &me, OnOwnerDied::Take), Ok(Held::Inherited));
+        lock.give_up();
+        lock.release().unwrap();
+        assert_ne!(told(try_lock(&lock, &me, OnOwnerDied::Refuse(death))), death);
+    }
+
+    #[test]
+    fn who_takes_it_back_is_told_and_holds_it() {
+        let (lock, dead) = (Lock::new(), Dead::new(0));
+        let me = process(1, &dead);
+        let _ = try_lock(&lock, &process(7, &dead), UNTOLD);
+        process(7, &dead).die();
+        assert!(lock.reacquire(&me, &Patience::FOREVER).unwrap().is_some());
+        assert_eq!(lock.owner(), Some(me.me()));
+        lock.release().unwrap();
+        told(try_lock(&lock, &me, UNTOLD));
+    }
+
+    #[test]
+    fn a_wait_ends_in_time_or_when_it_is_called_off() {
+        let (lock, dead) = (Lock::new(), Dead::new(0));
+        let me = process(1, &dead);
+        let _ = try_lock(&lock, &process(2, &dead), UNTOLD);
+        let soon = Patience::within(std::time::Duration::from_millis(5));
+        assert_eq!(lock.acquire(&me, &soon, UNTOLD), Err(Refused::Stopped(Stopped::TimedOut)));
+        let called_off = Patience::FOREVER.unless(&|_| true);
+        assert_eq!(lock.acquire(&me, &called_off, UNTOLD), Err(Refused::Stopped(Stopped::Interrupted)));
+    }
+}

@@ -76,27 +76,10 @@ impl Drop for Guard<'_> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::cell::UnsafeCell;
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-
-    struct Table {
-        me: Tag,
-        dead: AtomicBool,
-    }
-
-    impl Owners for Table {
-        fn me(&self) -> Tag {
-            self.me
-        }
-        fn is_alive(&self, _: Tag) -> bool {
-            !self.dead.load(Ordering::SeqCst)
-        }
-    }
-
-    fn table(slot: u32) -> Table {
-        Table { me: Tag::new(slot, 1), dead: AtomicBool::new(false) }
-    }
+    use crate::table::{Dead, process};
 
     struct Cell(UnsafeCell<u64>);
     // SAFETY: the tests touch the cell only under the mutex.
@@ -104,14 +87,13 @@ mod tests {
 
     #[test]
     fn it_excludes() {
-        let (mutex, cell) = (RobustMutex::new(), Cell(UnsafeCell::new(0)));
+        let (mutex, cell, dead) = (RobustMutex::new(), Cell(UnsafeCell::new(0)), Dead::new(0));
         std::thread::scope(|scope| {
             for slot in 0..4 {
-                let (mutex, cell) = (&mutex, &cell);
+                let (mutex, cell, me) = (&mutex, &cell, process(slot, &dead));
                 scope.spawn(move || {
-                    let owner = table(slot);
                     for _ in 0..20_000 {
-                        let Acquired::Clean(_guard) = mutex.lock(&owner) else { panic!("nobody died") };
+                        let Acquired::Clean(_guard) = mutex.lock(&me) else { panic!("nobody died") };
                         // SAFETY: the guard is held.
                         unsafe { *cell.0.get() += 1 };
                     }
@@ -123,17 +105,16 @@ mod tests {
 
     #[test]
     fn one_taker_learns_of_a_death() {
-        let mutex = RobustMutex::new();
-        std::mem::forget(mutex.lock(&table(7)));
+        let (mutex, dead) = (RobustMutex::new(), Dead::new(0));
+        std::mem::forget(mutex.lock(&process(7, &dead)));
         assert_eq!(mutex.owner(), Some(Tag::new(7, 1)));
+        process(7, &dead).die();
         let news = AtomicU64::new(0);
         std::thread::scope(|scope| {
             for slot in 0..3 {
-                let (mutex, news) = (&mutex, &news);
+                let (mutex, news, me) = (&mutex, &news, process(slot, &dead));
                 scope.spawn(move || {
-                    let owner = table(slot);
-                    owner.dead.store(true, Ordering::SeqCst);
-                    if let Acquired::OwnerDied(_guard) = mutex.lock(&OnlyOneDead(owner)) {
+                    if let Acquired::OwnerDied(_guard) = mutex.lock(&me) {
                         news.fetch_add(1, Ordering::SeqCst);
                     }
                 });
@@ -143,19 +124,9 @@ mod tests {
         assert_eq!(mutex.owner(), None);
     }
 
-    struct OnlyOneDead(Table);
-    impl Owners for OnlyOneDead {
-        fn me(&self) -> Tag {
-            self.0.me
-        }
-        fn is_alive(&self, tag: Tag) -> bool {
-            tag.slot() != 7
-        }
-    }
-
     #[test]
     fn a_damaged_word_is_taken_over() {
-        let mutex = RobustMutex { word: OwnedWord::damaged() };
-        assert!(matches!(mutex.lock(&table(1)), Acquired::OwnerDied(_)));
+        let (mutex, dead) = (RobustMutex { word: OwnedWord::damaged() }, Dead::new(0));
+        assert!(matches!(mutex.lock(&process(1, &dead)), Acquired::OwnerDied(_)));
     }
 }

@@ -165,3 +165,64 @@ impl Default for RLock {
         Self::new()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::Death;
+    use crate::table::{Dead, Process, process};
+
+    fn try_lock(lock: &RLock, me: &Process<'_>, thread: u32) -> Result<Held, Refused> {
+        lock.acquire(me, thread, &Patience::none(), OnOwnerDied::Refuse(Death(0)))
+    }
+
+    #[test]
+    fn one_thread_of_one_process_takes_it_again() {
+        let (lock, dead) = (RLock::new(), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        assert!(try_lock(&lock, &a, 5).is_ok() && try_lock(&lock, &a, 5).is_ok());
+        assert_eq!(lock.depth(), 2);
+        for (other, thread) in [(&a, 6), (&b, 5)] {
+            assert!(try_lock(&lock, other, thread).is_err());
+            assert_eq!(lock.release(other.me(), thread), Err(NotOwned));
+        }
+        lock.release(a.me(), 5).unwrap();
+        assert!(try_lock(&lock, &b, 5).is_err());
+        lock.release(a.me(), 5).unwrap();
+        assert_eq!(lock.release(a.me(), 5), Err(NotOwned));
+        assert!(try_lock(&lock, &b, 5).is_ok());
+    }
+
+    #[test]
+    fn a_dead_holder_leaves_no_depth() {
+        let (lock, dead) = (RLock::new(), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        for _ in 0..3 {
+            let _ = try_lock(&lock, &a, 5);
+        }
+        a.die();
+        assert!(matches!(try_lock(&lock, &b, 5), Err(Refused::OwnerDied(_))));
+        assert!(!lock.is_owned(b.me(), 5));
+        let _ = lock.acquire(&b, 5, &Patience::none(), OnOwnerDied::Take);
+        assert_eq!(lock.depth(), 1);
+        assert_eq!(lock.release_all(b.me(), 5), Ok(1));
+    }
+
+    #[test]
+    fn all_of_it_is_released_and_taken_back() {
+        let (lock, dead) = (RLock::new(), Dead::new(0));
+        let me = process(1, &dead);
+        let _ = (try_lock(&lock, &me, 5), try_lock(&lock, &me, 5));
+        assert_eq!(lock.release_all(me.me(), 5), Ok(2));
+        assert!(!lock.is_held());
+        assert_eq!(lock.reacquire(&me, 5, 2, &Patience::FOREVER), Ok(None));
+        assert_eq!(lock.depth(), 2);
+    }
+
+    #[test]
+    fn threads_have_names_of_their_own() {
+        let mine = this_thread();
+        assert_eq!(this_thread(), mine);
+        assert_ne!(std::thread::spawn(this_thread).join().unwrap(), mine);
+    }
+}

@@ -218,3 +218,100 @@ impl Default for RwLock {
         Self::new()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Death;
+    use crate::table::{Dead, Process, process};
+
+    const UNTOLD: OnOwnerDied = OnOwnerDied::Refuse(Death(0));
+
+    fn enter(lock: &RwLock, me: &Process<'_>, side: Side) -> bool {
+        lock.acquire(me, side, &Patience::none(), UNTOLD).is_ok()
+    }
+
+    #[test]
+    fn many_read_or_one_writes() {
+        let (lock, dead) = (RwLock::new(), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        assert!(enter(&lock, &a, Side::Read) && enter(&lock, &b, Side::Read) && !enter(&lock, &a, Side::Write));
+        lock.release(&a, Side::Read).unwrap();
+        assert_eq!(lock.release(&a, Side::Read), Err(NotHeld));
+        lock.release(&b, Side::Read).unwrap();
+        assert!(enter(&lock, &a, Side::Write) && !enter(&lock, &b, Side::Read) && !enter(&lock, &b, Side::Write));
+        assert_eq!(lock.release(&b, Side::Write), Err(NotHeld));
+        lock.release(&a, Side::Write).unwrap();
+        assert!(enter(&lock, &b, Side::Write));
+    }
+
+    #[test]
+    fn a_waiting_writer_holds_new_readers_back_and_readers_then_have_their_turn() {
+        let (lock, dead) = (RwLock::new(), Dead::new(0));
+        let [reader, writer, late] = [1, 2, 3].map(|slot| process(slot, &dead));
+        assert!(enter(&lock, &reader, Side::Read));
+        lock.ledger.add(writer.me(), WAITING_TO_WRITE);
+        assert!(!enter(&lock, &late, Side::Read));
+        lock.release(&reader, Side::Read).unwrap();
+        lock.ledger.subtract(writer.me(), WAITING_TO_WRITE);
+        assert!(enter(&lock, &writer, Side::Write));
+        lock.ledger.add(late.me(), WAITING_TO_READ);
+        lock.ledger.add(reader.me(), WAITING_TO_WRITE);
+        lock.release(&writer, Side::Write).unwrap();
+        assert!(!enter(&lock, &reader, Side::Write), "it is the turn of the readers that waited");
+        assert!(enter(&lock, &late, Side::Read));
+    }
+
+    #[test]
+    fn neither_side_starves() {
+        let (lock, dead) = (RwLock::new(), Dead::new(0));
+        let inside = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for slot in 0..4 {
+                let (lock, inside, me) = (&lock, &inside, process(slot, &dead));
+                let side = if slot % 2 == 0 { Side::Read } else { Side::Write };
+                scope.spawn(move || {
+                    for _ in 0..3_000 {
+                        let _ = lock.acquire(&me, side, &Patience::FOREVER, UNTOLD).unwrap();
+                        // Readers count in units of one, a writer in units of a thousand.
+                        let unit = if side == Side::Read { 1 } else { 1000 };
+                        let others = inside.fetch_add(unit, Ordering::SeqCst);
+                        assert!(if side == Side::Read { others < 1000 } else { others == 0 });
+                        inside.fetch_sub(unit, Ordering::SeqCst);
+                        lock.release(&me, side).unwrap();
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn dead_readers_and_dead_waiters_are_forgotten() {
+        let (lock, dead) = (RwLock::new(), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        assert!(enter(&lock, &a, Side::Read) && enter(&lock, &a, Side::Read));
+        lock.ledger.add(a.me(), WAITING_TO_WRITE);
+        a.die();
+        let patience = Patience::within(Duration::from_secs(60));
+        assert_eq!(lock.acquire(&b, Side::Read, &patience, UNTOLD), Ok(Held::Clean));
+        lock.release(&b, Side::Read).unwrap();
+        assert_eq!(lock.acquire(&b, Side::Write, &patience, UNTOLD), Ok(Held::Clean));
+    }
+
+    #[test]
+    fn the_death_of_a_writer_is_told_on_both_sides() {
+        let (lock, dead) = (RwLock::new(), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        assert!(enter(&lock, &a, Side::Write));
+        a.die();
+        for side in [Side::Read, Side::Write] {
+            let refused = lock.acquire(&b, side, &Patience::none(), UNTOLD);
+            assert!(matches!(refused, Err(Refused::OwnerDied(_))));
+        }
+        assert_eq!(lock.acquire(&b, Side::Write, &Patience::none(), OnOwnerDied::Take), Ok(Held::Inherited));
+        lock.release(&b, Side::Write).unwrap();
+        assert!(enter(&lock, &b, Side::Read));
+    }
+}

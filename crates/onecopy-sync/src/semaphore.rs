@@ -176,3 +176,84 @@ impl Semaphore {
         self.total.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::table::{Dead, process};
+
+    #[test]
+    fn there_are_never_more_holders_than_permits() {
+        let (semaphore, dead) = (Semaphore::new(2), Dead::new(0));
+        let (inside, most) = (AtomicU32::new(0), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for slot in 0..4 {
+                let (semaphore, inside, most, me) = (&semaphore, &inside, &most, process(slot, &dead));
+                scope.spawn(move || {
+                    for _ in 0..5_000 {
+                        semaphore.acquire(&me, &Patience::FOREVER).unwrap();
+                        most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        semaphore.release_bounded(&me, 1).unwrap();
+                    }
+                });
+            }
+        });
+        assert!(most.into_inner() <= 2);
+        assert_eq!(semaphore.value(), 2);
+    }
+
+    #[test]
+    fn the_permits_of_the_dead_come_back() {
+        let (semaphore, dead) = (Semaphore::new(3), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        assert!(semaphore.try_acquire(&a) && semaphore.try_acquire(&a) && semaphore.try_acquire(&b));
+        assert_eq!(semaphore.acquire(&b, &Patience::none()), Err(Stopped::TimedOut));
+        a.die();
+        assert_eq!(semaphore.acquire(&b, &Patience::within(Duration::from_secs(60))), Ok(()));
+        assert_eq!(semaphore.value(), 1);
+        semaphore.release_bounded(&b, 2).unwrap();
+        assert_eq!(semaphore.release_bounded(&b, 1), Err(TooManyReleases::Bound));
+    }
+
+    #[test]
+    fn a_signal_is_not_taken_back_by_a_death() {
+        let (semaphore, dead) = (Semaphore::new(1), Dead::new(0));
+        let [producer, consumer] = [1, 2].map(|slot| process(slot, &dead));
+        assert!(semaphore.try_acquire(&producer));
+        semaphore.release(&consumer, 1).unwrap(); // of what the producer took: a signal from now on
+        assert!(semaphore.try_acquire(&producer));
+        producer.die();
+        assert_eq!(semaphore.acquire(&consumer, &Patience::none()), Err(Stopped::TimedOut));
+        semaphore.release(&consumer, 2).unwrap();
+        assert_eq!(semaphore.value(), 2);
+        assert_eq!(semaphore.release(&consumer, Semaphore::MAX_VALUE), Err(TooManyReleases::Overflow));
+    }
+
+    #[test]
+    fn a_death_between_two_stores_is_repaired() {
+        let (semaphore, dead) = (Semaphore::new(3), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        assert!(semaphore.try_acquire(&b));
+        // As `take` leaves it between the ledger and the value, and `release` before the signal.
+        std::mem::forget(semaphore.lock(&a));
+        semaphore.ledger.add(a.me(), HELD);
+        semaphore.value.store(9, Ordering::Relaxed);
+        a.die();
+        assert!(semaphore.try_acquire(&b));
+        assert_eq!(semaphore.value(), 1);
+    }
+
+    #[test]
+    fn a_killed_waiter_is_forgotten() {
+        let (semaphore, dead) = (Semaphore::new(0), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        semaphore.ledger.add(a.me(), WAITING);
+        a.die();
+        semaphore.release(&b, 1).unwrap();
+        assert_eq!(semaphore.ledger.sum(WAITING), 0);
+        assert!(semaphore.try_acquire(&b));
+    }
+}
