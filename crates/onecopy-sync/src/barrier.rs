@@ -77,6 +77,12 @@ impl Barrier {
         self.parties.store(parties, Ordering::Relaxed);
     }
 
+    /// Counts a process as one that waits.
+    #[cfg(all(test, loom))]
+    pub(crate) fn count_in(&self, tag: crate::Tag) {
+        self.ledger.add(tag, 0);
+    }
+
     fn lock(&self, owners: &impl Owners) -> Guard<'_> {
         match self.mutex.lock(owners) {
             Acquired::Clean(guard) => guard,

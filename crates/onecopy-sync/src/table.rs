@@ -19,6 +19,7 @@ pub(crate) fn process(slot: u32, dead: &Dead) -> Process<'_> {
     Process { me: Tag::new(slot, 1), dead }
 }
 
+#[cfg(not(loom))]
 impl Process<'_> {
     pub(crate) fn die(&self) {
         self.dead.fetch_or(1 << self.me.slot(), Ordering::SeqCst);
