@@ -4,6 +4,8 @@ import multiprocessing as mp
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -145,6 +147,14 @@ def test_who_holds_it_is_told_to_others() -> None:
     with child(lambda: lock.acquire()) as holder:
         holder.go_on()
         assert repr(lock) == f"<Lock(owner=process {holder.process.pid})>"
+
+
+def test_the_counter_of_the_examples_counts_to_the_last_one() -> None:
+    example = Path(__file__).parent.parent / "examples" / "counter.py"
+    command = [sys.executable, "-W", "error", str(example), "50000"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=LATE)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith("100,000 in ")
 
 
 # --- Ctrl-C ---

@@ -1,6 +1,7 @@
 """One module per question; each has ``TITLE`` and ``run(scale) -> Table``, and its peers beside onecopy."""
 
 from benchmarks.cases import attach, compressed, fork, handover, memory, pipeline, put, start, text
+from benchmarks.cases import attach, compressed, fork, handover, locks, memory, pipeline, put, text
 
 CASES = {
     "start": start,
@@ -9,6 +10,7 @@ CASES = {
     "handover": handover,
     "memory": memory,
     "fork": fork,
+    "locks": locks,
     "text": text,
     "compressed": compressed,
     "pipeline": pipeline,
