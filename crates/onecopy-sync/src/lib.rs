@@ -12,6 +12,7 @@ mod condition;
 mod deaths;
 mod door;
 mod event;
+mod hunger;
 mod ledger;
 mod lock;
 mod mutex;

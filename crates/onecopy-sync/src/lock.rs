@@ -1,6 +1,7 @@
 //! The lock that programs see: released by anybody, refused after a death until somebody takes note.
 
 use crate::deaths::Deaths;
+use crate::hunger::Hunger;
 use crate::word::{OwnedWord, Taken};
 use crate::{Death, Held, OnOwnerDied, Owners, Patience, Refused, Stopped, Tag};
 
@@ -13,6 +14,7 @@ use crate::{Death, Held, OnOwnerDied, Owners, Patience, Refused, Stopped, Tag};
 pub struct Lock {
     word: OwnedWord,
     deaths: Deaths,
+    hunger: Hunger,
 }
 
 /// Releasing what is not held.
@@ -23,7 +25,7 @@ pub struct NotHeld;
 impl Lock {
     /// A free lock.
     pub fn new() -> Self {
-        Self { word: OwnedWord::new(), deaths: Deaths::new() }
+        Self { word: OwnedWord::new(), deaths: Deaths::new(), hunger: Hunger::new() }
     }
 
     /// Takes the lock, waiting as long as its holder lives and the patience lasts.
@@ -33,14 +35,14 @@ impl Lock {
         self.keep(policy)
     }
 
-    /// Takes the lock if it can be had without asking or waiting; whether it has been, or has been refused.
+    /// Takes the lock if it can be had at once, without asking who lives, and nobody has waited for long; whether it has been, or has been refused.
     #[inline]
     pub fn try_acquire(&self, me: Tag, policy: OnOwnerDied) -> Option<Result<Held, Refused>> {
-        self.word.try_take(me).then(|| self.keep(policy))
+        (!self.hunger.is_felt() && self.word.try_take(me)).then(|| self.keep(policy))
     }
 
     fn take(&self, owners: &impl Owners, patience: &Patience<'_>) -> Result<(), Stopped> {
-        if self.word.take(owners, patience)? == Taken::OwnerDied {
+        if self.word.take(owners, patience, Some(&self.hunger))? == Taken::OwnerDied {
             // A death before this store is a death with the word held, which the next taker notes.
             self.deaths.note();
         }

@@ -46,7 +46,7 @@ impl RobustMutex {
     /// Takes the lock, waiting as long as its owner lives.
     pub fn lock(&self, owners: &impl Owners) -> Acquired<'_> {
         loop {
-            match self.word.take(owners, &Patience::FOREVER) {
+            match self.word.take(owners, &Patience::FOREVER, None) {
                 Ok(Taken::Clean) => return Acquired::Clean(Guard { mutex: self }),
                 Ok(Taken::OwnerDied) => return Acquired::OwnerDied(Guard { mutex: self }),
                 // This patience does not end.

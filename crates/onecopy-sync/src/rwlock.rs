@@ -7,6 +7,7 @@ use onecopy_os::Waited;
 
 use crate::deaths::Deaths;
 use crate::door::{AtomicU32, Ordering, wake};
+use crate::hunger::{Hunger, Turn};
 use crate::ledger::Ledger;
 use crate::mutex::Guard;
 use crate::{Acquired, Held, NotHeld, OnOwnerDied, Owners, Patience, Refused, RobustMutex, Stopped, Tag};
@@ -30,6 +31,8 @@ pub struct RwLock {
     readers_turn: AtomicU32,
     /// Changes with each event that may let somebody in: what sleepers wait for.
     turn: AtomicU32,
+    /// Of writers: readers have turns.
+    hunger: Hunger,
     ledger: Ledger<3>,
 }
 
@@ -61,6 +64,7 @@ impl RwLock {
             deaths: Deaths::new(),
             readers_turn: zero(),
             turn: zero(),
+            hunger: Hunger::new(),
             ledger: Ledger::new(),
         }
     }
@@ -110,7 +114,8 @@ impl RwLock {
         policy: OnOwnerDied,
     ) -> Result<Held, Refused> {
         let guard = self.lock(owners);
-        let guard = if self.may_enter(side) { guard } else { self.wait(guard, owners, side, patience)? };
+        let at_once = self.may_enter(side) && !(side == Side::Write && self.hunger.is_felt());
+        let guard = if at_once { guard } else { self.wait(guard, owners, side, patience)? };
         let held = self.enter(owners, side, policy);
         drop(guard);
         held
@@ -119,7 +124,8 @@ impl RwLock {
     /// Takes the lock if that is possible without asking who lives; what came of it.
     pub fn try_acquire(&self, owners: &impl Owners, side: Side, policy: OnOwnerDied) -> Option<Result<Held, Refused>> {
         let _guard = self.lock(owners);
-        self.may_enter(side).then(|| self.enter(owners, side, policy))
+        let hungrier = side == Side::Write && self.hunger.is_felt();
+        (!hungrier && self.may_enter(side)).then(|| self.enter(owners, side, policy))
     }
 
     fn enter(&self, owners: &impl Owners, side: Side, policy: OnOwnerDied) -> Result<Held, Refused> {
@@ -144,13 +150,19 @@ impl RwLock {
             return if self.may_enter(side) { Ok(guard) } else { Err(Stopped::TimedOut) };
         }
         self.ledger.add(owners.me(), side.waiting());
+        let mut turn = Turn::new((side == Side::Write).then_some(&self.hunger), owners.me());
         let entered = loop {
-            if self.may_enter(side) {
+            let free = self.may_enter(side);
+            if free && turn.has_come() {
                 break Ok(());
             }
             let seen = self.turn.load(Ordering::Relaxed);
             drop(guard);
-            let slept = patience.sleep(&self.turn, seen);
+            let slept = if free {
+                turn.defer(patience)
+            } else {
+                patience.sleep(&self.turn, seen).inspect(|&waited| turn.slept(waited))
+            };
             guard = self.lock(owners);
             match slept {
                 Ok(Waited::TimedOut) => self.forget_dead(owners),

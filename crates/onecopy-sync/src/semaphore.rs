@@ -7,6 +7,7 @@
 use onecopy_os::Waited;
 
 use crate::door::{AtomicU32, Ordering, wake};
+use crate::hunger::{Hunger, Turn};
 use crate::ledger::Ledger;
 use crate::mutex::Guard;
 use crate::{Acquired, Owners, Patience, RobustMutex, Stopped};
@@ -27,6 +28,7 @@ pub struct Semaphore {
     total: AtomicU32,
     /// Whether permits belong to nobody.
     signals: AtomicU32,
+    hunger: Hunger,
     ledger: Ledger<2>,
 }
 
@@ -48,7 +50,8 @@ impl Semaphore {
     /// A semaphore with `value` permits.
     pub fn new(value: u32) -> Self {
         let (mutex, zero) = (RobustMutex::new(), || AtomicU32::new(0));
-        let semaphore = Self { mutex, value: zero(), total: zero(), signals: zero(), ledger: Ledger::new() };
+        let (hunger, ledger) = (Hunger::new(), Ledger::new());
+        let semaphore = Self { mutex, value: zero(), total: zero(), signals: zero(), hunger, ledger };
         semaphore.set_up(value);
         semaphore
     }
@@ -88,9 +91,13 @@ impl Semaphore {
         if self.try_acquire(owners) { Ok(()) } else { self.wait(owners, patience) }
     }
 
-    /// Takes a permit if there is one. The permits of processes whose death has not been noticed are not among them.
+    /// Takes a permit if there is one and nobody has waited for long. The permits of processes whose death has not been
+    /// noticed are not among them.
     #[inline]
     pub fn try_acquire(&self, owners: &impl Owners) -> bool {
+        if self.hunger.is_felt() {
+            return false;
+        }
         let _guard = self.lock(owners);
         self.take(owners)
     }
@@ -114,14 +121,21 @@ impl Semaphore {
             self.recount(owners);
             return if self.take(owners) { Ok(()) } else { Err(Stopped::TimedOut) };
         }
+        let mut turn = Turn::new(Some(&self.hunger), owners.me());
         let mut guard = self.lock(owners);
         self.ledger.add(owners.me(), WAITING);
         let taken = loop {
-            if self.take(owners) {
+            if turn.has_come() && self.take(owners) {
                 break Ok(());
             }
             drop(guard);
-            let slept = patience.sleep(&self.value, 0);
+            let slept = if turn.has_come() {
+                patience.sleep(&self.value, 0).inspect(|&waited| turn.slept(waited))
+            } else {
+                // The wake that was this taker's is for all, as the hungry one may be any of them.
+                wake(&self.value, u32::MAX >> 1);
+                turn.defer(patience)
+            };
             guard = self.lock(owners);
             match slept {
                 Ok(Waited::TimedOut) => self.recount(owners),

@@ -13,6 +13,7 @@
 use onecopy_os::Waited;
 
 use crate::door::{AtomicU32, Ordering, relax, wake};
+use crate::hunger::{Hunger, Turn};
 use crate::{Owners, Patience, Stopped, Tag};
 
 const FREE: u32 = 0;
@@ -52,26 +53,42 @@ impl OwnedWord {
         self.exchange(FREE, me.bits())
     }
 
-    /// Takes the word; waits as long as its owner lives and the patience lasts.
-    pub(crate) fn take(&self, owners: &impl Owners, patience: &Patience<'_>) -> Result<Taken, Stopped> {
-        if self.try_take(owners.me()) { Ok(Taken::Clean) } else { self.take_slowly(owners, patience) }
+    /// Takes the word; waits as long as its owner lives and the patience lasts, and until those that are hungrier have
+    /// had their turn.
+    pub(crate) fn take(
+        &self,
+        owners: &impl Owners,
+        patience: &Patience<'_>,
+        hunger: Option<&Hunger>,
+    ) -> Result<Taken, Stopped> {
+        if !hunger.is_some_and(Hunger::is_felt) && self.try_take(owners.me()) {
+            return Ok(Taken::Clean);
+        }
+        self.take_slowly(owners, patience, Turn::new(hunger, owners.me()))
     }
 
     #[cold]
-    fn take_slowly(&self, owners: &impl Owners, patience: &Patience<'_>) -> Result<Taken, Stopped> {
+    fn take_slowly(&self, owners: &impl Owners, patience: &Patience<'_>, mut turn: Turn<'_>) -> Result<Taken, Stopped> {
         // From here on this taker may sleep, and cannot know whether others do: it takes the word with WAITERS set,
         // which costs at most one needless wake.
         let mine = owners.me().bits() | WAITERS;
         if patience.is_none() {
+            if self.try_take(owners.me()) {
+                return Ok(Taken::Clean);
+            }
             let inherited = self.inherit(owners, self.word.load(Ordering::Relaxed), mine);
             return if inherited { Ok(Taken::OwnerDied) } else { Err(Stopped::TimedOut) };
         }
-        if self.spin(owners.me().bits()) {
+        if turn.has_come() && self.spin(owners.me().bits()) {
             return Ok(Taken::Clean);
         }
         loop {
             let seen = self.word.load(Ordering::Relaxed);
-            if seen == FREE {
+            if seen == FREE && !turn.has_come() {
+                // The wake that was this taker's is for all, as the hungry one may be any of them.
+                wake(&self.word, u32::MAX >> 1);
+                turn.defer(patience)?;
+            } else if seen == FREE {
                 if self.exchange(FREE, mine) {
                     return Ok(Taken::Clean);
                 }
@@ -80,7 +97,7 @@ impl OwnedWord {
                 if slept != Ok(Waited::Again) && self.inherit(owners, seen | WAITERS, mine) {
                     return Ok(Taken::OwnerDied);
                 }
-                slept?;
+                turn.slept(slept?);
             }
         }
     }
