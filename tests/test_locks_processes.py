@@ -260,6 +260,16 @@ def test_recovering_says_whether_a_repair_is_needed() -> None:
         pass
 
 
+def test_a_condition_is_recovered_by_its_lock() -> None:
+    condition = oc.Condition()
+    _kill_a_holder_of(condition)
+    with condition.recover(timeout=LATE) as somebody_died:
+        assert somebody_died is True
+        condition.notify()
+    with condition:
+        pass
+
+
 def test_a_lock_can_be_taken_from_the_dead_without_an_error() -> None:
     lock = oc.RLock()
     _kill_a_holder_of(lock)

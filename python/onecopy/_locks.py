@@ -157,7 +157,8 @@ class RWLock(_native.RWLock):
 class Condition(_native.Condition):
     """A lock, and a place to wait until somebody says that what it protects has changed.
 
-    A waiter that is killed is forgotten, and a notification that it was given but had not used is passed on.
+    A waiter that is killed is forgotten, and a notification that it was given but had not used is passed on. The
+    methods `acquire`, `release` and `recover` are those of the lock.
 
     Parameters
     ----------
@@ -174,7 +175,7 @@ class Condition(_native.Condition):
     False
     """
 
-    __slots__ = ("_lock", "acquire", "release")
+    __slots__ = ("_lock", "acquire", "recover", "release")
 
     def __new__(cls, lock: Lock | RLock | None = None, *, handle: bytes | None = None) -> Self:
         """Make the condition, or attach to the one that a handle names."""
@@ -185,6 +186,7 @@ class Condition(_native.Condition):
             raise TypeError(f"lock={lock!r}: a condition goes with an onecopy.Lock or onecopy.RLock")
         self._lock = RLock() if lock is None else lock
         self.acquire = self._lock.acquire
+        self.recover = self._lock.recover
         self.release = self._lock.release
 
     def _arguments(self) -> tuple[Any, ...]:
