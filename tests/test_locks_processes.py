@@ -2,6 +2,7 @@
 
 import multiprocessing as mp
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -19,6 +20,8 @@ import onecopy as oc
 
 LATE = 30  # seconds after which a test has failed
 FORK = mp.get_context("fork")
+#: How the system call that a lock waits in is shown in /proc.
+FUTEX = {"x86_64": "202 ", "aarch64": "98 "}[platform.machine()]
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -50,8 +53,8 @@ class Child:
 
     def until_asleep(self) -> None:
         end = time.monotonic() + LATE
-        # The pipe is read by read(2): a futex call (number 202) is the wait.
-        while not Path(f"/proc/{self.process.pid}/syscall").read_text().startswith("202 "):
+        # The pipe is read by read(2): a futex call is the wait.
+        while not Path(f"/proc/{self.process.pid}/syscall").read_text().startswith(FUTEX):
             assert time.monotonic() < end
             time.sleep(0.0002)
 

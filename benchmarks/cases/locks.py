@@ -33,7 +33,7 @@ def run(scale: Scale) -> Table:
             }
             _measure(table, scale, f"{name}, {what}", contenders)
     table.claim_ratio("Lock, with lock", 2, peers=["multiprocessing"])
-    table.claim_ratio("Lock, acquire and release", 1 / 0.9, peers=["multiprocessing"])
+    table.claim_ratio("Lock, acquire and release", 1.12, peers=["multiprocessing"])
     contenders = {library: partial(isolated, contend, library, scale.rows(20) / 20) for library in LIBRARIES[:2]}
     results, notes = take_turns(contenders, scale.rounds)
     for position, figure in enumerate([SHARED, WAIT]):
