@@ -1,7 +1,6 @@
 """One module per question; each has ``TITLE`` and ``run(scale) -> Table``, and its peers beside onecopy."""
 
-from benchmarks.cases import attach, compressed, fork, handover, memory, pipeline, put, start, text
-from benchmarks.cases import attach, compressed, fork, handover, locks, memory, pipeline, put, text
+from benchmarks.cases import attach, compressed, fork, handover, locks, memory, pipeline, put, start, text
 
 CASES = {
     "start": start,

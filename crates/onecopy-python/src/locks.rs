@@ -39,11 +39,11 @@ fn wait<T: Send>(
 ) -> PyResult<Option<T>> {
     let (done, exception) = py.detach(move || {
         let (exception, sleeps) = (RefCell::new(None), Cell::new(0));
-        #[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is for one lifetime")]
         let interrupted = |waited| {
             sleeps.set(sleeps.get() + 1);
             let look = waited == Waited::Interrupted || sleeps.get() % SLEEPS_PER_LOOK == 0;
-            let raised = if look { Python::attach(|py| py.check_signals()).err() } else { None };
+            // Not at all when the interpreter has ended meanwhile, under a daemon thread.
+            let raised = look.then(|| Python::try_attach(|py| py.check_signals().err()).flatten()).flatten();
             if raised.is_some() {
                 *exception.borrow_mut() = raised;
                 return true;
