@@ -216,6 +216,22 @@ fn a_notification_reaches_the_waiter_or_counts_for_nobody() {
 }
 
 #[test]
+fn two_notifiers_do_not_count_a_dead_waiter() {
+    explore(
+        || {
+            let condition = Condition::new();
+            std::mem::forget(condition.enroll(&living(DEAD)).unwrap());
+            std::mem::forget(condition.enroll(&living(0)).unwrap());
+            (condition, loom::sync::atomic::AtomicU32::new(0))
+        },
+        |(condition, woken), slot| {
+            woken.fetch_add(condition.notify(&survivor(slot), 1), std::sync::atomic::Ordering::Relaxed);
+        },
+        |(_, woken)| assert_eq!(woken.load(std::sync::atomic::Ordering::Relaxed), 1),
+    );
+}
+
+#[test]
 fn a_waiter_that_gives_up_swallows_no_notification() {
     explore(
         || (Condition::new(), loom::sync::atomic::AtomicU32::new(0)),
