@@ -12,7 +12,7 @@
 
 use onecopy_os::Waited;
 
-use crate::door::{AtomicU32, Ordering, relax, wake};
+use crate::door::{AtomicU32, Ordering, crash_point, relax, wake};
 use crate::hunger::{Hunger, Turn};
 use crate::{Owners, Patience, Stopped, Tag};
 
@@ -62,6 +62,7 @@ impl OwnedWord {
         hunger: Option<&Hunger>,
     ) -> Result<Taken, Stopped> {
         if !hunger.is_some_and(Hunger::is_felt) && self.try_take(owners.me()) {
+            crash_point!("mutex.taken");
             return Ok(Taken::Clean);
         }
         self.take_slowly(owners, patience, Turn::new(hunger, owners.me()))
@@ -90,11 +91,14 @@ impl OwnedWord {
                 turn.defer(patience)?;
             } else if seen == FREE {
                 if self.exchange(FREE, mine) {
+                    crash_point!("mutex.taken-late");
                     return Ok(Taken::Clean);
                 }
             } else if seen & WAITERS != 0 || self.exchange(seen, seen | WAITERS) {
+                crash_point!("mutex.waiting");
                 let slept = patience.sleep(&self.word, seen | WAITERS);
                 if slept != Ok(Waited::Again) && self.inherit(owners, seen | WAITERS, mine) {
+                    crash_point!("mutex.inherited");
                     return Ok(Taken::OwnerDied);
                 }
                 turn.slept(slept?);
@@ -128,6 +132,7 @@ impl OwnedWord {
         // SYNC POINT: release pairs with the acquire of the next taker.
         let held = self.word.swap(FREE, Ordering::Release);
         if held & WAITERS != 0 {
+            crash_point!("mutex.released");
             wake(&self.word, 1);
         }
         held != FREE
