@@ -202,8 +202,8 @@ pub struct Channel<'a> {
 }
 
 impl<'a> Channel<'a> {
-    /// The queue that lives in `block`, with the rest of that block, `home`, as its first segment. `local` is always
-    /// the same for one queue in one process.
+    /// The queue that lives in `block`, with the rest of that block, `home`, as its first segment.
+
     #[inline]
     pub fn new(queue: &'a Queue, block: &'a Block, home: Memory, local: &'a Local) -> Result<Self, ArenaError> {
         Ok(Self { queue, block, home, owners: block.arena().owners()?, local })
