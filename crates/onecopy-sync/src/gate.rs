@@ -107,8 +107,8 @@ impl Default for Gate {
 
 /// The longest time to look for a change without sleeping. A sleep and its wake cost less than this, but not much.
 const LONGEST_SPIN: u32 = 20_000;
-/// A wait that was shorter would have been spared its sleep by spinning.
-const WORTH_SPINNING: Duration = Duration::from_micros(40);
+/// After a wait that was shorter it is worth to spin: with a sleep at each side, an exchange alone takes half of this.
+const WORTH_SPINNING: Duration = Duration::from_micros(100);
 /// Looks between two looks at the clock.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 16 };
 

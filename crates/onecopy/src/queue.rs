@@ -232,14 +232,23 @@ impl Queue {
 
     /// Puts all messages of a batch that was made for this queue, waiting for room; answers how many went in. That is
     /// less than all only if the time was up after some; what did not go in is dropped.
-    #[inline]
     pub fn put_batch(&self, batch: &Batch, patience: &Patience<'_>) -> Result<u32, Error> {
-        Ok(self.channel()?.put(batch, patience)?)
+        let mut from = 0;
+        let put = self.put_rest(batch, &mut from, patience);
+        self.drop_rest(batch, from)?;
+        put
     }
 
-    /// Lets go of a batch for this queue that is not put.
-    pub fn drop_batch(&self, batch: &Batch) -> Result<(), Error> {
-        Ok(self.channel()?.discard_all(batch)?)
+    /// As [`put_batch`](Self::put_batch), from a position on that is moved behind what went in; nothing is dropped.
+    #[inline]
+    pub fn put_rest(&self, batch: &Batch, from: &mut usize, patience: &Patience<'_>) -> Result<u32, Error> {
+        Ok(self.channel()?.put(batch, from, patience)?)
+    }
+
+    /// Lets go of the messages of a batch for this queue from a position on.
+    #[inline]
+    pub fn drop_rest(&self, batch: &Batch, from: usize) -> Result<(), Error> {
+        Ok(self.channel()?.discard(batch, from)?)
     }
 
     /// Takes at least one and at most `most` messages, waiting for the first; they are appended to the batch.

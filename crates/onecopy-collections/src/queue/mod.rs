@@ -41,11 +41,12 @@ pub struct Queue {
 #[repr(C, align(64))]
 struct End {
     lock: RobustMutex,
-    position: AtomicU64,
     /// Where the other end was when somebody looked: whoever finds enough there need not look again.
     other: AtomicU64,
     /// Names of segments with an even and with an odd number. The next is written before the position goes there.
     segments: [Name; 2],
+    /// Apart from the lock: the other end reads it again and again while it waits.
+    position: Apart<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -136,8 +137,8 @@ impl Queue {
     /// How many messages it holds now.
     pub fn len(&self) -> u32 {
         // The taking end first: it never overtakes the other, so the difference is never negative.
-        let taken = Position::load(&self.take.position, Ordering::Acquire);
-        Position::load(&self.put.position, Relaxed).messages_since(taken)
+        let taken = Position::load(&self.take.position.0, Ordering::Acquire);
+        Position::load(&self.put.position.0, Relaxed).messages_since(taken)
     }
 
     /// Whether it holds no message now.
@@ -176,7 +177,7 @@ impl Queue {
     }
 
     fn unfinished_after(&self, done: u32) -> u32 {
-        Position::load(&self.put.position, Ordering::Acquire).count.wrapping_sub(done)
+        Position::load(&self.put.position.0, Ordering::Acquire).count.wrapping_sub(done)
     }
 
     /// Messages that were put and not yet dealt with.
@@ -203,7 +204,6 @@ pub struct Channel<'a> {
 
 impl<'a> Channel<'a> {
     /// The queue that lives in `block`, with the rest of that block, `home`, as its first segment.
-
     #[inline]
     pub fn new(queue: &'a Queue, block: &'a Block, home: Memory, local: &'a Local) -> Result<Self, ArenaError> {
         Ok(Self { queue, block, home, owners: block.arena().owners()?, local })

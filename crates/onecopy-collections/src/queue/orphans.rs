@@ -29,8 +29,8 @@ impl Channel<'_> {
     /// The parcels of all messages and segments. Both ends are locked.
     fn parcels_in_queue(&self) -> Result<HashSet<ParcelId>, QueueError> {
         let (take, put) = (&self.queue.take, &self.queue.put);
-        let mut head = Position::load(&take.position, Relaxed);
-        let tail = Position::load(&put.position, Acquire);
+        let mut head = Position::load(&take.position.0, Relaxed);
+        let tail = Position::load(&put.position.0, Acquire);
         let mut known = HashSet::new();
         for (end, number) in [(take, head.segment), (take, Position::number_after(head.segment)), (put, tail.segment)] {
             let name = end.segments[(number & 1) as usize].get(number).flatten();

@@ -14,19 +14,10 @@ const LINK_UNITS: u32 = 2;
 const RESERVE: u32 = 2 * LINK_UNITS;
 
 impl Channel<'_> {
-    /// Puts all messages of a batch, waiting for room; answers how many went in. That is less than all only if the time
-    /// was up after some; what did not go in is discarded.
-    pub fn put(&self, batch: &Batch, patience: &Patience<'_>) -> Result<u32, QueueError> {
-        let mut from = 0;
-        let put = self.put_from(batch, &mut from, patience);
-        if from < batch.len() {
-            self.discard(batch, from)?;
-        }
-        put
-    }
-
+    /// Puts the messages of a batch from a position between two on, waiting for room; answers how many went in, and
+    /// moves the position behind them. That is less than all only if the time was up after some.
     #[inline]
-    fn put_from(&self, batch: &Batch, from: &mut usize, patience: &Patience<'_>) -> Result<u32, QueueError> {
+    pub fn put(&self, batch: &Batch, from: &mut usize, patience: &Patience<'_>) -> Result<u32, QueueError> {
         let mut total = 0;
         loop {
             let put = self.put_some(batch, from)?;
@@ -49,19 +40,14 @@ impl Channel<'_> {
         self.queue.len() >= self.queue.limit() && !self.queue.is_closed()
     }
 
-    /// Lets go of what the messages of a batch refer to, from a position on.
-    fn discard(&self, batch: &Batch, from: usize) -> Result<(), QueueError> {
+    /// Lets go of what the messages of a batch refer to, from a position on: they are not put.
+    pub fn discard(&self, batch: &Batch, from: usize) -> Result<(), QueueError> {
         for (_, record) in batch.records(from) {
             for enclosed in super::record::message_of(record).iter().flat_map(super::Message::enclosed) {
                 self.block.arena().discard(enclosed.parcel)?;
             }
         }
         Ok(())
-    }
-
-    /// Lets go of everything that the messages of a batch refer to, which was not put.
-    pub fn discard_all(&self, batch: &Batch) -> Result<(), QueueError> {
-        self.discard(batch, 0)
     }
 
     /// Puts as many messages as there is room for.
@@ -97,7 +83,7 @@ impl<'a> Writer<'a> {
     #[inline]
     fn new(channel: &'a Channel<'a>) -> Result<Self, QueueError> {
         let end = &channel.queue.put;
-        let tail = Position::load(&end.position, Relaxed);
+        let tail = Position::load(&end.position.0, Relaxed);
         let head = Position::load(&end.other, Relaxed);
         let opened = channel.open(end, &channel.local.put, tail.segment)?;
         Ok(Self { channel, start: tail.count, tail, head, opened })
@@ -110,7 +96,8 @@ impl<'a> Writer<'a> {
                 return Ok(());
             }
             let units = header.units();
-            if !self.fits(units) && !(self.look_again() && self.fits(units)) {
+            let fits = self.fits(units) || (self.look_again() && self.fits(units));
+            if !fits {
                 self.grow(units)?;
             }
             self.place(header, record)?;
@@ -124,7 +111,7 @@ impl<'a> Writer<'a> {
     #[inline]
     fn publish(&mut self) -> u32 {
         // SYNC POINT: release pairs with the acquire in `Reader::new`. With this store the messages are in the queue.
-        self.tail.store(&self.channel.queue.put.position, Release);
+        self.tail.store(&self.channel.queue.put.position.0, Release);
         self.tail.count.wrapping_sub(self.start)
     }
 
@@ -137,7 +124,7 @@ impl<'a> Writer<'a> {
     #[cold]
     fn look_again(&mut self) -> bool {
         // SYNC POINT: acquire pairs with the release in `Reader::publish`: what was taken has been read.
-        let now = Position::load(&self.channel.queue.take.position, Acquire);
+        let now = Position::load(&self.channel.queue.take.position.0, Acquire);
         let moved = now != self.head;
         self.head = now;
         now.store(&self.channel.queue.put.other, Relaxed);
@@ -178,7 +165,7 @@ impl<'a> Writer<'a> {
     fn grow(&mut self, units: u32) -> Result<(), QueueError> {
         let channel = self.channel;
         let size = (2 * self.opened.memory.units()).max(4 * units.next_power_of_two()).min(MOST_UNITS);
-        let far = Position::load(&channel.queue.take.position, Relaxed);
+        let far = Position::load(&channel.queue.take.position.0, Relaxed);
         if self.tail.is_far_from(far) {
             return Err(damaged("a queue has more segments than it can number").into());
         }

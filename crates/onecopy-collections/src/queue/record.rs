@@ -141,7 +141,9 @@ impl Batch {
         assert!(enclosed.len() <= MOST_ENCLOSED, "{} blocks in one message", enclosed.len());
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; HEADER]);
-        enclosed.iter().for_each(|enclosed| self.bytes.extend_from_slice(&enclosed.encode()));
+        for enclosed in enclosed {
+            self.bytes.extend_from_slice(&enclosed.encode());
+        }
         let contents = self.bytes.len();
         if let Err(error) = write(&mut self.bytes) {
             self.bytes.truncate(start);
@@ -198,7 +200,8 @@ impl Batch {
         })
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// Bytes of all messages: the position behind the last.
+    pub fn len(&self) -> usize {
         self.bytes.len()
     }
 

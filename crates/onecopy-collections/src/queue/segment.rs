@@ -164,6 +164,7 @@ const HOME: u32 = u32::MAX;
 
 impl Name {
     /// The name of a segment, none if this is another's; a segment has no block if it is the queue's own.
+    #[expect(clippy::option_option, reason = "no name, and the name of a segment that is no block, are two things")]
     pub(super) fn get(&self, number: u32) -> Option<Option<Enclosed>> {
         let [index, generation] = [&self.block[0], &self.block[1]].map(|word| word.load(Relaxed));
         let [parcel, sequence] = [&self.parcel[0], &self.parcel[1]].map(|word| word.load(Relaxed));

@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
     #[inline]
     fn new(channel: &'a Channel<'a>) -> Result<Self, QueueError> {
         let end = &channel.queue.take;
-        let mut head = Position::load(&end.position, Relaxed);
+        let mut head = Position::load(&end.position.0, Relaxed);
         let tail = Position::load(&end.other, Relaxed);
         let opened = match channel.open(end, &channel.local.take, head.segment) {
             // Whoever emptied it died on the way to the next, whose name it had written down.
@@ -95,7 +95,7 @@ impl<'a> Reader<'a> {
     fn look_again(&mut self) -> bool {
         let queue = self.channel.queue;
         // SYNC POINT: acquire pairs with the release in `Writer::publish`.
-        self.tail = Position::load(&queue.put.position, Acquire);
+        self.tail = Position::load(&queue.put.position.0, Acquire);
         self.tail.store(&queue.take.other, Relaxed);
         self.head != self.tail
     }
@@ -167,7 +167,7 @@ impl<'a> Reader<'a> {
     #[inline]
     fn publish(&self) {
         // SYNC POINT: release pairs with the acquire in `Writer::look_again`. With this store the messages are taken.
-        self.head.store(&self.channel.queue.take.position, Release);
+        self.head.store(&self.channel.queue.take.position.0, Release);
     }
 }
 

@@ -38,7 +38,7 @@ impl Owned {
     fn put(&self, messages: impl IntoIterator<Item = Vec<u8>>) -> Result<u32, QueueError> {
         let mut batch = Batch::new();
         messages.into_iter().for_each(|bytes| batch.push(0, &bytes, &[]));
-        self.channel().put(&batch, &Patience::none())
+        self.channel().put(&batch, &mut 0, &Patience::none())
     }
 
     fn take(&self, most: u32) -> Vec<Vec<u8>> {
@@ -136,7 +136,7 @@ fn enclosed_blocks_live_with_the_message_and_die_with_the_queue() {
     };
     let mut batch = Batch::new();
     (0..3).for_each(|tag| batch.push(tag, b"x", &[enclose(), enclose()]));
-    owned.channel().put(&batch, &Patience::none()).unwrap();
+    owned.channel().put(&batch, &mut 0, &Patience::none()).unwrap();
     assert_eq!(owned.blocks(), 7);
     let mut out = Batch::new();
     owned.channel().take(1, &mut out, &Patience::none()).unwrap();
@@ -148,7 +148,8 @@ fn enclosed_blocks_live_with_the_message_and_die_with_the_queue() {
     owned.queue().close();
     let mut refused = Batch::new();
     refused.push(0, b"", &[enclose()]);
-    assert!(owned.channel().put(&refused, &Patience::none()).is_err());
+    assert!(owned.channel().put(&refused, &mut 0, &Patience::none()).is_err());
+    owned.channel().discard(&refused, 0).unwrap();
     assert_eq!(owned.blocks(), 5);
     drop(owned);
     assert_eq!(arena.stats().unwrap().blocks, 0);
@@ -163,7 +164,7 @@ fn a_message_that_a_dead_consumer_had_begun_to_take_is_skipped() {
     let mut batch = Batch::new();
     batch.push(1, b"lost", &[enclosed]);
     batch.push(2, b"next", &[]);
-    owned.channel().put(&batch, &Patience::none()).unwrap();
+    owned.channel().put(&batch, &mut 0, &Patience::none()).unwrap();
     // What the dead one did, and what the sweep does after it.
     owned.block.arena().discard(enclosed.parcel).unwrap();
     assert_eq!(owned.take(9), [b"next".to_vec()]);
@@ -180,7 +181,7 @@ fn damage_is_an_error() {
         let taken = owned.channel().take(9, &mut Batch::new(), &Patience::none());
         assert!(matches!(taken, Err(QueueError::Arena(_))), "{header:x}: {taken:?}");
     }
-    Position { segment: 7, units: 0, count: 9 }.store(&owned.queue().take.position, Relaxed);
+    Position { segment: 7, units: 0, count: 9 }.store(&owned.queue().take.position.0, Relaxed);
     assert!(matches!(owned.channel().take(9, &mut Batch::new(), &Patience::none()), Err(QueueError::Arena(_))));
 }
 
@@ -198,7 +199,7 @@ fn producers_and_consumers_in_threads_lose_and_double_nothing() {
                         for n in 0..EACH {
                             batch.clear();
                             batch.push(producer as u8, &n.to_le_bytes(), &[]);
-                            owned.channel().put(&batch, &Patience::FOREVER).unwrap();
+                            owned.channel().put(&batch, &mut 0, &Patience::FOREVER).unwrap();
                         }
                     })
                 })
@@ -221,7 +222,9 @@ fn producers_and_consumers_in_threads_lose_and_double_nothing() {
                     })
                 })
                 .collect();
-            producers.into_iter().for_each(|producer| producer.join().unwrap());
+            for producer in producers {
+                producer.join().unwrap();
+            }
             owned.queue().close();
             consumers.into_iter().map(|consumer| consumer.join().unwrap()).collect::<Vec<_>>()
         });
