@@ -1,12 +1,13 @@
 """One module per question; each has ``TITLE`` and ``run(scale) -> Table``, and its peers beside onecopy."""
 
-from benchmarks.cases import attach, compressed, fork, handover, locks, memory, pipeline, put, start, text
+from benchmarks.cases import attach, compressed, fork, handover, locks, memory, pipeline, put, queue, start, text
 
 CASES = {
     "start": start,
     "attach": attach,
     "put": put,
     "handover": handover,
+    "queue": queue,
     "memory": memory,
     "fork": fork,
     "locks": locks,

@@ -32,11 +32,13 @@ from onecopy._errors import (
     OutOfMemoryError,
     OwnerDiedError,
     ParseError,
+    ShutDownError,
     StaleHandleError,
 )
 from onecopy._locks import Barrier, BoundedSemaphore, Condition, RWLock
 from onecopy._named import attach, publish, unpublish
 from onecopy._native import Event, Lock, RLock, Semaphore, __version__
+from onecopy._queues import JoinableQueue, Queue, SimpleQueue
 from onecopy._session import reap, set_limit, stats
 from onecopy._text import loadtxt
 
@@ -51,6 +53,7 @@ __all__ = [
     "Condition",
     "Event",
     "InvalidHandleError",
+    "JoinableQueue",
     "Lock",
     "NameTakenError",
     "NameUnknownError",
@@ -58,9 +61,12 @@ __all__ = [
     "OutOfMemoryError",
     "OwnerDiedError",
     "ParseError",
+    "Queue",
     "RLock",
     "RWLock",
     "Semaphore",
+    "ShutDownError",
+    "SimpleQueue",
     "StaleHandleError",
     "__version__",
     "array",

@@ -6,8 +6,15 @@ attributes.
 
 from __future__ import annotations
 
+import queue
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    _ShutDown = Exception
+else:
+    # New in Python 3.13.
+    _ShutDown = getattr(queue, "ShutDown", Exception)
 
 
 class OnecopyError(Exception):
@@ -120,3 +127,7 @@ class ParseError(OnecopyError, ValueError):
     column: int | None
     field: str | None
     text: str | None
+
+
+class ShutDownError(OnecopyError, _ShutDown):
+    """The queue has been shut down; also `queue.ShutDown` where Python has that, from 3.13 on."""

@@ -233,12 +233,17 @@ fn is_exclusive(py: Python<'_>, array: &Bound<'_, PyAny>) -> bool {
 /// Handle of a shared array, for one receiver; none for an array that is not shared.
 #[pyfunction]
 fn encode<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    Ok(sent(py, array)?.map(|handle| PyBytes::new(py, &handle)))
+}
+
+/// The bytes of a handle of a shared array, for one receiver; none for other arrays.
+pub(crate) fn sent(py: Python<'_>, array: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
     let source = NdArray::of(array)?;
     let Some(place) = locate(&source) else { return Ok(None) };
     let block = BlockHandle::post(&place.block).or_raise(py)?;
     let handle = handle_of(&source, &place, block)?;
     Counters::count_sent(source.nbytes() as u64);
-    Ok(Some(PyBytes::new(py, &handle.encode())))
+    Ok(Some(handle.encode()))
 }
 
 fn handle_of(source: &NdArray<'_>, place: &Located, block: BlockHandle) -> PyResult<ArrayHandle> {
@@ -265,7 +270,7 @@ pub(crate) fn received<'py>(py: Python<'py>, handle: &ArrayHandle) -> PyResult<B
 
 /// The array that the bytes of a handle name.
 #[pyfunction]
-fn decode<'py>(py: Python<'py>, handle: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn decode<'py>(py: Python<'py>, handle: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     received(py, &ArrayHandle::decode(handle).or_raise(py)?)
 }
 

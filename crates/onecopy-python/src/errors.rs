@@ -1,7 +1,7 @@
 //! Rust errors as the Python exceptions of `onecopy._errors`, which are classes written in Python so that they pickle
 //! and carry their figures.
 
-use onecopy::{ArenaError, Error};
+use onecopy::{ArenaError, Error, QueueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -10,11 +10,12 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     match error {
         Error::Arena(error) => arena_error(py, error),
         Error::Handle(_) => raise(py, "InvalidHandleError", error),
+        Error::Queue(QueueError::Closed) => raise(py, "ShutDownError", error),
         Error::DType(_) => pyo3::exceptions::PyTypeError::new_err(error.to_string()),
         Error::NameTaken(_) | Error::ArenaExists(_) => raise(py, "NameTakenError", error),
         Error::NameUnknown { .. } => raise(py, "NameUnknownError", error),
         Error::Os(_) => raise(py, "ArenaError", error),
-        Error::Setting { .. } | Error::Shape(_) | Error::Name(_) => {
+        Error::Setting { .. } | Error::Shape(_) | Error::Name(_) | Error::Queue(QueueError::TooManyDone) => {
             pyo3::exceptions::PyValueError::new_err(error.to_string())
         }
         _ => raise(py, "OnecopyError", error),

@@ -14,6 +14,7 @@ mod interrupt;
 mod locks;
 mod named;
 mod ndarray;
+mod queue;
 mod session;
 mod text;
 
@@ -30,6 +31,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     inspect::register(m)?;
     locks::register(m)?;
     named::register(m)?;
+    queue::register(m)?;
     session::register(m)?;
     text::register(m)
 }

@@ -32,7 +32,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 const SLEEPS_PER_LOOK: u32 = 25;
 
 /// Waits with the GIL released; none when the time was up.
-fn wait<T: Send>(
+pub(crate) fn wait<T: Send>(
     py: Python<'_>,
     limit: Option<Duration>,
     work: impl FnOnce(&Patience<'_>) -> Result<T, LockError> + Send,
@@ -62,7 +62,7 @@ fn wait<T: Send>(
 }
 
 /// How long the caller of a method waits: for ever by default, and not at all where the time is negative.
-fn limit(timeout: Option<f64>) -> PyResult<Option<Duration>> {
+pub(crate) fn limit(timeout: Option<f64>) -> PyResult<Option<Duration>> {
     let Some(seconds) = timeout else { return Ok(None) };
     if seconds.is_nan() {
         return Err(PyValueError::new_err("timeout=nan: expected a number of seconds, or None to wait for ever"));
@@ -99,7 +99,7 @@ impl<T> OrRaiseLockError<T> for Result<T, LockError> {
 }
 
 /// Handle of a shared object, for one receiver.
-fn handle_of<'py>(py: Python<'py>, object: &impl SharedObject) -> PyResult<Bound<'py, PyBytes>> {
+pub(crate) fn handle_of<'py>(py: Python<'py>, object: &impl SharedObject) -> PyResult<Bound<'py, PyBytes>> {
     Ok(PyBytes::new(py, &OrRaise::or_raise(object.send(), py)?))
 }
 

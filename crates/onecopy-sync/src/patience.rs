@@ -63,11 +63,16 @@ impl<'a> Patience<'a> {
 
     /// Sleeps while `word` is `expected`, but not so long that a death would go unnoticed.
     pub(crate) fn sleep(&self, word: &AtomicU32, expected: u32) -> Result<Waited, Stopped> {
+        self.sleep_at_most(POLL, word, expected)
+    }
+
+    /// Sleeps while `word` is `expected`, at most for `longest`.
+    pub(crate) fn sleep_at_most(&self, longest: Duration, word: &AtomicU32, expected: u32) -> Result<Waited, Stopped> {
         let limit = match self.deadline {
-            None => POLL,
+            None => longest,
             Some(deadline) => match deadline.saturating_duration_since(Instant::now()) {
                 Duration::ZERO => return Err(Stopped::TimedOut),
-                left => left.min(POLL),
+                left => left.min(longest),
             },
         };
         let waited = wait(word, expected, limit);

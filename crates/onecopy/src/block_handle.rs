@@ -10,8 +10,8 @@
 
 use onecopy_arena::{Arena, ArenaId, Block, BlockId, JoinHint, ParcelId};
 
-use crate::Error;
 use crate::reader::Reader;
+use crate::{Error, outbox};
 
 const NO_PARCEL: u32 = u32::MAX;
 
@@ -32,9 +32,10 @@ pub struct BlockHandle {
 }
 
 impl BlockHandle {
-    /// A handle to be received once; the block lives until then.
+    /// A handle to be received once; the block lives until then, or as long as the queue that the handle is for.
     pub fn post(block: &Block) -> Result<Self, Error> {
-        Ok(Self { arena: block.arena().hint(), id: block.id(), parcel: Some(block.post()?) })
+        let parcel = outbox::post(block)?;
+        Ok(Self { arena: block.arena().hint(), id: block.id(), parcel: Some(parcel) })
     }
 
     /// Takes a reference to the block, joining its arena where this process is no member yet.

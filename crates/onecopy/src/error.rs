@@ -1,6 +1,7 @@
 //! The error of this crate.
 
 use onecopy_arena::ArenaError;
+use onecopy_collections::queue::QueueError;
 
 use crate::HandleError;
 use crate::dtype::DTypeError;
@@ -15,6 +16,9 @@ pub enum Error {
     /// Of a handle that is not one, or does not fit.
     #[error(transparent)]
     Handle(#[from] HandleError),
+    /// Of a queue.
+    #[error(transparent)]
+    Queue(QueueError),
     /// Of a data type.
     #[error(transparent)]
     DType(#[from] DTypeError),
@@ -51,4 +55,13 @@ pub enum Error {
     /// A size that does not fit the array.
     #[error("{0}")]
     Shape(String),
+}
+
+impl From<QueueError> for Error {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Arena(error) => Self::Arena(error),
+            other => Self::Queue(other),
+        }
+    }
 }

@@ -27,6 +27,8 @@ mod error;
 mod handle;
 mod locks;
 pub mod names;
+mod outbox;
+mod queue;
 mod reader;
 pub mod rendezvous;
 mod schema;
@@ -51,9 +53,11 @@ pub use onecopy_arena::{
     Access, Arena, ArenaError, ArenaId, Block, BlockId, Contents, Details, Draft, FreeSpace, JoinHint, LargeBlock,
     Member, Options, Owned, ParcelId, PrivateCopy, Sighting, Stats, Viewer,
 };
+pub use onecopy_collections::queue::{Batch, MOST_ENCLOSED, MOST_MESSAGES, Message, QueueError};
 pub use onecopy_filters as filters;
 pub use onecopy_os::{ByteSize, Machine};
 pub use onecopy_text as text;
+pub use queue::{Payload, Queue, Value, ValueKind};
 pub use schema::schema_of;
 pub use session::{SESSION_VARIABLE, leave_session, parse_size, session, session_hint};
 pub use shared::{Kind, Shareable, Shared};

@@ -43,6 +43,8 @@ pub enum Kind {
     Event = 7,
     /// A [`Barrier`](crate::Barrier).
     Barrier = 8,
+    /// A [`Queue`](crate::Queue).
+    Queue = 9,
     /// The root of the published names.
     Names = 64,
 }

@@ -1,0 +1,413 @@
+//! `Queue`: the hot paths of putting and getting Python objects.
+
+#![expect(clippy::doc_markdown, reason = "the docstrings are Python's")]
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use onecopy::{Batch, Error, LockError, Message, Patience, Payload, QueueError, SharedObject, ValueKind};
+use pyo3::exceptions::{PyStopIteration, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyType};
+
+use crate::array;
+use crate::errors::OrRaise;
+use crate::locks::{handle_of, limit, wait};
+
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<Queue>()
+}
+
+/// A queue of objects for any number of processes and threads.
+///
+/// Put an object in one process and get it in another; each is got exactly once. A process that is killed takes with it
+/// only what it has already got; it blocks nobody. Arrays travel as handles and are not copied: the queue keeps them
+/// until they are got. There is no thread behind it, so an object that cannot be pickled raises in `put`, and what was
+/// put is there when `put` returns.
+///
+/// Parameters
+/// ----------
+/// maxsize : int, optional
+///     Objects that it holds at most; zero, or a negative number, for as many as there is memory for.
+///
+/// Examples
+/// --------
+/// >>> import onecopy as oc
+/// >>> queue = oc.Queue(maxsize=2)
+/// >>> queue.put("hello")
+/// >>> queue.put([1, 2, 3])
+/// >>> queue.full(), queue.get(), queue.get()
+/// (True, 'hello', [1, 2, 3])
+#[pyclass(frozen, subclass, weakref, module = "onecopy")]
+struct Queue {
+    inner: onecopy::Queue,
+    closed: AtomicBool,
+}
+
+#[pymethods]
+impl Queue {
+    #[new]
+    #[pyo3(signature = (maxsize=0, *, handle=None))]
+    fn new(py: Python<'_>, maxsize: i64, handle: Option<&[u8]>) -> PyResult<Self> {
+        let inner = match handle {
+            Some(handle) => onecopy::Queue::receive(handle),
+            None => onecopy::session().and_then(|arena| onecopy::Queue::new(arena, bound(maxsize))),
+        };
+        Ok(Self { inner: inner.or_raise(py)?, closed: AtomicBool::new(false) })
+    }
+
+    /// Put an object into the queue.
+    ///
+    /// Parameters
+    /// ----------
+    /// obj : object
+    ///     Anything that can be pickled.
+    /// block : bool, optional
+    ///     Whether to wait for room.
+    /// timeout : float, optional
+    ///     Seconds to wait at most; for ever by default.
+    ///
+    /// Raises
+    /// ------
+    /// queue.Full
+    ///     There was no room in time.
+    /// ValueError
+    ///     This process has closed the queue.
+    /// ShutDownError
+    ///     The queue has been shut down.
+    /// OutOfMemoryError
+    ///     There is no memory for the object.
+    #[pyo3(signature = (obj, block=true, timeout=None))]
+    fn put(&self, py: Python<'_>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
+        self.check_open()?;
+        let limit = how_long(block, timeout)?;
+        let mut batch = Batch::new();
+        self.push(py, &mut batch, obj)?;
+        self.put_batch(py, &batch, limit).map(drop)
+    }
+
+    /// Put an object into the queue if there is room now.
+    fn put_nowait(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.put(py, obj, false, None)
+    }
+
+    /// Put several objects into the queue, which costs much less than one by one.
+    ///
+    /// Parameters
+    /// ----------
+    /// objects : iterable
+    ///     The objects. One that cannot be pickled raises before any is put.
+    /// block : bool, optional
+    ///     Whether to wait for room.
+    /// timeout : float, optional
+    ///     Seconds to wait at most for room for all of them; for ever by default.
+    ///
+    /// Returns
+    /// -------
+    /// int
+    ///     How many were put: all, unless there was no room for the last ones in time.
+    ///
+    /// Raises
+    /// ------
+    /// queue.Full
+    ///     There was room for none of them in time.
+    #[pyo3(signature = (objects, block=true, timeout=None))]
+    fn put_many(&self, py: Python<'_>, objects: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<u32> {
+        self.check_open()?;
+        let limit = how_long(block, timeout)?;
+        let mut batch = Batch::new();
+        let mut push_all = || objects.try_iter()?.try_for_each(|object| self.push(py, &mut batch, &object?));
+        if let Err(error) = push_all() {
+            self.inner.drop_rest(&batch, 0).or_raise(py)?;
+            return Err(error);
+        }
+        self.put_batch(py, &batch, limit)
+    }
+
+    /// Get an object out of the queue.
+    ///
+    /// Parameters
+    /// ----------
+    /// block : bool, optional
+    ///     Whether to wait for one.
+    /// timeout : float, optional
+    ///     Seconds to wait at most; for ever by default.
+    ///
+    /// Returns
+    /// -------
+    /// object
+    ///
+    /// Raises
+    /// ------
+    /// queue.Empty
+    ///     There was none in time.
+    /// ValueError
+    ///     This process has closed the queue.
+    /// ShutDownError
+    ///     The queue has been shut down, and is empty.
+    #[pyo3(signature = (block=true, timeout=None))]
+    fn get<'py>(&self, py: Python<'py>, block: bool, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        let mut batch = Batch::new();
+        self.take(py, 1, &mut batch, how_long(block, timeout)?)?;
+        let message = batch.messages().next().ok_or_else(changed)?;
+        decode(py, &batch, &message)
+    }
+
+    /// Get an object out of the queue if there is one now.
+    fn get_nowait<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.get(py, false, None)
+    }
+
+    /// Get several objects out of the queue, which costs much less than one by one.
+    ///
+    /// Parameters
+    /// ----------
+    /// max_items : int, optional
+    ///     How many at most; by default all that are there.
+    /// block : bool, optional
+    ///     Whether to wait for the first.
+    /// timeout : float, optional
+    ///     Seconds to wait at most for the first; for ever by default.
+    ///
+    /// Returns
+    /// -------
+    /// list
+    ///     At least one object.
+    ///
+    /// Raises
+    /// ------
+    /// queue.Empty
+    ///     There was none in time.
+    #[pyo3(signature = (max_items=None, block=true, timeout=None))]
+    fn get_many<'py>(
+        &self,
+        py: Python<'py>,
+        max_items: Option<i64>,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let most = max_items.unwrap_or(i64::MAX);
+        if most < 1 {
+            return Err(PyValueError::new_err(format!("max_items={most}: expected at least 1")));
+        }
+        let mut batch = Batch::new();
+        self.take(py, u32::try_from(most).unwrap_or(u32::MAX), &mut batch, how_long(block, timeout)?)?;
+        let list = PyList::empty(py);
+        batch.messages().try_for_each(|message| list.append(decode(py, &batch, &message)?))?;
+        Ok(list)
+    }
+
+    /// Tell how many objects are in the queue at this moment.
+    fn qsize(&self) -> u32 {
+        self.inner.len()
+    }
+
+    /// Tell whether the queue is empty at this moment.
+    fn empty(&self) -> bool {
+        self.inner.is_empty()
+    }
+
+    /// Tell whether the queue is full at this moment.
+    fn full(&self) -> bool {
+        self.inner.limit().is_some_and(|limit| self.inner.len() >= limit)
+    }
+
+    /// Say that this process will not use the queue any more; other processes go on.
+    fn close(&self) {
+        self.closed.store(true, Relaxed);
+    }
+
+    /// Let nothing more in, for all processes; those who wait are told.
+    ///
+    /// What is in the queue can still be got. Then `get` raises `ShutDownError`, and loops over the queue end.
+    fn shutdown(&self) {
+        self.inner.close();
+    }
+
+    /// Do nothing, as there is no thread; here for programs that used `multiprocessing`.
+    #[expect(clippy::unused_self, reason = "a method, as in the standard library")]
+    fn join_thread(&self) {}
+
+    /// Do nothing, as there is no thread; here for programs that used `multiprocessing`.
+    #[expect(clippy::unused_self, reason = "a method, as in the standard library")]
+    fn cancel_join_thread(&self) {}
+
+    fn _task_done(&self, py: Python<'_>) -> PyResult<()> {
+        self.inner.task_done().or_raise(py)
+    }
+
+    fn _join(&self, py: Python<'_>) -> PyResult<()> {
+        wait(py, None, |patience| self.inner.join(patience).map_err(stopped)).map(drop)
+    }
+
+    fn _send<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        handle_of(py, &self.inner)
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let over = |error| if self.inner.is_closed() { PyStopIteration::new_err(()) } else { error };
+        let mut batch = Batch::new();
+        self.take(py, 1, &mut batch, None).map_err(over)?;
+        let message = batch.messages().next().ok_or_else(changed)?;
+        decode(py, &batch, &message)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("onecopy._locks")?.getattr("_reduce")?.call1((slf,))
+    }
+}
+
+impl Queue {
+    fn check_open(&self) -> PyResult<()> {
+        if self.closed.load(Relaxed) {
+            return Err(PyValueError::new_err("the queue is closed: this process called close() on it"));
+        }
+        Ok(())
+    }
+
+    fn put_batch(&self, py: Python<'_>, batch: &Batch, limit: Option<Duration>) -> PyResult<u32> {
+        let mut from = 0;
+        // With room in the queue nothing has to be waited for, and the GIL is kept.
+        let put = match self.inner.put_rest(batch, &mut from, &Patience::none()) {
+            Err(Error::Queue(QueueError::TimedOut)) if limit != Some(Duration::ZERO) => {
+                wait(py, limit, |patience| self.inner.put_rest(batch, &mut from, patience).map_err(stopped))
+            }
+            Err(Error::Queue(QueueError::TimedOut)) => Ok(None),
+            Ok(put) if limit != Some(Duration::ZERO) && from < batch.len() => {
+                wait(py, limit, |patience| self.inner.put_rest(batch, &mut from, patience).map_err(stopped))
+                    .map(|more| Some(put + more.unwrap_or(0)))
+            }
+            other => other.map(Some).or_raise(py),
+        };
+        self.inner.drop_rest(batch, from).or_raise(py)?;
+        put?.ok_or_else(|| raise_from_queue(py, "Full"))
+    }
+
+    fn take(&self, py: Python<'_>, most: u32, batch: &mut Batch, limit: Option<Duration>) -> PyResult<()> {
+        self.check_open()?;
+        let taken = match self.inner.take_batch(most, batch, &Patience::none()) {
+            Err(Error::Queue(QueueError::TimedOut)) if limit != Some(Duration::ZERO) => {
+                wait(py, limit, |patience| self.inner.take_batch(most, batch, patience).map_err(stopped))?
+            }
+            Err(Error::Queue(QueueError::TimedOut)) => None,
+            other => Some(other.or_raise(py)?),
+        };
+        taken.map(drop).ok_or_else(|| raise_from_queue(py, "Empty"))
+    }
+
+    /// Adds an object to a batch for this queue.
+    fn push(&self, py: Python<'_>, batch: &mut Batch, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut push = |kind, bytes: &[u8]| self.inner.push(batch, kind, bytes).or_raise(py);
+        if object.is_exact_instance_of::<PyInt>() {
+            if let Ok(value) = object.extract::<i64>() {
+                return push(ValueKind::Int, &value.to_le_bytes());
+            }
+        } else if let Ok(text) = object.cast_exact::<PyString>() {
+            // A lone surrogate is no UTF-8, but pickles.
+            if let Ok(text) = text.to_cow() {
+                return push(ValueKind::Str, text.as_bytes());
+            }
+        } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+            return push(ValueKind::Bytes, bytes.as_bytes());
+        } else if let Ok(value) = object.cast_exact::<PyFloat>() {
+            return push(ValueKind::Float, &value.value().to_le_bytes());
+        } else if object.is_none() {
+            return push(ValueKind::None, &[]);
+        } else if let Ok(value) = object.cast_exact::<PyBool>() {
+            return push(if value.is_true() { ValueKind::True } else { ValueKind::False }, &[]);
+        }
+        self.inner.push_made(batch, || made(py, object)).map_err(|Raised(error)| error)
+    }
+}
+
+/// An exception, as an error that those of the Rust API convert to.
+struct Raised(PyErr);
+
+impl From<Error> for Raised {
+    fn from(error: Error) -> Self {
+        Self(Python::attach(|py| crate::errors::to_python(py, &error)))
+    }
+}
+
+impl From<PyErr> for Raised {
+    fn from(error: PyErr) -> Self {
+        Self(error)
+    }
+}
+
+/// Bytes for an object that has no form of its own: a handle or a pickle.
+fn made(py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
+    static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if object.get_type().is(NDARRAY.import(py, "numpy", "ndarray")?)
+        && object.getattr("dtype")?.getattr("metadata")?.is_none()
+        && let Some(handle) = array::sent(py, object)?
+    {
+        return Ok((ValueKind::Array, handle));
+    }
+    let dumps = DUMPS.get_or_try_init(py, || PyResult::Ok(py.import("onecopy._queues")?.getattr("dumps")?.unbind()))?;
+    let pickle = dumps.bind(py).call1((object,))?;
+    Ok((ValueKind::Pickle, pickle.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes().to_vec()))
+}
+
+/// The object that a message is.
+fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let kind = ValueKind::of(message).or_raise(py)?;
+    let payload = onecopy::Queue::contents(batch, message).or_raise(py)?;
+    let bytes = || {
+        PyBytes::new_with(py, payload.len(), |to| {
+            payload.copy_to(to);
+            Ok(())
+        })
+    };
+    let number = || match payload {
+        Payload::Inline(bytes) => <[u8; 8]>::try_from(bytes).map_err(|_| changed()),
+        Payload::Block(_) => Err(changed()),
+    };
+    Ok(match kind {
+        ValueKind::None => py.None().into_bound(py),
+        ValueKind::False | ValueKind::True => PyBool::new(py, kind == ValueKind::True).to_owned().into_any(),
+        ValueKind::Int => i64::from_le_bytes(number()?).into_pyobject(py)?.into_any(),
+        ValueKind::Float => PyFloat::new(py, f64::from_le_bytes(number()?)).into_any(),
+        ValueKind::Bytes => bytes()?.into_any(),
+        ValueKind::Str => match payload {
+            Payload::Inline(bytes) => PyString::from_bytes(py, bytes)?.into_any(),
+            Payload::Block(_) => PyString::from_bytes(py, bytes()?.as_bytes())?.into_any(),
+        },
+        ValueKind::Array => array::decode(py, bytes()?.as_bytes())?,
+        ValueKind::Pickle => LOADS.import(py, "pickle", "loads")?.call1((bytes()?,))?,
+    })
+}
+
+fn changed() -> PyErr {
+    PyValueError::new_err("a message was changed while it was read: another process writes where it must not")
+}
+
+fn bound(maxsize: i64) -> Option<u32> {
+    (maxsize > 0).then(|| u32::try_from(maxsize).unwrap_or(onecopy::MOST_MESSAGES))
+}
+
+/// How long the caller of a method waits, as the standard library reads these arguments.
+fn how_long(block: bool, timeout: Option<f64>) -> PyResult<Option<Duration>> {
+    if block { limit(timeout) } else { Ok(Some(Duration::ZERO)) }
+}
+
+fn stopped(error: Error) -> LockError {
+    match error {
+        Error::Queue(QueueError::TimedOut) => LockError::TimedOut,
+        Error::Queue(QueueError::Interrupted) => LockError::Interrupted,
+        other => LockError::Shared(other),
+    }
+}
+
+/// `queue.Full` or `queue.Empty`, without arguments as in the standard library.
+fn raise_from_queue(py: Python<'_>, name: &str) -> PyErr {
+    let made = py.import("queue").and_then(|module| module.getattr(name)).and_then(|class| class.call0());
+    made.map_or_else(|error| error, PyErr::from_value)
+}

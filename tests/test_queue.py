@@ -1,0 +1,302 @@
+"""Queues beside those of the standard library, and with killed processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import queue
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing.context import BaseContext
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onecopy as oc
+
+pytestmark = pytest.mark.usefixtures("time_limit")
+KINDS = {"Queue": oc.Queue, "SimpleQueue": oc.SimpleQueue, "JoinableQueue": oc.JoinableQueue}
+
+
+@pytest.fixture
+def time_limit() -> Iterator[None]:
+    """Fail a test that hangs."""
+
+    def too_long(signum: int, frame: object) -> None:
+        raise TimeoutError("the test hangs")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(params=["fork", "spawn", "forkserver"])
+def context(request: pytest.FixtureRequest) -> BaseContext:
+    return multiprocessing.get_context(request.param)
+
+
+def start(context: BaseContext, target: Callable[..., Any], *args: Any) -> Any:
+    process = context.Process(target=target, args=args, daemon=True)  # type: ignore[attr-defined]
+    process.start()
+    return process
+
+
+def ended(process: Any) -> int:
+    process.join(30)
+    return process.exitcode
+
+
+OBJECTS = [
+    None,
+    True,
+    False,
+    0,
+    -(2**63),
+    2**63,
+    2**200,
+    1.5,
+    float("inf"),
+    "",
+    "text",
+    "\ud800",
+    "x" * 100_000,
+    b"",
+    b"bytes",
+    b"y" * 1_000_000,
+    bytearray(b"z"),
+    (1, [2, {"3": {4}}]),
+    np.float32(2.5),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.usefixtures("nothing_left")
+def test_objects_come_out_equal_and_of_their_class(kind):
+    q = kind()
+    for obj in OBJECTS:
+        q.put(obj)
+    assert q.qsize() == len(OBJECTS)
+    for obj in OBJECTS:
+        got = q.get()
+        assert got == obj
+        assert type(got) is type(obj)
+    assert q.empty()
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_shared_array_stays_where_it_is():
+    q, a = oc.Queue(), oc.zeros((3, 4))
+    q.put(a[1:, ::2])
+    q.put({"deep": [a.T]})
+    b, c = q.get(), q.get()["deep"][0]
+    a[:] = np.arange(12).reshape(3, 4)
+    np.testing.assert_array_equal(b, a[1:, ::2])
+    np.testing.assert_array_equal(c, a.T)
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_queue_keeps_its_arrays_and_drops_them_with_itself():
+    before = oc.stats()["blocks"]
+    q = oc.Queue()
+    q.put(oc.ones(10))
+    q.put([np.ones(100_000), oc.ones(3)])
+    assert oc.stats()["blocks"] == before + 4
+    assert q.get().sum() == 10
+    assert q.get()[0].sum() == 100_000
+    q.put(oc.ones(10))
+    del q
+    assert oc.stats()["blocks"] == before
+
+
+def test_many_at_once():
+    q = oc.Queue()
+    assert q.put_many(OBJECTS) == len(OBJECTS)
+    assert q.get_many(3) == OBJECTS[:3]
+    assert q.get_many() == OBJECTS[3:]
+    assert q.put_many([]) == 0
+    with pytest.raises(queue.Empty):
+        q.get_many(block=False)
+    with pytest.raises(ValueError, match="max_items=0"):
+        q.get_many(0)
+
+
+def test_a_full_queue():
+    q = oc.Queue(maxsize=2)
+    assert q.put_many([1, 2, 3], timeout=0.01) == 2
+    assert q.full()
+    for put in (q.put_nowait, lambda x: q.put(x, timeout=0.01), lambda x: q.put_many([x], False)):
+        with pytest.raises(queue.Full):
+            put(3)
+    assert q.get() == 1
+    q.put(3, timeout=-1)
+    assert q.get_many() == [2, 3]
+
+
+def test_an_empty_queue():
+    q = oc.Queue()
+    for get in (q.get_nowait, lambda: q.get(False), lambda: q.get(timeout=0.01), lambda: q.get(timeout=-1)):
+        with pytest.raises(queue.Empty):
+            get()
+
+
+@pytest.mark.parametrize("put", [lambda q, x: q.put(x), lambda q, x: q.put_many([oc.ones(3), x])])
+@pytest.mark.usefixtures("nothing_left")
+def test_what_cannot_be_pickled_raises_in_put_and_leaves_nothing(put):
+    q = oc.Queue()
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        put(q, [oc.ones(3), lambda: None])
+    assert q.empty()
+    q.put(1)
+    assert q.get() == 1
+
+
+def test_close_is_for_this_process_and_shutdown_for_all(context):
+    q = oc.Queue()
+    process = start(context, q.close)
+    assert ended(process) == 0
+    q.put_many([1, 2])
+    q.shutdown()
+    with pytest.raises(oc.ShutDownError):
+        q.put(3)
+    assert list(q) == [1, 2]
+    with pytest.raises(oc.ShutDownError, match="closed"):
+        q.get()
+    q.close()
+    for use in (q.get, lambda: q.put(1), q.get_many):
+        with pytest.raises(ValueError, match="is closed"):
+            use()
+    q.join_thread()
+    q.cancel_join_thread()
+
+
+def test_tasks():
+    q = oc.JoinableQueue()
+    q.put_many([1, 2])
+    q.get()
+    q.task_done()
+    waiter = threading.Thread(target=q.join)
+    waiter.start()
+    q.get()
+    q.task_done()
+    waiter.join()
+    with pytest.raises(ValueError, match="too many times"):
+        q.task_done()
+
+
+def test_a_queue_is_pickled_only_for_processes_and_queues():
+    q, lock, carrier = oc.Queue(), oc.Lock(), oc.Queue()
+    with pytest.raises(RuntimeError):
+        pickle.dumps(q)
+    carrier.put((q, lock))
+    there, same = carrier.get()
+    there.put("through another queue")
+    assert q.get() == "through another queue"
+    with same:
+        assert lock.locked()
+
+
+def answer(questions: Any, answers: Any) -> None:
+    for question in questions:
+        answers.put((question, os.getpid()))
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_processes_of_every_kind_share_a_queue(context):
+    questions, answers = oc.Queue(3), oc.SimpleQueue()
+    workers = [start(context, answer, questions, answers) for _ in range(2)]
+    for n in range(100):
+        questions.put(oc.full(2, n) if n % 3 == 0 else n)
+    questions.shutdown()
+    got = [answers.get(timeout=30) for _ in range(100)]
+    assert [ended(worker) for worker in workers] == [0, 0]
+    assert sorted(int(np.max(question)) for question, _ in got) == list(range(100))
+
+
+def test_ctrl_c_ends_a_wait():
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    q, before = oc.Queue(1), signal.signal(signal.SIGUSR1, interrupt)
+    q.put(1)
+    try:
+        for wait in (lambda: q.put(2), oc.Queue().get, lambda: oc.JoinableQueue().join() or q.put(3)):
+            killer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+            killer.start()
+            with pytest.raises(KeyboardInterrupt):
+                wait()
+            killer.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert q.get_many() == [1]
+
+
+# --- killed processes ---
+
+
+def produce(q: Any, ready: Any, name: int, size: int) -> None:
+    ready.put(name)
+    for n in range(1 << 62):
+        # Some lie in the ring, some in blocks of their own, some refer to arrays.
+        body = [b"", b"b" * 40_000, oc.full(size, n), [oc.full(3, n), n]][n % 4]
+        q.put((name, n, body))
+
+
+def consume(q: Any, record: int) -> None:
+    for name, n, _ in q:
+        os.write(record, f"{name} {n}\n".encode())
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("maxsize", [0, 20])
+def test_killed_producers_and_consumers_lose_nothing_of_others(maxsize):
+    """Check the history: what each producer put is got in order, once, but for what a killed consumer had in hand."""
+    context, rng = multiprocessing.get_context("fork"), random.Random(7)
+    for _ in range(15):
+        q, ready = oc.Queue(maxsize or 2000), oc.SimpleQueue()
+        reads, writes = zip(*(os.pipe() for _ in range(3)), strict=True)
+        producers = [start(context, produce, q, ready, name, 100) for name in range(3)]
+        consumers = [start(context, consume, q, record) for record in writes]
+        for record in writes:
+            os.close(record)
+        histories: list[list[tuple[int, int]]] = [[], [], []]
+        readers = [threading.Thread(target=read_history, args=pair) for pair in zip(reads, histories, strict=True)]
+        for reader in readers:
+            reader.start()
+        for _ in producers:
+            ready.get(timeout=30)
+        victims = [*producers, consumers[0]]
+        rng.shuffle(victims)
+        for victim in victims:
+            threading.Event().wait(rng.random() / 100)  # a random moment, not one to wait for
+            victim.kill()
+            victim.join()
+        q.shutdown()
+        assert [ended(consumer) for consumer in consumers[1:]] == [0, 0]
+        for reader in readers:
+            reader.join()
+        check(histories)
+        assert q.empty()
+        del q
+
+
+def read_history(read: int, history: list[tuple[int, int]]) -> None:
+    with os.fdopen(read) as lines:
+        history.extend((int(name), int(n)) for name, n in map(str.split, lines) if n)
+
+
+def check(histories: list[list[tuple[int, int]]]) -> None:
+    missing = 0
+    for name in range(3):
+        each = [[n for who, n in history if who == name] for history in histories]
+        assert all(got == sorted(got) for got in each)
+        everything = sorted(n for got in each for n in got)
+        assert len(everything) == len(set(everything))
+        missing += max(everything, default=-1) + 1 - len(everything)
+    # The killed consumer had at most one in hand, or one that it had not written down.
+    assert missing <= 1
