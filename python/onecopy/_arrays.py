@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeGuard, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from onecopy import _native
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Array = np.ndarray[Any, np.dtype[Any]]
 Shape = SupportsIndex | Sequence[SupportsIndex]
 Order = Literal["C", "F"]
 AnyOrder = Literal["C", "F", "A", "K"]
 Mode = Literal["ro", "rw", "cow"]
+
+
+def is_masked(array: Any) -> TypeGuard[np.ma.MaskedArray[Any, Any]]:
+    """Tell whether an array is masked, without importing the module that only those who have masked arrays need."""
+    return "numpy.ma" in sys.modules and isinstance(array, np.ma.MaskedArray)
 
 
 def _dimensions(shape: Shape) -> tuple[int, ...]:
@@ -357,7 +365,7 @@ def share(array: Array, mode: Mode = "ro") -> Array:
         raise ValueError(f"mode={mode!r}: expected 'ro', 'rw' or 'cow'")
     if not isinstance(array, np.ndarray):
         raise TypeError(f"share() takes a numpy array, not {type(array).__name__}; make one with onecopy.array()")
-    if isinstance(array, np.ma.MaskedArray):
+    if is_masked(array):
         mask = array.mask if array.mask is np.ma.nomask else share(np.asarray(array.mask), mode)
         masked: Array = np.ma.MaskedArray(share(array.data, mode), mask, fill_value=array.fill_value, shrink=False)
         return masked

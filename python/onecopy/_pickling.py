@@ -7,13 +7,16 @@ and nowhere else: `pickle.dump` to a file still stores the data.
 from __future__ import annotations
 
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from onecopy import _native
 from onecopy._arrays import Array, _move_in
+from onecopy._imports import when_imported
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 #: Arrays outside the arena from this size on are copied into it once and travel as handles; smaller ones travel in the
 #: message. Below it a copy through a pipe costs less than a block that somebody has to receive.
@@ -80,7 +83,8 @@ def _register() -> None:
     for derived in (np.recarray, np.matrix):
         ForkingPickler.register(derived, _reduce_derived)
     ForkingPickler.register(np.memmap, _reduce_memmap)
-    ForkingPickler.register(np.ma.MaskedArray, _reduce_masked)
+    # Most programs have no masked arrays, and their module takes longer to import than all of this package.
+    when_imported("numpy.ma", lambda ma: ForkingPickler.register(ma.MaskedArray, _reduce_masked))
 
 
 _register()

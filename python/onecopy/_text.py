@@ -6,13 +6,15 @@ import operator
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
-import numpy.typing as npt
 
 from onecopy import _native
 from onecopy._arrays import Array, asarray
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Path = str | os.PathLike[str]
 Columns = SupportsIndex | str | Sequence[SupportsIndex | str]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onecopy import _native
+from onecopy._arrays import is_masked
 from onecopy._hdf5.atomic import AtomicFile, Mode
 from onecopy._hdf5.background import BackgroundWriter
 from onecopy._hdf5.filters import Chunks, Codec, Filters, native_codec, thread_count
@@ -423,7 +424,7 @@ def _pair(item: Any) -> tuple[str, Any]:
 def _writable(name: str, data: Any) -> Array:
     if not isinstance(name, str) or not name.strip("/"):
         raise TypeError(f"{name!r} is no name for a dataset: give a string that is not empty")
-    if isinstance(data, np.ma.MaskedArray):
+    if is_masked(data):
         raise TypeError(f"dataset {name!r} is a masked array, and HDF5 has no mask: give array.filled(value)")
     return np.asarray(data)
 
