@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use onecopy_sync::{RobustMutex, Tag};
 
 use crate::ArenaError;
+use crate::slot_word::SlotWord;
 
 /// First bytes of the file.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"onecopy\x01");
@@ -178,8 +179,8 @@ pub(crate) struct Superblock {
 /// A process.
 #[repr(C, align(64))]
 pub(crate) struct SlotEntry {
-    /// Generation in the upper half, [`SlotState`](crate::slots::SlotState) in the lower.
-    pub(crate) word: AtomicU64,
+    /// Generation in the upper half, [`SlotState`](crate::slot_word::SlotState) in the lower.
+    pub(crate) word: SlotWord,
     pub(crate) start_time: AtomicU64,
     /// Bytes that this process may still commit from past budget checks.
     pub(crate) promised: AtomicU64,

@@ -1,7 +1,7 @@
 //! The arena: the format of the shared memory, its allocator, holders and recovery.
 //!
 //! The design, with definitions, invariants and what a crash leaves behind, is in `docs/design/arena.md`. From the
-//! bottom up: [`layout`] says where everything lies, [`meta`] is the checked access to it, [`slots`] the processes,
+//! bottom up: [`layout`] says where everything lies, [`meta`] is the checked access to it, [`slots`] the processes (the states of one: [`slot_word`]),
 //! [`heap`] the free space, [`parcels`] references from no process, [`garbage`] what nobody needs, [`sweep`] takes from
 //! the dead, [`recovery`] rebuilds what a crash damaged, [`data`] maps the bytes, [`budget`] decides what may be
 //! committed, and [`arena`] puts them together behind [`Arena`].
@@ -16,10 +16,13 @@ mod layout;
 mod look;
 mod membership;
 mod meta;
+#[cfg(all(test, loom))]
+mod models;
 mod orphans;
 mod parcels;
 mod recovery;
 mod registry;
+mod slot_word;
 mod slots;
 mod stats;
 mod sweep;

@@ -1,6 +1,6 @@
 //! The process table: who is a member, and who of them lives.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 
 use onecopy_os::{LockByte, MemoryFile, TransferLock, crash_point, current_pid, has_mapped, start_time};
 use onecopy_sync::{Owners, Tag};
@@ -8,38 +8,10 @@ use onecopy_sync::{Owners, Tag};
 use crate::ArenaError;
 use crate::data::Data;
 use crate::meta::Meta;
+use crate::slot_word::{SlotState, generation_of, is_occupied, state_of};
 
 /// Sweeps for those that have no slot of their own yet.
 pub(crate) const JANITOR: u32 = 0;
-
-/// State of a slot, the lower half of its word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SlotState {
-    Free = 0,
-    /// Taken by a parent for the child that it forks.
-    Forking = 1,
-    Live = 2,
-    /// Its owner is dead and its bits are being cleared.
-    Reaping = 3,
-}
-
-pub(crate) fn pack(generation: u32, state: SlotState) -> u64 {
-    u64::from(generation) << 32 | state as u64
-}
-
-pub(crate) fn generation_of(word: u64) -> u32 {
-    (word >> 32) as u32
-}
-
-pub(crate) fn state_of(word: u64) -> SlotState {
-    match word as u32 {
-        1 => SlotState::Forking,
-        2 => SlotState::Live,
-        3 => SlotState::Reaping,
-        // A word that nobody writes is damage; as free it is taken and overwritten by the next that joins.
-        _ => SlotState::Free,
-    }
-}
 
 /// A slot reserved for a child, between the two sides of a fork.
 #[derive(Debug)]
@@ -59,16 +31,18 @@ impl Slots<'_> {
     /// Takes a free slot for this process, or answers none when all are taken.
     pub(crate) fn join(self) -> Result<Option<Tag>, ArenaError> {
         for slot in JANITOR + 1..self.meta.geometry().slots {
-            let word = self.meta.slot(slot).word.load(Acquire);
-            if state_of(word) != SlotState::Free || !LockByte(slot).try_lock(self.meta.file())? {
-                continue;
-            }
-            crash_point!("join.locked");
-            if self.advance(slot, word, generation_of(word), SlotState::Live) {
+            let lock = || {
+                let locked = LockByte(slot).try_lock(self.meta.file())?;
+                if locked {
+                    crash_point!("join.locked");
+                }
+                Ok::<_, ArenaError>(locked.then_some(()))
+            };
+            let unlock = |()| Ok(LockByte(slot).unlock(self.meta.file())?);
+            if let Some((generation, ())) = self.meta.slot(slot).word.claim(SlotState::Live, lock, unlock)? {
                 crash_point!("join.live");
-                return Ok(Some(self.introduce(slot, generation_of(word))));
+                return Ok(Some(self.introduce(slot, generation)));
             }
-            LockByte(slot).unlock(self.meta.file())?;
         }
         Ok(None)
     }
@@ -76,15 +50,20 @@ impl Slots<'_> {
     /// Reserves a slot for a child that is about to be forked; none when all are taken.
     pub(crate) fn reserve_for_child(self) -> Result<Option<Cradle>, ArenaError> {
         for slot in JANITOR + 1..self.meta.geometry().slots {
-            let word = self.meta.slot(slot).word.load(Acquire);
-            if state_of(word) != SlotState::Free {
-                continue;
-            }
-            let Some(lock) = TransferLock::try_take(self.data.lock_file(), LockByte(slot))? else { continue };
-            crash_point!("fork.locked");
-            if self.advance(slot, word, generation_of(word), SlotState::Forking) {
+            let lock = || {
+                let lock = TransferLock::try_take(self.data.lock_file(), LockByte(slot))?;
+                if lock.is_some() {
+                    crash_point!("fork.locked");
+                }
+                Ok::<_, ArenaError>(lock)
+            };
+            let unlock = |lock| {
+                drop::<TransferLock>(lock);
+                Ok(())
+            };
+            if let Some((generation, lock)) = self.meta.slot(slot).word.claim(SlotState::Forking, lock, unlock)? {
                 crash_point!("fork.reserved");
-                return Ok(Some(Cradle { tag: Tag::new(slot, generation_of(word)), _lock: lock }));
+                return Ok(Some(Cradle { tag: Tag::new(slot, generation), _lock: lock }));
             }
         }
         Ok(None)
@@ -96,9 +75,7 @@ impl Slots<'_> {
         // A process that looks for a free slot may hold the byte for a moment, hence the wait.
         LockByte(slot).lock(self.meta.file())?;
         crash_point!("fork.child.locked");
-        let word = self.meta.slot(slot).word.load(Acquire);
-        let tag = self.introduce(slot, generation_of(word));
-        self.meta.slot(slot).word.store(pack(generation_of(word), SlotState::Live), Release);
+        let tag = self.meta.slot(slot).word.settle(|generation| self.introduce(slot, generation));
         crash_point!("fork.child.live");
         Ok(tag)
     }
@@ -107,14 +84,9 @@ impl Slots<'_> {
     pub(crate) fn leave(self, tag: Tag) -> Result<(), ArenaError> {
         let entry = self.meta.slot(tag.slot());
         entry.promised.store(0, Relaxed);
-        let generation = generation_of(entry.word.load(Relaxed));
-        entry.word.store(pack(generation.wrapping_add(1), SlotState::Free), Release);
+        entry.word.vacate();
         crash_point!("leave.vacated");
         Ok(LockByte(tag.slot()).unlock(self.meta.file())?)
-    }
-
-    fn advance(self, slot: u32, seen: u64, generation: u32, state: SlotState) -> bool {
-        self.meta.slot(slot).word.compare_exchange(seen, pack(generation, state), AcqRel, Relaxed).is_ok()
     }
 
     fn introduce(self, slot: u32, generation: u32) -> Tag {
@@ -154,12 +126,7 @@ impl Roll<'_> {
         // An answer that cannot be had counts as "lives": to free early is worse than to free late.
         let recorded = || LockByte(slot).held_by_another(self.meta.file()).unwrap_or(true);
         let transferred = || TransferLock::is_held(self.lock_file, LockByte(slot)).unwrap_or(true);
-        match state_of(word) {
-            SlotState::Free | SlotState::Reaping => false,
-            SlotState::Live => recorded() || self.lost_its_lock(slot),
-            // The child locks before it lets go of the transfer lock: asked in this order, one of them is seen.
-            SlotState::Forking => transferred() || recorded(),
-        }
+        is_occupied(word, recorded, transferred, || self.lost_its_lock(slot))
     }
 
     /// Whether the process in `slot` lives although it has no lock: one that closed all its descriptors, as daemons do.
@@ -178,7 +145,7 @@ impl Roll<'_> {
     pub(crate) fn promised(&self) -> u64 {
         (0..self.meta.geometry().slots)
             .map(|slot| self.meta.slot(slot))
-            .filter(|entry| state_of(entry.word.load(Relaxed)) != SlotState::Free)
+            .filter(|entry| state_of(entry.word.load()) != SlotState::Free)
             .map(|entry| entry.promised.load(Relaxed))
             .fold(0, u64::saturating_add)
     }
@@ -190,7 +157,7 @@ impl Roll<'_> {
         if tag.slot() == JANITOR {
             return LockByte(JANITOR).held_by_another(self.meta.file()).unwrap_or(true);
         }
-        let word = self.meta.slot(tag.slot()).word.load(Acquire);
+        let word = self.meta.slot(tag.slot()).word.load();
         Tag::truncate(generation_of(word)) == tag.generation() && self.occupant_lives(tag.slot(), word)
     }
 }

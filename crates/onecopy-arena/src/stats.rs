@@ -3,14 +3,15 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use onecopy_os::{Machine, start_time};
 
 use crate::heap::{SEALED, State, committed_of, state_of};
 use crate::layout::{ArenaId, BlockEntry, Geometry};
 use crate::parcels::{owner_of, sender_of};
-use crate::slots::{JANITOR, Roll, SlotState, state_of as slot_state_of};
+use crate::slot_word::{SlotState, state_of as slot_state_of};
+use crate::slots::{JANITOR, Roll};
 
 /// What an arena holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +159,7 @@ impl Roll<'_> {
 
     fn member(&self, slot: u32) -> Option<Member> {
         let entry = self.meta.slot(slot);
-        let word = entry.word.load(Acquire);
+        let word = entry.word.load();
         (slot_state_of(word) != SlotState::Free).then(|| Member {
             slot,
             pid: entry.pid.load(Relaxed),

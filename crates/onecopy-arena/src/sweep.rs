@@ -1,12 +1,13 @@
 //! Takes away what dead processes held.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 
 use onecopy_os::crash_point;
 
 use crate::ArenaError;
 use crate::heap::{Heap, State, state_of};
-use crate::slots::{JANITOR, SlotState, Slots, generation_of, pack, state_of as slot_state_of};
+use crate::slot_word::{SlotState, state_of as slot_state_of};
+use crate::slots::{JANITOR, Slots};
 
 /// What a sweep found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,12 +25,11 @@ impl Heap<'_> {
         let mut swept = Swept::default();
         for slot in JANITOR + 1..self.meta.geometry().slots {
             let entry = self.meta.slot(slot);
-            let word = entry.word.load(Acquire);
+            let word = entry.word.load();
             if slot_state_of(word) == SlotState::Free || slots.occupant_lives(slot, word, self.me.slot()) {
                 continue;
             }
-            let reaping = pack(generation_of(word), SlotState::Reaping);
-            if entry.word.compare_exchange(word, reaping, AcqRel, Relaxed).is_ok() {
+            if entry.word.reap(word) {
                 crash_point!("sweep.reaping");
                 dead[slot as usize / 64] |= 1 << (slot % 64);
                 swept.processes += 1;
@@ -44,9 +44,7 @@ impl Heap<'_> {
             let entry = self.meta.slot(slot);
             entry.promised.store(0, Relaxed);
             crash_point!("sweep.unpromised");
-            let generation = generation_of(entry.word.load(Relaxed)).wrapping_add(1);
-            // SYNC POINT: no bit of the dead is left when the slot is offered again.
-            entry.word.store(pack(generation, SlotState::Free), Release);
+            entry.word.vacate();
             crash_point!("sweep.vacated");
         }
         Ok(swept)

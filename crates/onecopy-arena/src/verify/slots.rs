@@ -7,12 +7,13 @@ use onecopy_sync::Tag;
 use super::require;
 use crate::ArenaError;
 use crate::heap::Heap;
-use crate::slots::{JANITOR, SlotState, generation_of, state_of};
+use crate::slot_word::{SlotState, generation_of, state_of};
+use crate::slots::JANITOR;
 
 impl Heap<'_> {
     pub(super) fn verify_slots(&self) -> Result<(), ArenaError> {
         for slot in 0..self.meta.geometry().slots {
-            let word = self.meta.slot(slot).word.load(Acquire);
+            let word = self.meta.slot(slot).word.load();
             require(word as u32 <= SlotState::Reaping as u32, || format!("slot {slot} has the word {word:#x}"))?;
             if slot == JANITOR || state_of(word) == SlotState::Free {
                 // Whoever leaves takes its promises back before it offers the slot, whoever joins promises after.
@@ -20,9 +21,9 @@ impl Heap<'_> {
                 require(promised == 0, || format!("nobody has slot {slot}, which promised {promised} bytes"))?;
             }
         }
-        let janitor = state_of(self.meta.slot(JANITOR).word.load(Acquire));
+        let janitor = state_of(self.meta.slot(JANITOR).word.load());
         require(janitor == SlotState::Free, || format!("the janitor's slot is {janitor:?}"))?;
-        let mine = self.meta.slot(self.me.slot()).word.load(Acquire);
+        let mine = self.meta.slot(self.me.slot()).word.load();
         let is_mine = self.me.slot() == JANITOR
             || state_of(mine) == SlotState::Live && Tag::truncate(generation_of(mine)) == self.me.generation();
         require(is_mine, || format!("this process has {:?}, whose slot says {mine:#x}", self.me))
@@ -39,7 +40,7 @@ impl Heap<'_> {
             held.iter_mut().zip(of_block).for_each(|(held, word)| *held |= word);
         }
         for slot in JANITOR + 1..self.meta.geometry().slots {
-            if state_of(self.meta.slot(slot).word.load(Acquire)) != SlotState::Free {
+            if state_of(self.meta.slot(slot).word.load()) != SlotState::Free {
                 taken[slot as usize / 64] |= 1 << (slot % 64);
             }
         }
