@@ -16,6 +16,14 @@ oc.publish(sys.argv[1], oc.array(np.arange(100_000)))
 print("ready", flush=True)
 sys.stdin.read()
 """
+HOLDER = """
+import os, sys
+os.environ["ONECOPY_SESSION"] = sys.argv[1]
+import onecopy as oc
+a = oc.zeros(1000)
+print("ready", flush=True)
+sys.stdin.read()
+"""
 ATTACHER = """
 import sys, onecopy as oc
 a = oc.attach(sys.argv[1])
@@ -101,6 +109,82 @@ def test_objects_need_allow_pickle(name):
     shared[3] = 7
     assert (value["a"][3], value["b"]) == (7, [1, "two"])
     oc.unpublish(name)
+
+
+def recarray(_path):
+    return np.rec.fromarrays([np.arange(50_000), np.arange(50_000.0)], names="i,x")
+
+
+def masked(_path):
+    return np.ma.MaskedArray(np.arange(100_000), np.arange(100_000) % 3 == 0, fill_value=-1)
+
+
+def memmap(path):
+    mapped = np.memmap(path / "items", dtype="i8", mode="w+", shape=100_000)
+    mapped[:] = np.arange(100_000)
+    return mapped
+
+
+@pytest.mark.parametrize("make", [recarray, masked, memmap])
+def test_derived_arrays_inside_objects_are_not_in_the_pickle(name, make, tmp_path):
+    array = make(tmp_path)
+    oc.publish(name, {"a": array})
+    payload, arrays = oc._native.attach(name)
+    assert len(payload) < 2000
+    assert sum(a.nbytes for a in arrays) >= array.nbytes
+    received = oc.attach(name, allow_pickle=True)["a"]
+    assert type(received) is (np.ndarray if make is memmap else type(array))
+    assert received.dtype == array.dtype
+    assert received.tolist() == array.tolist()
+    oc.unpublish(name)
+
+
+def garbage(entry):
+    entry.write_bytes(b"\xff no hint")
+
+
+def symlink(entry):
+    entry.symlink_to("/etc/passwd")
+
+
+@pytest.mark.parametrize("forge", [garbage, os.mkfifo, symlink])
+def test_forged_entry_is_passed_over(name, runtime_directory, forge):
+    publisher = start(PUBLISHER, name)
+    try:
+        assert publisher.stdout.readline() == "ready\n"
+        (entry,) = runtime_directory.iterdir()
+        process = entry.name.partition("~")[2]
+        # Of a process that lives, so nobody sweeps it, and first in the order of names.
+        forged = runtime_directory / f"value.{name}~{'0' + process}"
+        forge(forged)
+        assert sorted(runtime_directory.iterdir())[0] == forged
+        assert oc.attach(name).sum() == 4999950000
+    finally:
+        publisher.kill()
+        publisher.communicate(timeout=60)
+    oc.unpublish(name)
+
+
+def test_runtime_directory_that_is_a_link_is_refused(name, runtime_directory, tmp_path):
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    runtime_directory.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(oc.ArenaError, match=str(runtime_directory)):
+        oc.publish(name, np.zeros(1))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_reap_warns_of_an_unusable_runtime_directory_and_keeps_its_figures(runtime_directory):
+    holder = start(HOLDER, os.environ["ONECOPY_SESSION"])
+    try:
+        assert holder.stdout.readline() == "ready\n"
+    finally:
+        holder.kill()
+        holder.communicate(timeout=60)
+    runtime_directory.mkdir()
+    runtime_directory.chmod(0o755)
+    with pytest.warns(RuntimeWarning, match="chmod it to 700"):
+        processes, blocks = oc.reap()
+    assert (processes, blocks) == (1, 1)
 
 
 @pytest.mark.parametrize("bad", ["", "../x", ".hidden", "a b", "x" * 101, "é"])

@@ -10,7 +10,7 @@ import numpy as np
 
 from onecopy import _native
 from onecopy._arrays import Array, share
-from onecopy._pickling import LEAST_BYTES_TO_MOVE, _is_plain
+from onecopy._pickling import DERIVED, LEAST_BYTES_TO_MOVE, _is_plain
 
 
 def publish(name: str, obj: Any, *, replace: bool = False) -> None:
@@ -135,6 +135,10 @@ class _Pickler(pickle.Pickler):
             return None
         self.arrays.append(_shared(obj))
         return len(self.arrays) - 1
+
+    def reducer_override(self, obj: Any) -> Any:
+        reduce = DERIVED.get(type(obj))
+        return NotImplemented if reduce is None else reduce(obj)
 
 
 class _Unpickler(pickle.Unpickler):

@@ -6,7 +6,9 @@ and nowhere else: `pickle.dump` to a file still stores the data.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,21 +49,23 @@ def _reduce_array(array: Array) -> Any:
 
 
 def _reduce_derived(array: Array) -> Any:
-    """Reduce an array of a derived class whose only state is its dtype."""
-    handle = _handle_of(array.view(np.ndarray))
-    if handle is None:
-        _native.count_copied(array.nbytes)
+    """Reduce an array of a derived class whose only state is its dtype; the items travel as a plain array does."""
+    if not _is_plain(array.dtype):
         return array.__reduce__()
-    return _as_class, (handle, array.dtype, type(array))
+    return _view_as, (array.view(np.ndarray), array.dtype, type(array))
+
+
+def _view_as(plain: Array, dtype: np.dtype[Any], class_: type[Array]) -> Array:
+    return plain.view(dtype, class_)
 
 
 def _as_class(handle: bytes, dtype: np.dtype[Any], class_: type[Array]) -> Array:
-    return _native.decode(handle).view(dtype, class_)
+    return _view_as(_native.decode(handle), dtype, class_)
 
 
 def _reduce_memmap(array: Array) -> Any:
     # The receiver has no use for the file: it gets the items, as a plain array.
-    return _reduce_array(array.view(np.ndarray))
+    return np.asarray, (array.view(np.ndarray),)
 
 
 def _reduce_masked(array: np.ma.MaskedArray[Any, Any]) -> Any:
@@ -78,13 +82,25 @@ def _as_masked(
     return np.ma.MaskedArray(data, mask, fill_value=fill_value, hard_mask=hard, shrink=False)
 
 
+#: Reducers of classes derived from `numpy.ndarray`: to a plain array and what else belongs to it.
+DERIVED: dict[type, Callable[[Any], Any]] = {
+    np.recarray: _reduce_derived,
+    np.matrix: _reduce_derived,
+    np.memmap: _reduce_memmap,
+}
+
+
+def _register_masked(ma: ModuleType) -> None:
+    DERIVED[ma.MaskedArray] = _reduce_masked
+    ForkingPickler.register(ma.MaskedArray, _reduce_masked)
+
+
 def _register() -> None:
     ForkingPickler.register(np.ndarray, _reduce_array)
-    for derived in (np.recarray, np.matrix):
-        ForkingPickler.register(derived, _reduce_derived)
-    ForkingPickler.register(np.memmap, _reduce_memmap)
+    for derived, reduce in DERIVED.items():
+        ForkingPickler.register(derived, reduce)
     # Most programs have no masked arrays, and their module takes longer to import than all of this package.
-    when_imported("numpy.ma", lambda ma: ForkingPickler.register(ma.MaskedArray, _reduce_masked))
+    when_imported("numpy.ma", _register_masked)
 
 
 _register()

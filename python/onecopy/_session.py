@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 from onecopy import _native
@@ -112,13 +113,22 @@ def reap(*, in_flight: bool = False) -> tuple[int, int]:
     processes, blocks : int
         How many dead processes there were and how many blocks were freed.
 
+    Warns
+    -----
+    RuntimeWarning
+        The memory was freed, but the runtime directory, in which published names are found, cannot be used.
+
     Examples
     --------
     >>> import onecopy as oc
     >>> processes, blocks = oc.reap()
     """
     reaped = _native.reap(in_flight)
-    _native.sweep_names()
+    try:
+        _native.sweep_names()
+    except OSError as error:
+        # The memory has been freed, and the caller shall learn how much: no reason to raise.
+        warnings.warn(f"entries of dead processes were not swept: {error}", RuntimeWarning, stacklevel=2)
     return reaped
 
 
