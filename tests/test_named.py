@@ -91,6 +91,31 @@ def test_entry_of_the_dead_is_swept(name, runtime_directory):
     assert list(runtime_directory.iterdir()) == []
 
 
+SURVIVOR = """
+import sys, onecopy as oc
+first = oc.attach(sys.argv[1])
+print("attached", flush=True)
+sys.stdin.readline()
+oc.reap(in_flight=True)
+print(oc.is_shared(first), int(oc.attach(sys.argv[1]).sum()), flush=True)
+"""
+
+
+def test_what_is_published_is_no_handle_in_flight(name):
+    """A session whose first process, which made the root of its names, is killed."""
+    publisher = start(
+        PUBLISHER.replace('print("ready"', 'print(os.environ["ONECOPY_SESSION"]').replace("import ", "import os, "),
+        name,
+    )
+    session = publisher.stdout.readline().strip()
+    survivor = start(f"import os; os.environ['ONECOPY_SESSION'] = {session!r}\n{SURVIVOR}", name)
+    assert survivor.stdout.readline() == "attached\n"
+    publisher.kill()
+    publisher.communicate(timeout=60)
+    output, _ = survivor.communicate("\n", timeout=60)
+    assert output.split() == ["True", "4999950000"]
+
+
 def test_taken_name_needs_replace(name):
     oc.publish(name, np.zeros(3))
     with pytest.raises(oc.NameTakenError, match="replace=True"):

@@ -8,7 +8,7 @@ use onecopy_sync::Tag;
 
 use crate::ArenaError;
 use crate::budget::{Promise, Shortage};
-use crate::data::{Access, Data, PrivateCopy};
+use crate::data::{Access, CHUNK, Data, PrivateCopy};
 use crate::heap::{DRAFT, Heap, SEALED, State, add};
 use crate::layout::{ArenaId, DATA_FILES, GRAIN, Geometry};
 use crate::membership::{Held, Holds, locked};
@@ -270,7 +270,7 @@ impl Arena {
         promise: &Promise,
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<(), ArenaError> {
-        for (start, part) in self.data.shares(offset, size).concat() {
+        for (start, part) in self.data.shares(offset, size, CHUNK).concat() {
             if stop() {
                 return Err(ArenaError::Interrupted);
             }

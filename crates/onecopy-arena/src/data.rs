@@ -195,15 +195,15 @@ impl Data {
         unsafe { std::ptr::write_bytes(to.as_ptr(), 0, len as usize) }
     }
 
-    /// The cuts of `[offset, offset + len)` into (start, len) of at most [`CHUNK`] bytes, a list for each file: threads
+    /// The cuts of `[offset, offset + len)` into (start, len) of at most `most` bytes, a list for each file: threads
     /// that keep to different files do not wait for each other's inode.
-    pub(crate) fn shares(&self, offset: u64, len: u64) -> Shares {
+    pub(crate) fn shares(&self, offset: u64, len: u64, most: usize) -> Shares {
         let mut by_file = Shares::default();
         for piece in pieces(self.stripe, offset, len) {
             let mut at = piece.in_range;
             let end = piece.in_range + piece.len;
             while at < end {
-                let part = (end - at).min(CHUNK as u64);
+                let part = (end - at).min(most as u64);
                 by_file[piece.file].push((at, part));
                 at += part;
             }
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn shares_cover_the_range_once_and_stay_in_their_file() {
         let data = Data::create(ArenaId(1), &Geometry { stripe: 16 << 20, capacity: 64 << 20, ..geometry() }).unwrap();
-        let shares = data.shares(100, 60 << 20);
+        let shares = data.shares(100, 60 << 20, CHUNK);
         for (file, list) in shares.iter().enumerate() {
             assert!(!list.is_empty() && list.iter().all(|(at, _)| (100 + at) / (16 << 20) % 2 == file as u64));
         }

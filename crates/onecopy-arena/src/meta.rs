@@ -23,6 +23,13 @@ pub struct BlockId {
     pub generation: u32,
 }
 
+impl BlockId {
+    /// Both in one word.
+    pub(crate) fn word(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+}
+
 /// The metadata file, mapped.
 #[derive(Debug)]
 pub(crate) struct Meta {

@@ -9,7 +9,7 @@ use onecopy_os::{Machine, start_time};
 
 use crate::heap::{SEALED, State, committed_of, state_of};
 use crate::layout::{ArenaId, BlockEntry, Geometry};
-use crate::parcels::{owner_of, sender_of};
+use crate::parcels::{block_of, owner_of, sender_of};
 use crate::slot_word::{SlotState, state_of as slot_state_of};
 use crate::slots::{JANITOR, Roll};
 
@@ -148,12 +148,16 @@ impl Roll<'_> {
         }
     }
 
-    /// The full parcels that lie in no block and whose sender is dead, by index.
+    /// The full parcels that lie in no block and whose sender is dead, by index. That of the root is none: it stays with
+    /// the arena, whoever made it.
     pub(crate) fn orphans(&self) -> impl Iterator<Item = u32> {
+        let root = self.meta.superblock().root.load(Relaxed);
         let touched = self.meta.superblock().parcels_touched.load(Relaxed).min(self.meta.geometry().parcels);
-        (0..touched).filter(|&index| {
+        (0..touched).filter(move |&index| {
             let Ok(entry) = self.meta.parcel(index) else { return false };
-            sender_of(entry).is_some_and(|sender| owner_of(entry).is_none() && !self.is_alive(sender))
+            let is_root = block_of(entry).word() == root;
+            let in_a_channel = !is_root && owner_of(entry).is_none();
+            sender_of(entry).is_some_and(|sender| in_a_channel && !self.is_alive(sender))
         })
     }
 

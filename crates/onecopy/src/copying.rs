@@ -12,6 +12,10 @@ const MOST_THREADS: usize = 4;
 /// Below this a thread costs more than it saves.
 const LEAST_FOR_THREADS: usize = 2 * CHUNK;
 
+/// A piece of this size is copied by stores that pass the caches by: the C library does so from some share of the last
+/// cache on (240 MiB were seen), and with two threads it saves a third of the traffic, and a quarter of the time.
+const STREAMED: usize = 256 << 20;
+
 /// Copies `bytes` into a new block.
 ///
 /// Recycled memory is written by plain copies, fresh memory through the files, in both cases by as many threads as
@@ -20,12 +24,14 @@ pub fn copy_into(arena: &'static Arena, bytes: &[u8]) -> Result<Block, Error> {
     copy_interruptibly(arena, bytes, &mut || false)
 }
 
-/// As [`copy_into`], but asks every few MiB, on the calling thread, whether to stop; the error is then
+/// As [`copy_into`], but asks before each piece (4 MiB, of large copies 256), on the calling thread, whether to stop; the
+/// error is then
 /// [`ArenaError::Interrupted`], and nothing is left of the copy.
 pub fn copy_interruptibly(arena: &'static Arena, bytes: &[u8], stop: &mut dyn FnMut() -> bool) -> Result<Block, Error> {
     let len = bytes.len() as u64;
+    let piece = if bytes.len() < 2 * STREAMED { CHUNK } else { STREAMED };
     let draft = arena.draft(len, len)?;
-    let lists: Vec<_> = draft.shares(len).into_iter().map(|list| (list, AtomicUsize::new(0))).collect();
+    let lists: Vec<_> = draft.shares(len, piece).into_iter().map(|list| (list, AtomicUsize::new(0))).collect();
     let stopped = AtomicBool::new(false);
     let work = |first: usize, stop: &mut dyn FnMut() -> bool| -> Result<(), Error> {
         // Each thread begins with another list, and helps with the next when its own is done.

@@ -7,7 +7,8 @@ use onecopy_os::crash_point;
 use crate::layout::BlockEntry;
 
 use super::{
-    Access, Arena, ArenaError, BlockId, DRAFT, Held, Holds, Owned, ParcelId, PrivateCopy, Relaxed, SEALED, locked,
+    Access, Arena, ArenaError, BlockId, CHUNK, DRAFT, Held, Holds, Owned, ParcelId, PrivateCopy, Relaxed, SEALED,
+    locked,
 };
 
 /// A reference of this process to a block, which lives at least as long.
@@ -211,7 +212,7 @@ impl Block {
 
     /// As [`zero`](Self::zero), but asks every few MiB whether to stop; the error is then [`ArenaError::Interrupted`].
     pub fn zero_interruptibly(&self, stop: &mut dyn FnMut() -> bool) -> Result<(), ArenaError> {
-        for (start, len) in self.arena.data.shares(self.offset, self.len).concat() {
+        for (start, len) in self.arena.data.shares(self.offset, self.len, CHUNK).concat() {
             if stop() {
                 return Err(ArenaError::Interrupted);
             }

@@ -176,9 +176,9 @@ impl Draft {
     }
 
     /// The first `len` bytes in parts for threads to write: those that keep to different lists do not wait for each other.
-    pub fn shares(&self, len: u64) -> Shares {
+    pub fn shares(&self, len: u64, most: usize) -> Shares {
         let place = self.place.read().unwrap_or_else(PoisonError::into_inner);
-        self.arena.data.shares(place.block.offset(), len)
+        self.arena.data.shares(place.block.offset(), len, most)
     }
 
     /// Ends the draft: a block of `len` bytes, all of which have been written.

@@ -45,9 +45,8 @@ impl Arena {
         if heap.root().is_some() {
             return Ok(false);
         }
-        let BlockId { index, generation } = block.id();
         // Before the parcel: a crash in between leaves the name of a block that is swept, and not a block without name.
-        heap.first().root.store(u64::from(generation) << 32 | u64::from(index), Relaxed);
+        heap.first().root.store(block.id().word(), Relaxed);
         if let Err(error) = heap.post(block.id(), None) {
             heap.first().root.store(NO_ROOT, Relaxed);
             return Err(error);
