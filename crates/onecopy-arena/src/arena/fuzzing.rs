@@ -64,7 +64,7 @@ impl Draught {
     /// Joins it, with data files of the size that it says.
     pub fn adopt(self) -> Result<Specimen, ArenaError> {
         let meta = Meta::adopt(self.file)?;
-        let data = Data::create(meta.geometry())?;
+        let data = Data::create(meta.id(), meta.geometry())?;
         let specimen = Specimen { arena: Arena::leaked(meta, data) };
         free_own_lock(specimen.arena);
         specimen.arena.take_slot()?;
