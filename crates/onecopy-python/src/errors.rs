@@ -12,7 +12,7 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Error::Handle(_) => raise(py, "InvalidHandleError", error),
         Error::Queue(QueueError::Closed) => raise(py, "ShutDownError", error),
         Error::DType(_) => pyo3::exceptions::PyTypeError::new_err(error.to_string()),
-        Error::NameTaken(_) | Error::ArenaExists(_) => raise(py, "NameTakenError", error),
+        Error::NameTaken(_) => raise(py, "NameTakenError", error),
         Error::NameUnknown { .. } => raise(py, "NameUnknownError", error),
         Error::Os(_) => raise(py, "ArenaError", error),
         Error::Setting { .. } | Error::Shape(_) | Error::Name(_) | Error::Queue(QueueError::TooManyDone) => {

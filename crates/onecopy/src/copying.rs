@@ -24,9 +24,8 @@ pub fn copy_into(arena: &'static Arena, bytes: &[u8]) -> Result<Block, Error> {
     copy_interruptibly(arena, bytes, &mut || false)
 }
 
-/// As [`copy_into`], but asks before each piece (4 MiB, of large copies 256), on the calling thread, whether to stop; the
-/// error is then
-/// [`ArenaError::Interrupted`], and nothing is left of the copy.
+/// As [`copy_into`], but asks before each piece (4 MiB, of large copies 256), on the calling thread, whether to stop. The
+/// error is then [`ArenaError::Interrupted`], and nothing is left of the copy.
 pub fn copy_interruptibly(arena: &'static Arena, bytes: &[u8], stop: &mut dyn FnMut() -> bool) -> Result<Block, Error> {
     let len = bytes.len() as u64;
     let piece = if bytes.len() < 2 * STREAMED { CHUNK } else { STREAMED };

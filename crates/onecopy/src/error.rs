@@ -46,9 +46,6 @@ pub enum Error {
         /// What there is.
         known: Vec<String>,
     },
-    /// A named arena that should be new exists.
-    #[error("arena {0:?} exists; leave create=True out to open it")]
-    ArenaExists(String),
     /// Of the runtime directory.
     #[error(transparent)]
     Os(#[from] onecopy_os::OsError),
