@@ -5,6 +5,7 @@
 use pyo3::prelude::*;
 
 mod array;
+mod counter;
 mod dtype;
 mod errors;
 mod files;
@@ -26,6 +27,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     numpy::dtype::<u8>(m.py());
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     array::register(m)?;
+    counter::register(m)?;
     files::register(m)?;
     filters::register(m)?;
     inspect::register(m)?;

@@ -20,6 +20,7 @@
 mod array;
 mod block_handle;
 mod copying;
+mod counter;
 mod counters;
 mod doctor;
 mod dtype;
@@ -40,6 +41,7 @@ mod work_memory;
 pub use array::{Array, Mode};
 pub use block_handle::{BlockHandle, HandleError};
 pub use copying::{copy_interruptibly, copy_into};
+pub use counter::{Counter, CounterOverflow};
 pub use counters::{Counters, counters};
 pub use doctor::{Finding, Verdict, examine};
 pub use dtype::{DType, Field};

@@ -45,6 +45,8 @@ pub enum Kind {
     Barrier = 8,
     /// A [`Queue`](crate::Queue).
     Queue = 9,
+    /// A [`Counter`](crate::Counter).
+    Counter = 16,
     /// The root of the published names.
     Names = 64,
 }
