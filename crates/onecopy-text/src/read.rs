@@ -20,7 +20,7 @@ use crate::sink::{Expected, Sink};
 use crate::source::{Feed, Portion, Source, TextSize};
 
 /// What was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Records given to the sink. Zero is no error here: the text was empty, or all of it skipped or comment.
     pub records: u64,
