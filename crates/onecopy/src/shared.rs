@@ -45,6 +45,8 @@ pub enum Kind {
     Barrier = 8,
     /// A [`Queue`](crate::Queue).
     Queue = 9,
+    /// An end of a pipe, see [`Connection`](crate::Connection).
+    PipeEnd = 32,
     /// The root of the published names.
     Names = 64,
 }
