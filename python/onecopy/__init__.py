@@ -38,6 +38,7 @@ from onecopy._errors import (
 from onecopy._locks import Barrier, BoundedSemaphore, Condition, RWLock
 from onecopy._named import attach, publish, unpublish
 from onecopy._native import Counter, Event, Lock, RLock, Semaphore, __version__
+from onecopy._pipes import Connection, Pipe
 from onecopy._queues import JoinableQueue, Queue, SimpleQueue
 from onecopy._session import reap, set_limit, stats
 from onecopy._text import loadtxt
@@ -53,6 +54,7 @@ __all__ = [
     "BoundedSemaphore",
     "BrokenBarrierError",
     "Condition",
+    "Connection",
     "Counter",
     "Event",
     "InvalidHandleError",
@@ -64,6 +66,7 @@ __all__ = [
     "OutOfMemoryError",
     "OwnerDiedError",
     "ParseError",
+    "Pipe",
     "Queue",
     "RLock",
     "RWLock",

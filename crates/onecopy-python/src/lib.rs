@@ -15,6 +15,7 @@ mod interrupt;
 mod locks;
 mod named;
 mod ndarray;
+mod pipe;
 mod queue;
 mod session;
 mod text;
@@ -33,6 +34,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     inspect::register(m)?;
     locks::register(m)?;
     named::register(m)?;
+    pipe::register(m)?;
     queue::register(m)?;
     session::register(m)?;
     text::register(m)

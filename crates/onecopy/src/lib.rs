@@ -29,6 +29,7 @@ mod handle;
 mod locks;
 pub mod names;
 mod outbox;
+mod pipe;
 mod queue;
 mod reader;
 pub mod rendezvous;
@@ -60,6 +61,7 @@ pub use onecopy_collections::queue::{Batch, MOST_ENCLOSED, MOST_MESSAGES, Messag
 pub use onecopy_filters as filters;
 pub use onecopy_os::{ByteSize, Machine};
 pub use onecopy_text as text;
+pub use pipe::{Connection, PipeError, pipe};
 pub use queue::{Payload, Queue, Value, ValueKind};
 pub use schema::schema_of;
 pub use session::{SESSION_VARIABLE, leave_session, parse_size, session, session_hint};
