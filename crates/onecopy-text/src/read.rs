@@ -348,6 +348,6 @@ mod tests {
             message.starts_with("test.txt:3:1: could not convert string 'x' to int8 at row 2, column 1;"),
             "{message}"
         );
-        assert_eq!(sink.into_bytes(), [1]);
+        assert_eq!(sink.into_bytes(), [1, 2]);
     }
 }
