@@ -58,7 +58,7 @@ def exists(name: str) -> bool:
     return os.path.exists(f"/dev/shm/{name}")
 
 
-# ---- with the standard library ----------------------------------------------------------------------------------------
+# ---- with the standard library ---------------------------------------------------------------------------------------
 
 
 def test_the_standard_library_reads_and_writes_ours() -> None:
@@ -98,7 +98,7 @@ def test_lists_are_the_same() -> None:
     ours.shm.close()
 
 
-# ---- the faults of a tracker ------------------------------------------------------------------------------------------
+# ---- the faults of a tracker -----------------------------------------------------------------------------------------
 
 
 def make(text: bytes) -> str:
@@ -149,7 +149,7 @@ def test_who_attaches_takes_nothing_away_not_even_killed() -> None:
     segment.unlink()
 
 
-# ---- the end of a program ---------------------------------------------------------------------------------------------
+# ---- the end of a program --------------------------------------------------------------------------------------------
 
 
 def test_the_end_of_a_program_removes_its_segments() -> None:
@@ -251,7 +251,7 @@ def test_entries_that_are_not_ours_do_no_harm(target: str) -> None:
         os.unlink(entry)
 
 
-# ---- live arrays ------------------------------------------------------------------------------------------------------
+# ---- live arrays -----------------------------------------------------------------------------------------------------
 
 
 def test_an_array_outlives_the_segment_it_lies_in() -> None:
@@ -290,7 +290,7 @@ def test_a_segment_whose_bytes_are_exported_refuses_to_close(use: Callable[[Any]
     segment.unlink()
 
 
-# ---- names and sizes --------------------------------------------------------------------------------------------------
+# ---- names and sizes -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "x" * 300, "oc-missing"])
@@ -336,7 +336,7 @@ def test_resources_of_others_are_the_trackers() -> None:
     assert resource_tracker.getfd is __import__("multiprocessing.resource_tracker").resource_tracker.getfd
 
 
-# ---- managers ---------------------------------------------------------------------------------------------------------
+# ---- managers --------------------------------------------------------------------------------------------------------
 
 
 def test_a_manager_removes_what_it_made_also_when_its_program_is_killed() -> None:
