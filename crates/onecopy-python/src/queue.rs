@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use onecopy::{Batch, Error, LockError, Message, Patience, Payload, QueueError, SharedObject, ValueKind};
-use pyo3::exceptions::{PyStopIteration, PyValueError};
+use pyo3::exceptions::{PyException, PyMemoryError, PyStopIteration, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyType};
@@ -43,6 +44,8 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 struct Queue {
     inner: onecopy::Queue,
     closed: AtomicBool,
+    /// Whether this process has put anything: the standard library's queue is another one after that.
+    used: AtomicBool,
 }
 
 #[pymethods]
@@ -54,7 +57,7 @@ impl Queue {
             Some(handle) => onecopy::Queue::receive(handle),
             None => onecopy::session().and_then(|arena| onecopy::Queue::new(arena, bound(maxsize))),
         };
-        Ok(Self { inner: inner.or_raise(py)?, closed: AtomicBool::new(false) })
+        Ok(Self { inner: inner.or_raise(py)?, closed: AtomicBool::new(false), used: AtomicBool::new(false) })
     }
 
     /// Put an object into the queue.
@@ -79,17 +82,20 @@ impl Queue {
     /// OutOfMemoryError
     ///     There is no memory for the object.
     #[pyo3(signature = (obj, block=true, timeout=None))]
-    fn put(&self, py: Python<'_>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
-        self.check_open()?;
+    fn put(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.check_open()?;
         let limit = how_long(block, timeout)?;
         let mut batch = Batch::new();
-        push(py, &self.inner, &mut batch, obj)?;
-        self.put_batch(py, &batch, limit).map(drop)
+        if let Err(error) = push(py, &this.inner, &mut batch, obj) {
+            return not_put(slf, obj, error);
+        }
+        this.put_batch(py, &batch, limit).map(drop)
     }
 
     /// Put an object into the queue if there is room now.
-    fn put_nowait(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.put(py, obj, false, None)
+    fn put_nowait(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::put(slf, obj, false, None)
     }
 
     /// Put several objects into the queue, which costs much less than one by one.
@@ -233,6 +239,10 @@ impl Queue {
     #[expect(clippy::unused_self, reason = "a method, as in the standard library")]
     fn cancel_join_thread(&self) {}
 
+    fn _has_put(&self) -> bool {
+        self.used.load(Relaxed)
+    }
+
     fn _task_done(&self, py: Python<'_>) -> PyResult<()> {
         self.inner.task_done().or_raise(py)
     }
@@ -271,6 +281,7 @@ impl Queue {
     }
 
     fn put_batch(&self, py: Python<'_>, batch: &Batch, limit: Option<Duration>) -> PyResult<u32> {
+        self.used.store(true, Relaxed);
         let mut from = 0;
         // With room in the queue nothing has to be waited for, and the GIL is kept.
         let put = match self.inner.put_rest(batch, &mut from, &Patience::none()) {
@@ -328,6 +339,19 @@ pub(crate) fn push(
         return push(if value.is_true() { ValueKind::True } else { ValueKind::False }, &[]);
     }
     queue.push_made(batch, || made(py, object)).map_err(|Raised(error)| error)
+}
+
+/// Raises for an object that cannot be pickled; or leaves that to a derived class that promises otherwise, as the standard
+/// library's queue does.
+fn not_put(queue: &Bound<'_, Queue>, object: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+    let py = queue.py();
+    if !error.is_instance_of::<PyException>(py) || error.is_instance_of::<PyMemoryError>(py) {
+        return Err(error);
+    }
+    match queue.getattr_opt(intern!(py, "_on_queue_feeder_error"))? {
+        Some(report) => report.call1((error.into_value(py), object)).map(drop),
+        None => Err(error),
+    }
 }
 
 /// An exception, as an error that those of the Rust API convert to.
