@@ -7,7 +7,8 @@ handles, without a copy.
 
 from typing import TYPE_CHECKING, Any
 
-from onecopy import _pickling as _pickling  # registers the reducers
+from onecopy import _foreign as _foreign  # registers reducers
+from onecopy import _pickling as _pickling  # registers reducers
 from onecopy._arrays import (
     array,
     asarray,
@@ -18,7 +19,6 @@ from onecopy._arrays import (
     is_shared,
     ones,
     ones_like,
-    share,
     zeros,
     zeros_like,
 )
@@ -38,6 +38,7 @@ from onecopy._errors import (
 from onecopy._locks import Barrier, BoundedSemaphore, Condition, RWLock
 from onecopy._named import attach, publish, unpublish
 from onecopy._native import Event, Lock, RLock, Semaphore, __version__
+from onecopy._objects import Ref, get, put, share
 from onecopy._queues import JoinableQueue, Queue, SimpleQueue
 from onecopy._session import reap, set_limit, stats
 from onecopy._text import loadtxt
@@ -64,6 +65,7 @@ __all__ = [
     "Queue",
     "RLock",
     "RWLock",
+    "Ref",
     "Semaphore",
     "ShutDownError",
     "SimpleQueue",
@@ -77,11 +79,13 @@ __all__ = [
     "from_hdf5",
     "full",
     "full_like",
+    "get",
     "is_shared",
     "loadtxt",
     "ones",
     "ones_like",
     "publish",
+    "put",
     "reap",
     "set_limit",
     "share",

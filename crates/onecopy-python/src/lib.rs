@@ -14,6 +14,7 @@ mod interrupt;
 mod locks;
 mod named;
 mod ndarray;
+mod object;
 mod queue;
 mod session;
 mod text;
@@ -31,6 +32,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     inspect::register(m)?;
     locks::register(m)?;
     named::register(m)?;
+    object::register(m)?;
     queue::register(m)?;
     session::register(m)?;
     text::register(m)
