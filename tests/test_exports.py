@@ -24,6 +24,8 @@ SURFACE = {
     "OutOfMemoryError",
     "OwnerDiedError",
     "ParseError",
+    "Pool",
+    "ProcessPoolExecutor",
     "Queue",
     "RLock",
     "RWLock",
@@ -31,6 +33,7 @@ SURFACE = {
     "ShutDownError",
     "SimpleQueue",
     "StaleHandleError",
+    "WorkerDiedError",
     "__version__",
     "array",
     "asarray",
@@ -76,7 +79,14 @@ def test_importing_it_brings_in_little_else():
     brought = set(out.stdout.split())
     assert "onecopy._native" in brought and "multiprocessing.reduction" in brought
     slow = {"h5py", "argparse", "tqdm", "json", "ctypes", "concurrent.futures", "asyncio", "inspect", "dataclasses"}
-    slow |= {"logging", "multiprocessing.pool", "multiprocessing.queues", "multiprocessing.managers", "onecopy._cli"}
+    slow |= {
+        "logging",
+        "multiprocessing.pool",
+        "multiprocessing.queues",
+        "multiprocessing.managers",
+        "onecopy._cli",
+        "onecopy._pool",
+    }
     assert brought & slow == set()
 
 

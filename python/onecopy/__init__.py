@@ -34,6 +34,7 @@ from onecopy._errors import (
     ParseError,
     ShutDownError,
     StaleHandleError,
+    WorkerDiedError,
 )
 from onecopy._locks import Barrier, BoundedSemaphore, Condition, RWLock
 from onecopy._named import attach, publish, unpublish
@@ -44,6 +45,7 @@ from onecopy._text import loadtxt
 
 if TYPE_CHECKING:
     from onecopy._hdf5 import from_hdf5, to_hdf5
+    from onecopy._pool import Pool, ProcessPoolExecutor
 
 __all__ = [
     "ArenaError",
@@ -61,6 +63,8 @@ __all__ = [
     "OutOfMemoryError",
     "OwnerDiedError",
     "ParseError",
+    "Pool",
+    "ProcessPoolExecutor",
     "Queue",
     "RLock",
     "RWLock",
@@ -68,6 +72,7 @@ __all__ = [
     "ShutDownError",
     "SimpleQueue",
     "StaleHandleError",
+    "WorkerDiedError",
     "__version__",
     "array",
     "asarray",
@@ -92,18 +97,24 @@ __all__ = [
     "zeros_like",
 ]
 
-#: Names that come with h5py, which takes longer to import than all else: those who do not use it shall not wait for it.
-_WITH_H5PY = frozenset({"from_hdf5", "to_hdf5"})
+#: Names whose modules take long to import, and where they are: those who do not use them shall not wait for them.
+_LAZY = {
+    "from_hdf5": "onecopy._hdf5",
+    "to_hdf5": "onecopy._hdf5",
+    "Pool": "onecopy._pool",
+    "ProcessPoolExecutor": "onecopy._pool",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WITH_H5PY:
+    module = _LAZY.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from onecopy import _hdf5
+    from importlib import import_module
 
-    globals()[name] = value = getattr(_hdf5, name)
+    globals()[name] = value = getattr(import_module(module), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_WITH_H5PY})
+    return sorted({*globals(), *_LAZY})

@@ -42,10 +42,12 @@ pub enum ValueKind {
     Array = 7,
     /// A Python object, pickled.
     Pickle = 8,
+    /// A value of another kind with a stamp behind it, as the pools of the Python package send them.
+    Letter = 9,
 }
 
 impl ValueKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::None,
         Self::False,
         Self::True,
@@ -55,12 +57,18 @@ impl ValueKind {
         Self::Bytes,
         Self::Array,
         Self::Pickle,
+        Self::Letter,
     ];
 
     /// What a message says that it is.
     pub fn of(message: &Message<'_>) -> Result<Self, Error> {
-        let tag = Self::ALL.get(usize::from(message.tag & !LONG)).copied();
+        let tag = Self::from_byte(message.tag & !LONG);
         tag.ok_or_else(|| HandleError(format!("a message of kind {}", message.tag)).into())
+    }
+
+    /// The kind of a number, if it is one.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(byte)).copied()
     }
 }
 
@@ -190,6 +198,11 @@ impl Queue {
                 Err(error)
             }
         }
+    }
+
+    /// Does `work`; handles that it makes in this thread and that nobody has received go when this queue goes.
+    pub fn owning<T>(&self, work: impl FnOnce() -> T) -> T {
+        outbox::collect(self.shared.block(), work).0
     }
 
     fn push_enclosing(
@@ -361,6 +374,7 @@ fn value_of(tag: ValueKind, contents: Cow<'_, [u8]>) -> Result<Value, Error> {
         ValueKind::Bytes => Value::Bytes(contents.into_owned()),
         ValueKind::Pickle => Value::Pickle(contents.into_owned()),
         ValueKind::Array => Value::Array(Array::receive(&contents)?),
+        ValueKind::Letter => return Err(HandleError("a letter in a queue of values".into()).into()),
     })
 }
 
