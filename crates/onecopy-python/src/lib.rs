@@ -5,6 +5,7 @@
 use pyo3::prelude::*;
 
 mod array;
+mod containers;
 mod dtype;
 mod errors;
 mod files;
@@ -17,6 +18,7 @@ mod ndarray;
 mod queue;
 mod session;
 mod text;
+mod value;
 
 /// The compiled half of the package `onecopy`.
 #[pymodule(gil_used = true)]
@@ -26,6 +28,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     numpy::dtype::<u8>(m.py());
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     array::register(m)?;
+    containers::register(m)?;
     files::register(m)?;
     filters::register(m)?;
     inspect::register(m)?;

@@ -5,15 +5,14 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use onecopy::{Batch, Error, LockError, Message, Patience, Payload, QueueError, SharedObject, ValueKind};
+use onecopy::{Batch, Error, LockError, Message, Patience, QueueError, SharedObject, ValueKind};
 use pyo3::exceptions::{PyStopIteration, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyType};
+use pyo3::types::{PyBytes, PyList};
 
-use crate::array;
 use crate::errors::OrRaise;
 use crate::locks::{handle_of, limit, wait};
+use crate::value::{self, Raised, changed};
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Queue>()
@@ -302,91 +301,17 @@ impl Queue {
 
     /// Adds an object to a batch for this queue.
     fn push(&self, py: Python<'_>, batch: &mut Batch, object: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut push = |kind, bytes: &[u8]| self.inner.push(batch, kind, bytes).or_raise(py);
-        if object.is_exact_instance_of::<PyInt>() {
-            if let Ok(value) = object.extract::<i64>() {
-                return push(ValueKind::Int, &value.to_le_bytes());
-            }
-        } else if let Ok(text) = object.cast_exact::<PyString>() {
-            // A lone surrogate is no UTF-8, but pickles.
-            if let Ok(text) = text.to_cow() {
-                return push(ValueKind::Str, text.as_bytes());
-            }
-        } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
-            return push(ValueKind::Bytes, bytes.as_bytes());
-        } else if let Ok(value) = object.cast_exact::<PyFloat>() {
-            return push(ValueKind::Float, &value.value().to_le_bytes());
-        } else if object.is_none() {
-            return push(ValueKind::None, &[]);
-        } else if let Ok(value) = object.cast_exact::<PyBool>() {
-            return push(if value.is_true() { ValueKind::True } else { ValueKind::False }, &[]);
+        match value::plain(object) {
+            Some((kind, plain)) => self.inner.push(batch, kind, plain.as_bytes()).or_raise(py),
+            None => self.inner.push_made(batch, || value::made(py, object)).map_err(|Raised(error)| error),
         }
-        self.inner.push_made(batch, || made(py, object)).map_err(|Raised(error)| error)
     }
-}
-
-/// An exception, as an error that those of the Rust API convert to.
-struct Raised(PyErr);
-
-impl From<Error> for Raised {
-    fn from(error: Error) -> Self {
-        Self(Python::attach(|py| crate::errors::to_python(py, &error)))
-    }
-}
-
-impl From<PyErr> for Raised {
-    fn from(error: PyErr) -> Self {
-        Self(error)
-    }
-}
-
-/// Bytes for an object that has no form of its own: a handle or a pickle.
-fn made(py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
-    static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    if object.get_type().is(NDARRAY.import(py, "numpy", "ndarray")?)
-        && object.getattr("dtype")?.getattr("metadata")?.is_none()
-        && let Some(handle) = array::sent(py, object)?
-    {
-        return Ok((ValueKind::Array, handle));
-    }
-    let dumps = DUMPS.get_or_try_init(py, || PyResult::Ok(py.import("onecopy._queues")?.getattr("dumps")?.unbind()))?;
-    let pickle = dumps.bind(py).call1((object,))?;
-    Ok((ValueKind::Pickle, pickle.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes().to_vec()))
 }
 
 /// The object that a message is.
 fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let kind = ValueKind::of(message).or_raise(py)?;
-    let payload = onecopy::Queue::contents(batch, message).or_raise(py)?;
-    let bytes = || {
-        PyBytes::new_with(py, payload.len(), |to| {
-            payload.copy_to(to);
-            Ok(())
-        })
-    };
-    let number = || match payload {
-        Payload::Inline(bytes) => <[u8; 8]>::try_from(bytes).map_err(|_| changed()),
-        Payload::Block(_) => Err(changed()),
-    };
-    Ok(match kind {
-        ValueKind::None => py.None().into_bound(py),
-        ValueKind::False | ValueKind::True => PyBool::new(py, kind == ValueKind::True).to_owned().into_any(),
-        ValueKind::Int => i64::from_le_bytes(number()?).into_pyobject(py)?.into_any(),
-        ValueKind::Float => PyFloat::new(py, f64::from_le_bytes(number()?)).into_any(),
-        ValueKind::Bytes => bytes()?.into_any(),
-        ValueKind::Str => match payload {
-            Payload::Inline(bytes) => PyString::from_bytes(py, bytes)?.into_any(),
-            Payload::Block(_) => PyString::from_bytes(py, bytes()?.as_bytes())?.into_any(),
-        },
-        ValueKind::Array => array::decode(py, bytes()?.as_bytes())?,
-        ValueKind::Pickle => LOADS.import(py, "pickle", "loads")?.call1((bytes()?,))?,
-    })
-}
-
-fn changed() -> PyErr {
-    PyValueError::new_err("a message was changed while it was read: another process writes where it must not")
+    value::decode(py, kind, &onecopy::Queue::contents(batch, message).or_raise(py)?)
 }
 
 fn bound(maxsize: i64) -> Option<u32> {

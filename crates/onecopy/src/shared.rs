@@ -45,6 +45,10 @@ pub enum Kind {
     Barrier = 8,
     /// A [`Queue`](crate::Queue).
     Queue = 9,
+    /// A [`Dict`](crate::Dict).
+    Dict = 32,
+    /// A [`List`](crate::List).
+    List = 33,
     /// The root of the published names.
     Names = 64,
 }

@@ -170,8 +170,8 @@ impl Picked {
 
 /// A container as a process uses it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Open<'a> {
-    pub(crate) container: &'a Container,
+pub struct Open<'a> {
+    container: &'a Container,
     block: &'a Block,
     local: &'a Local,
     kind: Kind,
@@ -258,13 +258,11 @@ impl<'a> Open<'a> {
             }
             crash_point!("container.enclosed");
         }
-        match view.append(item.draft.words()) {
-            Some(at) => Ok(at),
-            None => {
-                self.discard_known(item.draft.named(item.blocks.len()))?;
-                Err(damaged("a container has less room than it says").into())
-            }
+        if let Some(at) = view.append(item.draft.words()) {
+            return Ok(at);
         }
+        self.discard_known(item.draft.named(item.blocks.len()))?;
+        Err(damaged("a container has less room than it says").into())
     }
 
     /// As [`append`](Self::append), all items or none; answers where they are.
@@ -392,7 +390,7 @@ impl<'a> Open<'a> {
     }
 
     /// Waits until nobody else holds the lock of programs. A death of its holder stays to be told.
-    pub(crate) fn wait(&self, patience: &Patience<'_>) -> Result<(), WaitError> {
+    pub fn wait(&self, patience: &Patience<'_>) -> Result<(), WaitError> {
         let (owners, program) = (self.owners()?, &self.container.program.0);
         let _death: Option<Death> = program.reacquire(&owners, this_thread(), 1, patience)?;
         // Held by this thread since the line above.
@@ -401,31 +399,43 @@ impl<'a> Open<'a> {
     }
 
     /// Takes the lock of programs: from now on, others wait with what they want to write.
-    pub(crate) fn lock(&self, patience: &Patience<'_>, policy: OnOwnerDied) -> Result<Held, LockFailure> {
+    pub fn lock(&self, patience: &Patience<'_>, policy: OnOwnerDied) -> Result<Held, LockFailure> {
         let owners = self.owners()?;
         let held = self.container.program.0.acquire(&owners, this_thread(), patience, policy)?;
-        // Whoever writes at this moment came before, and is waited for.
-        match self.exclude() {
-            Ok(guard) => drop(guard),
-            Err(error) => {
-                let _ = self.unlock();
-                return Err(LockFailure::Container(error));
-            }
-        }
+        self.after_lock()?;
         Ok(held)
     }
 
+    /// As [`lock`](Self::lock), whatever happened; a death stays to be told.
+    pub fn hold(&self, patience: &Patience<'_>) -> Result<(), LockFailure> {
+        let (owners, program) = (self.owners()?, &self.container.program.0);
+        if program.is_owned(owners.me(), this_thread()) {
+            return self.lock(patience, OnOwnerDied::Take).map(drop);
+        }
+        program.reacquire(&owners, this_thread(), 1, patience).map_err(Refused::from)?;
+        self.after_lock()
+    }
+
+    /// Whoever writes at this moment came before, and is waited for.
+    fn after_lock(&self) -> Result<(), LockFailure> {
+        self.exclude().map(drop).map_err(|error| {
+            let _ = self.unlock();
+            LockFailure::Container(error)
+        })
+    }
+
     /// Releases the lock of programs once; whether this thread held it.
-    pub(crate) fn unlock(&self) -> Result<bool, ArenaError> {
+    pub fn unlock(&self) -> Result<bool, ArenaError> {
         Ok(self.container.program.0.release(self.block.arena().me()?, this_thread()).is_ok())
     }
 
     /// Says that what the holder of the lock of programs, who calls this, was to change is half changed.
-    pub(crate) fn give_up(&self) {
+    pub fn give_up(&self) {
         self.container.program.0.give_up();
     }
 
-    pub(crate) fn is_locked(&self) -> bool {
+    /// Whether anybody holds the lock of programs.
+    pub fn is_locked(&self) -> bool {
         self.container.program.0.is_held()
     }
 }

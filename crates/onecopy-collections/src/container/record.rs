@@ -129,7 +129,8 @@ impl Draft {
 
     /// The same value with the key of a record, so that a key keeps the form in which it first came.
     pub(crate) fn under_key_of(&mut self, record: &Record<'_>) {
-        if record.given_tag().is_none() && self.words[0] >> 44 & 15 == 0 {
+        let given = (self.words[0] >> 44) as u8 & 15;
+        if record.given_tag().is_none() && given == 0 {
             return;
         }
         let before = HEADER + ENCLOSED * self.enclosed;
@@ -248,6 +249,11 @@ impl<'a> Record<'a> {
 
     fn given_tag(&self) -> Option<u8> {
         (self.tags >> 4).checked_sub(1)
+    }
+
+    /// Whether the key was given in another form.
+    pub fn is_key_given(&self) -> bool {
+        self.given_tag().is_some()
     }
 
     /// Tag and bytes of the key as it was given.

@@ -189,7 +189,7 @@ impl<'a> View<'a> {
     pub(crate) fn append(&self, record: &[u64]) -> Option<u64> {
         let len = record.len().next_multiple_of(UNIT);
         let at = self.words.len() - self.free().filter(|&free| len <= free)?;
-        if at % UNIT != 0 {
+        if !at.is_multiple_of(UNIT) {
             return None;
         }
         // First: should this process die, the place is not given out again to be written to under a slow reader.

@@ -50,7 +50,7 @@ impl State {
     }
 
     /// The array that is the list's.
-    pub(crate) fn cells<'a>(self, view: View<'a>) -> &'a [AtomicU64] {
+    pub(crate) fn cells(self, view: View<'_>) -> &[AtomicU64] {
         view.cells(self.version as usize & 1)
     }
 

@@ -3,8 +3,9 @@
 //! Readers take no lock and write nothing. Of writers one at a time adds records to the log and makes them visible by one
 //! store, however many there are. Design: `docs/design/containers.md`.
 
+use std::ops::Deref;
+
 use onecopy_arena::{ArenaError, Block};
-use onecopy_sync::{Held, OnOwnerDied, Patience};
 
 pub(crate) mod cells;
 #[cfg(all(test, not(loom)))]
@@ -12,7 +13,7 @@ mod tests;
 mod write;
 
 use crate::container::view::{Geometry, Kind, View};
-use crate::container::{Container, ContainerError, Local, LockFailure, Open, Picked, Record, WaitError, damaged};
+use crate::container::{Container, ContainerError, Local, Open, Picked, Record, damaged};
 use cells::State;
 
 pub use write::Source;
@@ -84,32 +85,13 @@ impl<'a> Channel<'a> {
         };
         positions(state.len as usize).into_iter().map(pick).collect()
     }
+}
 
-    // --- the lock of programs ---
+impl<'a> Deref for Channel<'a> {
+    type Target = Open<'a>;
 
-    /// Waits until nobody else holds the lock.
-    pub fn wait(&self, patience: &Patience<'_>) -> Result<(), WaitError> {
-        self.open.wait(patience)
-    }
-
-    /// Takes the lock: what others want to write waits.
-    pub fn lock(&self, patience: &Patience<'_>, policy: OnOwnerDied) -> Result<Held, LockFailure> {
-        self.open.lock(patience, policy)
-    }
-
-    /// Releases the lock once; whether this thread held it.
-    pub fn unlock(&self) -> Result<bool, ArenaError> {
-        self.open.unlock()
-    }
-
-    /// Says that what the holder of the lock was to change is half changed.
-    pub fn give_up(&self) {
-        self.open.give_up();
-    }
-
-    /// Whether anybody holds the lock.
-    pub fn is_locked(&self) -> bool {
-        self.open.is_locked()
+    fn deref(&self) -> &Open<'a> {
+        &self.open
     }
 }
 

@@ -3,19 +3,21 @@
 //! Readers take no lock and write nothing. Of writers one at a time adds a record to the log and makes it visible by one
 //! store. Design: `docs/design/containers.md`.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use onecopy_arena::{ArenaError, Block};
-use onecopy_sync::{Held, OnOwnerDied, Patience};
 
 pub(crate) mod index;
 #[cfg(all(test, not(loom)))]
 mod tests;
-mod write;
+pub(crate) mod write;
+
+pub use write::Entry;
 
 use crate::container::body::Body;
 use crate::container::view::{Geometry, Kind, View};
-use crate::container::{Container, ContainerError, Key, Local, LockFailure, Open, Picked, Record, WaitError, damaged};
+use crate::container::{Container, ContainerError, Key, Local, Open, Picked, Record, damaged};
 use crate::door::Ordering::Relaxed;
 use index::Found;
 
@@ -106,33 +108,6 @@ impl<'a> Channel<'a> {
     pub fn cursor(&self) -> Result<Cursor, ContainerError> {
         Ok(Cursor { body: self.open.arc()?, entry: 0 })
     }
-
-    // --- the lock of programs ---
-
-    /// Waits until nobody else holds the lock.
-    pub fn wait(&self, patience: &Patience<'_>) -> Result<(), WaitError> {
-        self.open.wait(patience)
-    }
-
-    /// Takes the lock: what others want to write waits.
-    pub fn lock(&self, patience: &Patience<'_>, policy: OnOwnerDied) -> Result<Held, LockFailure> {
-        self.open.lock(patience, policy)
-    }
-
-    /// Releases the lock once; whether this thread held it.
-    pub fn unlock(&self) -> Result<bool, ArenaError> {
-        self.open.unlock()
-    }
-
-    /// Says that what the holder of the lock was to change is half changed.
-    pub fn give_up(&self) {
-        self.open.give_up();
-    }
-
-    /// Whether anybody holds the lock.
-    pub fn is_locked(&self) -> bool {
-        self.open.is_locked()
-    }
 }
 
 /// A walk through a map.
@@ -187,6 +162,14 @@ impl Cursor {
                 return Some(at);
             }
         }
+    }
+}
+
+impl<'a> Deref for Channel<'a> {
+    type Target = Open<'a>;
+
+    fn deref(&self) -> &Open<'a> {
+        &self.open
     }
 }
 

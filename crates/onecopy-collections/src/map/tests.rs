@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use onecopy_arena::{Access, Arena, Options};
+use onecopy_sync::{OnOwnerDied, Patience};
 use proptest::prelude::*;
 
 use super::*;
