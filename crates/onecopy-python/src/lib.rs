@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 
 mod array;
 mod containers;
+mod counter;
 mod dtype;
 mod errors;
 mod files;
@@ -15,9 +16,11 @@ mod interrupt;
 mod locks;
 mod named;
 mod ndarray;
+mod pipe;
 mod queue;
 mod session;
 mod text;
+mod text_blocks;
 mod value;
 
 /// The compiled half of the package `onecopy`.
@@ -29,12 +32,15 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     array::register(m)?;
     containers::register(m)?;
+    counter::register(m)?;
     files::register(m)?;
     filters::register(m)?;
     inspect::register(m)?;
     locks::register(m)?;
     named::register(m)?;
+    pipe::register(m)?;
     queue::register(m)?;
     session::register(m)?;
-    text::register(m)
+    text::register(m)?;
+    text_blocks::register(m)
 }

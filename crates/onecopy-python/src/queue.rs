@@ -82,7 +82,7 @@ impl Queue {
         self.check_open()?;
         let limit = how_long(block, timeout)?;
         let mut batch = Batch::new();
-        self.push(py, &mut batch, obj)?;
+        push(py, &self.inner, &mut batch, obj)?;
         self.put_batch(py, &batch, limit).map(drop)
     }
 
@@ -116,7 +116,7 @@ impl Queue {
         self.check_open()?;
         let limit = how_long(block, timeout)?;
         let mut batch = Batch::new();
-        let mut push_all = || objects.try_iter()?.try_for_each(|object| self.push(py, &mut batch, &object?));
+        let mut push_all = || objects.try_iter()?.try_for_each(|object| push(py, &self.inner, &mut batch, &object?));
         if let Err(error) = push_all() {
             self.inner.drop_rest(&batch, 0).or_raise(py)?;
             return Err(error);
@@ -298,18 +298,23 @@ impl Queue {
         };
         taken.map(drop).ok_or_else(|| raise_from_queue(py, "Empty"))
     }
+}
 
-    /// Adds an object to a batch for this queue.
-    fn push(&self, py: Python<'_>, batch: &mut Batch, object: &Bound<'_, PyAny>) -> PyResult<()> {
-        match value::plain(object) {
-            Some((kind, plain)) => self.inner.push(batch, kind, plain.as_bytes()).or_raise(py),
-            None => self.inner.push_made(batch, || value::made(py, object)).map_err(|Raised(error)| error),
-        }
+/// Adds an object to a batch for a queue.
+pub(crate) fn push(
+    py: Python<'_>,
+    queue: &onecopy::Queue,
+    batch: &mut Batch,
+    object: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    match value::plain(object) {
+        Some((kind, plain)) => queue.push(batch, kind, plain.as_bytes()).or_raise(py),
+        None => queue.push_made(batch, || value::made(py, object)).map_err(|Raised(error)| error),
     }
 }
 
 /// The object that a message is.
-fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
     let kind = ValueKind::of(message).or_raise(py)?;
     value::decode(py, kind, &onecopy::Queue::contents(batch, message).or_raise(py)?)
 }
@@ -323,7 +328,7 @@ fn how_long(block: bool, timeout: Option<f64>) -> PyResult<Option<Duration>> {
     if block { limit(timeout) } else { Ok(Some(Duration::ZERO)) }
 }
 
-fn stopped(error: Error) -> LockError {
+pub(crate) fn stopped(error: Error) -> LockError {
     match error {
         Error::Queue(QueueError::TimedOut) => LockError::TimedOut,
         Error::Queue(QueueError::Interrupted) => LockError::Interrupted,

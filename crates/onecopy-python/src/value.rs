@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString, PyType};
 
-use crate::array;
+use crate::array::{self, RELEASE_GIL_ABOVE};
 
 /// Text up to this length is copied to the stack on its way.
 const SHORT: usize = 256;
@@ -88,24 +88,36 @@ pub(crate) fn made(py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<(ValueKi
 /// The object that a value is.
 #[inline]
 pub(crate) fn decode<'py>(py: Python<'py>, kind: ValueKind, payload: &Payload<'_>) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let bytes = || {
-        PyBytes::new_with(py, payload.len(), |to| {
-            payload.copy_to(to);
-            Ok(())
-        })
-    };
+    let bytes = || bytes_of(py, payload);
     let number = || payload.word().ok_or_else(changed);
     Ok(match kind {
         ValueKind::None => py.None().into_bound(py),
         ValueKind::False | ValueKind::True => PyBool::new(py, kind == ValueKind::True).to_owned().into_any(),
         ValueKind::Int => i64::from_le_bytes(number()?).into_pyobject(py)?.into_any(),
         ValueKind::Float => PyFloat::new(py, f64::from_le_bytes(number()?)).into_any(),
-        ValueKind::Bytes => bytes()?.into_any(),
+        ValueKind::Bytes | ValueKind::Raw => bytes()?.into_any(),
         ValueKind::Str => text(py, payload)?.into_any(),
         ValueKind::Array => array::decode(py, bytes()?.as_bytes())?,
-        ValueKind::Pickle => LOADS.import(py, "pickle", "loads")?.call1((bytes()?,))?,
+        ValueKind::Pickle => loads(py, &bytes()?)?,
     })
+}
+
+pub(crate) fn loads<'py>(py: Python<'py>, pickle: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    LOADS.import(py, "pickle", "loads")?.call1((pickle,))
+}
+
+/// The bytes of a value.
+pub(crate) fn bytes_of<'py>(py: Python<'py>, payload: &Payload<'_>) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, payload.len(), |to| {
+        copy_out(py, payload, to);
+        Ok(())
+    })
+}
+
+/// Copies the bytes of a value, with the GIL released if they are many.
+pub(crate) fn copy_out(py: Python<'_>, payload: &Payload<'_>, to: &mut [u8]) {
+    if to.len() > RELEASE_GIL_ABOVE { py.detach(|| payload.copy_to(to)) } else { payload.copy_to(to) }
 }
 
 fn text<'py>(py: Python<'py>, payload: &Payload<'_>) -> PyResult<Bound<'py, PyString>> {
@@ -119,7 +131,7 @@ fn text<'py>(py: Python<'py>, payload: &Payload<'_>) -> PyResult<Bound<'py, PySt
         return PyString::from_bytes(py, &bytes[..len]);
     }
     let mut bytes = vec![0; len];
-    payload.copy_to(&mut bytes);
+    copy_out(py, payload, &mut bytes);
     PyString::from_bytes(py, &bytes)
 }
 

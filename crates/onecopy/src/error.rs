@@ -4,8 +4,8 @@ use onecopy_arena::ArenaError;
 use onecopy_collections::container::ContainerError;
 use onecopy_collections::queue::QueueError;
 
-use crate::HandleError;
 use crate::dtype::DTypeError;
+use crate::{HandleError, PipeError};
 
 /// Failure of an operation on shared arrays.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,9 @@ pub enum Error {
     /// Of a dictionary or list.
     #[error(transparent)]
     Container(ContainerError),
+    /// Of a pipe.
+    #[error(transparent)]
+    Pipe(#[from] PipeError),
     /// Of a data type.
     #[error(transparent)]
     DType(#[from] DTypeError),

@@ -163,7 +163,7 @@ impl Queue {
         self.put_batch(&batch, patience).map(drop)
     }
 
-    fn push_value(&self, batch: &mut Batch, value: &Value) -> Result<(), Error> {
+    pub(crate) fn push_value(&self, batch: &mut Batch, value: &Value) -> Result<(), Error> {
         match value {
             Value::Array(array) => self.push_made(batch, || Ok((ValueKind::Array, array.send()?))),
             other => {
@@ -177,8 +177,13 @@ impl Queue {
     pub fn get(&self, patience: &Patience<'_>) -> Result<Value, Error> {
         let mut batch = Batch::new();
         self.take_batch(1, &mut batch, patience)?;
+        Self::first_value(&batch)
+    }
+
+    /// The first value of a batch.
+    pub(crate) fn first_value(batch: &Batch) -> Result<Value, Error> {
         let message = batch.messages().next().ok_or_else(|| HandleError("a message that changed".into()))?;
-        Value::from_payload(ValueKind::of(&message)?, &Self::contents(&batch, &message)?)
+        Value::from_payload(ValueKind::of(&message)?, &Self::contents(batch, &message)?)
     }
 
     /// Says that one more of the values that were taken has been dealt with.
@@ -264,6 +269,7 @@ mod tests {
             Value::Str(long.clone()),
             Value::Bytes(long.into_bytes()),
             Value::Pickle(vec![]),
+            Value::Raw(vec![1]),
         ];
         for value in &values {
             queue.put(value, &Patience::FOREVER).unwrap();

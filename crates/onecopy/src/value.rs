@@ -33,10 +33,12 @@ pub enum ValueKind {
     Array = 7,
     /// A Python object, pickled.
     Pickle = 8,
+    /// Bytes that are no object: what `send_bytes` sends.
+    Raw = 9,
 }
 
 impl ValueKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::None,
         Self::False,
         Self::True,
@@ -46,6 +48,7 @@ impl ValueKind {
         Self::Bytes,
         Self::Array,
         Self::Pickle,
+        Self::Raw,
     ];
 
     /// What a message says that it is.
@@ -80,6 +83,8 @@ pub enum Value {
     Array(Array),
     /// A Python object, pickled.
     Pickle(Vec<u8>),
+    /// Bytes that are no object: what Python's `send_bytes` sends.
+    Raw(Vec<u8>),
 }
 
 /// The bytes of a value.
@@ -170,6 +175,7 @@ impl Value {
             }
             ValueKind::Bytes => Self::Bytes(payload.to_vec()),
             ValueKind::Pickle => Self::Pickle(payload.to_vec()),
+            ValueKind::Raw => Self::Raw(payload.to_vec()),
             ValueKind::Array => Self::Array(Array::receive(&payload.to_vec())?),
         })
     }
@@ -184,6 +190,7 @@ impl Value {
             Self::Str(text) => (ValueKind::Str, Cow::Borrowed(text.as_bytes())),
             Self::Bytes(bytes) => (ValueKind::Bytes, Cow::Borrowed(bytes)),
             Self::Pickle(bytes) => (ValueKind::Pickle, Cow::Borrowed(bytes)),
+            Self::Raw(bytes) => (ValueKind::Raw, Cow::Borrowed(bytes)),
         }
     }
 }
