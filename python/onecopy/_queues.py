@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import pickle
 from collections import ChainMap
+from collections.abc import Callable
 from io import BytesIO
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, cast
@@ -72,12 +73,13 @@ class JoinableQueue(Queue):
         self._join()
 
 
-#: Shared objects, which messages name by their handles.
-_BY_HANDLE: dict[type, Any] = dict.fromkeys(
+#: Reducers of what travels by handle. Modules that are imported late add to it.
+BY_HANDLE: dict[type, Callable[[Any], tuple[Any, ...]]] = dict.fromkeys(
     (
         _locks.Barrier,
         _locks.BoundedSemaphore,
         _locks.Condition,
+        _native.Counter,
         _native.Event,
         _native.Lock,
         _native.RLock,
@@ -91,16 +93,11 @@ _BY_HANDLE: dict[type, Any] = dict.fromkeys(
 )
 
 
-def send_by_handle(class_: type) -> None:
-    """Let objects of a class that is derived from one of onecopy travel through queues as handles, too."""
-    _BY_HANDLE[class_] = _locks.by_handle
-
-
 class _Pickler(pickle.Pickler):
     """Reduces arrays as `multiprocessing` does with onecopy, and shared objects to their handles."""
 
     dispatch_table = ChainMap(  # noqa: RUF012  # the pickler looks for it at the class too, which is faster
-        _BY_HANDLE,
+        cast(dict[type, Any], BY_HANDLE),
         ForkingPickler._extra_reducers,  # type: ignore[attr-defined]  # a live view of what is registered
         cast(dict[type, Any], copyreg.dispatch_table),
     )

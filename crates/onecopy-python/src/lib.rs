@@ -5,6 +5,7 @@
 use pyo3::prelude::*;
 
 mod array;
+mod counter;
 mod dtype;
 mod errors;
 mod files;
@@ -14,6 +15,7 @@ mod interrupt;
 mod locks;
 mod named;
 mod ndarray;
+mod pipe;
 mod queue;
 mod session;
 mod text;
@@ -26,11 +28,13 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     numpy::dtype::<u8>(m.py());
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     array::register(m)?;
+    counter::register(m)?;
     files::register(m)?;
     filters::register(m)?;
     inspect::register(m)?;
     locks::register(m)?;
     named::register(m)?;
+    pipe::register(m)?;
     queue::register(m)?;
     session::register(m)?;
     text::register(m)

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyType};
 
-use crate::array;
+use crate::array::{self, RELEASE_GIL_ABOVE};
 use crate::errors::OrRaise;
 use crate::locks::{handle_of, limit, wait};
 
@@ -87,7 +87,7 @@ impl Queue {
         this.check_open()?;
         let limit = how_long(block, timeout)?;
         let mut batch = Batch::new();
-        if let Err(error) = this.push(py, &mut batch, obj) {
+        if let Err(error) = push(py, &this.inner, &mut batch, obj) {
             return not_put(slf, obj, error);
         }
         this.put_batch(py, &batch, limit).map(drop)
@@ -123,7 +123,7 @@ impl Queue {
         self.check_open()?;
         let limit = how_long(block, timeout)?;
         let mut batch = Batch::new();
-        let mut push_all = || objects.try_iter()?.try_for_each(|object| self.push(py, &mut batch, &object?));
+        let mut push_all = || objects.try_iter()?.try_for_each(|object| push(py, &self.inner, &mut batch, &object?));
         if let Err(error) = push_all() {
             self.inner.drop_rest(&batch, 0).or_raise(py)?;
             return Err(error);
@@ -310,30 +310,35 @@ impl Queue {
         };
         taken.map(drop).ok_or_else(|| raise_from_queue(py, "Empty"))
     }
+}
 
-    /// Adds an object to a batch for this queue.
-    fn push(&self, py: Python<'_>, batch: &mut Batch, object: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut push = |kind, bytes: &[u8]| self.inner.push(batch, kind, bytes).or_raise(py);
-        if object.is_exact_instance_of::<PyInt>() {
-            if let Ok(value) = object.extract::<i64>() {
-                return push(ValueKind::Int, &value.to_le_bytes());
-            }
-        } else if let Ok(text) = object.cast_exact::<PyString>() {
-            // A lone surrogate is no UTF-8, but pickles.
-            if let Ok(text) = text.to_cow() {
-                return push(ValueKind::Str, text.as_bytes());
-            }
-        } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
-            return push(ValueKind::Bytes, bytes.as_bytes());
-        } else if let Ok(value) = object.cast_exact::<PyFloat>() {
-            return push(ValueKind::Float, &value.value().to_le_bytes());
-        } else if object.is_none() {
-            return push(ValueKind::None, &[]);
-        } else if let Ok(value) = object.cast_exact::<PyBool>() {
-            return push(if value.is_true() { ValueKind::True } else { ValueKind::False }, &[]);
+/// Adds an object to a batch for a queue.
+pub(crate) fn push(
+    py: Python<'_>,
+    queue: &onecopy::Queue,
+    batch: &mut Batch,
+    object: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let mut push = |kind, bytes: &[u8]| queue.push(batch, kind, bytes).or_raise(py);
+    if object.is_exact_instance_of::<PyInt>() {
+        if let Ok(value) = object.extract::<i64>() {
+            return push(ValueKind::Int, &value.to_le_bytes());
         }
-        self.inner.push_made(batch, || made(py, object)).map_err(|Raised(error)| error)
+    } else if let Ok(text) = object.cast_exact::<PyString>() {
+        // A lone surrogate is no UTF-8, but pickles.
+        if let Ok(text) = text.to_cow() {
+            return push(ValueKind::Str, text.as_bytes());
+        }
+    } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+        return push(ValueKind::Bytes, bytes.as_bytes());
+    } else if let Ok(value) = object.cast_exact::<PyFloat>() {
+        return push(ValueKind::Float, &value.value().to_le_bytes());
+    } else if object.is_none() {
+        return push(ValueKind::None, &[]);
+    } else if let Ok(value) = object.cast_exact::<PyBool>() {
+        return push(if value.is_true() { ValueKind::True } else { ValueKind::False }, &[]);
     }
+    queue.push_made(batch, || made(py, object)).map_err(|Raised(error)| error)
 }
 
 /// Raises for an object that cannot be pickled; or leaves that to a derived class that promises otherwise, as the standard
@@ -380,16 +385,10 @@ fn made(py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>
 }
 
 /// The object that a message is.
-fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+pub(crate) fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
     let kind = ValueKind::of(message).or_raise(py)?;
     let payload = onecopy::Queue::contents(batch, message).or_raise(py)?;
-    let bytes = || {
-        PyBytes::new_with(py, payload.len(), |to| {
-            payload.copy_to(to);
-            Ok(())
-        })
-    };
+    let bytes = || bytes_of(py, &payload);
     let number = || match payload {
         Payload::Inline(bytes) => <[u8; 8]>::try_from(bytes).map_err(|_| changed()),
         Payload::Block(_) => Err(changed()),
@@ -399,17 +398,35 @@ fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResul
         ValueKind::False | ValueKind::True => PyBool::new(py, kind == ValueKind::True).to_owned().into_any(),
         ValueKind::Int => i64::from_le_bytes(number()?).into_pyobject(py)?.into_any(),
         ValueKind::Float => PyFloat::new(py, f64::from_le_bytes(number()?)).into_any(),
-        ValueKind::Bytes => bytes()?.into_any(),
+        ValueKind::Bytes | ValueKind::Raw => bytes()?.into_any(),
         ValueKind::Str => match payload {
             Payload::Inline(bytes) => PyString::from_bytes(py, bytes)?.into_any(),
             Payload::Block(_) => PyString::from_bytes(py, bytes()?.as_bytes())?.into_any(),
         },
         ValueKind::Array => array::decode(py, bytes()?.as_bytes())?,
-        ValueKind::Pickle => LOADS.import(py, "pickle", "loads")?.call1((bytes()?,))?,
+        ValueKind::Pickle => loads(py, &bytes()?)?,
     })
 }
 
-fn changed() -> PyErr {
+pub(crate) fn loads<'py>(py: Python<'py>, pickle: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    LOADS.import(py, "pickle", "loads")?.call1((pickle,))
+}
+
+/// The bytes of a message.
+pub(crate) fn bytes_of<'py>(py: Python<'py>, payload: &Payload<'_>) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, payload.len(), |to| {
+        copy_out(py, payload, to);
+        Ok(())
+    })
+}
+
+/// Copies the bytes of a message, with the GIL released if they are many.
+pub(crate) fn copy_out(py: Python<'_>, payload: &Payload<'_>, to: &mut [u8]) {
+    if to.len() > RELEASE_GIL_ABOVE { py.detach(|| payload.copy_to(to)) } else { payload.copy_to(to) }
+}
+
+pub(crate) fn changed() -> PyErr {
     PyValueError::new_err("a message was changed while it was read: another process writes where it must not")
 }
 
@@ -422,7 +439,7 @@ fn how_long(block: bool, timeout: Option<f64>) -> PyResult<Option<Duration>> {
     if block { limit(timeout) } else { Ok(Some(Duration::ZERO)) }
 }
 
-fn stopped(error: Error) -> LockError {
+pub(crate) fn stopped(error: Error) -> LockError {
     match error {
         Error::Queue(QueueError::TimedOut) => LockError::TimedOut,
         Error::Queue(QueueError::Interrupted) => LockError::Interrupted,

@@ -125,7 +125,8 @@ impl Dialect {
     }
 }
 
-/// Loads one text. Answers the array (records, or rows times columns), the names in the header, and the bytes of text.
+/// Loads one text. Answers the array (records, or rows times columns), the names in the header, the bytes of text, and
+/// with `max_rows` the first line that was passed over because it holds nothing.
 ///
 /// `tick`, if given, is called now and then with the bytes of the source read since its last call.
 #[pyfunction]
@@ -137,7 +138,7 @@ fn load<'py>(
     dialect: Dialect,
     threads: usize,
     tick: Option<Bound<'py, PyAny>>,
-) -> PyResult<(Bound<'py, PyAny>, Option<Vec<String>>, u64)> {
+) -> PyResult<(Bound<'py, PyAny>, Option<Vec<String>>, u64, Option<u64>)> {
     let encoded = dtype::encode(&dtype)?;
     let schema = schema_of(&DType::decode(&encoded).or_raise(py)?).or_raise(py)?;
     let options = dialect.options(threads)?;
@@ -156,7 +157,7 @@ fn load<'py>(
         Schema::Rows { .. } => vec![summary.records, summary.columns as u64],
     };
     let array = array_over(py, block, dtype, &shape, false)?;
-    Ok((array, summary.names, summary.bytes_text))
+    Ok((array, summary.names, summary.bytes_text, summary.blank_line))
 }
 
 /// What the first lines of a text look like: (name, type) of each chosen column, the names in the header, delimiter,

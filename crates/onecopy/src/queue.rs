@@ -42,10 +42,12 @@ pub enum ValueKind {
     Array = 7,
     /// A Python object, pickled.
     Pickle = 8,
+    /// Bytes that are no object: what `send_bytes` sends.
+    Raw = 9,
 }
 
 impl ValueKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::None,
         Self::False,
         Self::True,
@@ -55,6 +57,7 @@ impl ValueKind {
         Self::Bytes,
         Self::Array,
         Self::Pickle,
+        Self::Raw,
     ];
 
     /// What a message says that it is.
@@ -83,6 +86,8 @@ pub enum Value {
     Array(Array),
     /// A Python object, pickled.
     Pickle(Vec<u8>),
+    /// Bytes that are no object: what Python's `send_bytes` sends.
+    Raw(Vec<u8>),
 }
 
 /// The bytes of a message.
@@ -274,7 +279,7 @@ impl Queue {
         self.put_batch(&batch, patience).map(drop)
     }
 
-    fn push_value(&self, batch: &mut Batch, value: &Value) -> Result<(), Error> {
+    pub(crate) fn push_value(&self, batch: &mut Batch, value: &Value) -> Result<(), Error> {
         match value {
             Value::None => self.push(batch, ValueKind::None, &[]),
             Value::Bool(value) => self.push(batch, if *value { ValueKind::True } else { ValueKind::False }, &[]),
@@ -283,6 +288,7 @@ impl Queue {
             Value::Str(text) => self.push(batch, ValueKind::Str, text.as_bytes()),
             Value::Bytes(bytes) => self.push(batch, ValueKind::Bytes, bytes),
             Value::Pickle(bytes) => self.push(batch, ValueKind::Pickle, bytes),
+            Value::Raw(bytes) => self.push(batch, ValueKind::Raw, bytes),
             Value::Array(array) => self.push_made(batch, || Ok((ValueKind::Array, array.send()?))),
         }
     }
@@ -291,8 +297,13 @@ impl Queue {
     pub fn get(&self, patience: &Patience<'_>) -> Result<Value, Error> {
         let mut batch = Batch::new();
         self.take_batch(1, &mut batch, patience)?;
+        Self::first_value(&batch)
+    }
+
+    /// The first value of a batch.
+    pub(crate) fn first_value(batch: &Batch) -> Result<Value, Error> {
         let message = batch.messages().next().ok_or_else(|| HandleError("a message that changed".into()))?;
-        let contents = match Self::contents(&batch, &message)? {
+        let contents = match Self::contents(batch, &message)? {
             Payload::Inline(bytes) => Cow::Borrowed(bytes),
             long @ Payload::Block(_) => {
                 let mut bytes = vec![0; long.len()];
@@ -360,6 +371,7 @@ fn value_of(tag: ValueKind, contents: Cow<'_, [u8]>) -> Result<Value, Error> {
         ),
         ValueKind::Bytes => Value::Bytes(contents.into_owned()),
         ValueKind::Pickle => Value::Pickle(contents.into_owned()),
+        ValueKind::Raw => Value::Raw(contents.into_owned()),
         ValueKind::Array => Value::Array(Array::receive(&contents)?),
     })
 }
@@ -406,6 +418,7 @@ mod tests {
             Value::Str(long.clone()),
             Value::Bytes(long.into_bytes()),
             Value::Pickle(vec![]),
+            Value::Raw(vec![1]),
         ];
         for value in &values {
             queue.put(value, &Patience::FOREVER).unwrap();
