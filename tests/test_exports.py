@@ -48,6 +48,7 @@ SURFACE = {
     "full",
     "full_like",
     "is_shared",
+    "iter_text",
     "loadtxt",
     "ones",
     "ones_like",

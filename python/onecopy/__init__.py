@@ -41,7 +41,7 @@ from onecopy._native import Counter, Event, Lock, RLock, Semaphore, __version__
 from onecopy._pipes import Connection, Pipe
 from onecopy._queues import JoinableQueue, Queue, SimpleQueue
 from onecopy._session import reap, set_limit, stats
-from onecopy._text import loadtxt
+from onecopy._text import iter_text, loadtxt
 
 if TYPE_CHECKING:
     from onecopy._hdf5 import from_hdf5, to_hdf5
@@ -87,6 +87,7 @@ __all__ = [
     "full",
     "full_like",
     "is_shared",
+    "iter_text",
     "loadtxt",
     "ones",
     "ones_like",

@@ -19,6 +19,7 @@ mod pipe;
 mod queue;
 mod session;
 mod text;
+mod text_blocks;
 
 /// The compiled half of the package `onecopy`.
 #[pymodule(gil_used = true)]
@@ -37,5 +38,6 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     pipe::register(m)?;
     queue::register(m)?;
     session::register(m)?;
-    text::register(m)
+    text::register(m)?;
+    text_blocks::register(m)
 }

@@ -189,10 +189,13 @@ impl<'a> Parser<'a> {
         for first in (0..count).step_by(per_batch) {
             let batch = first..count.min(first + per_batch);
             let out = &mut records[..batch.len() * record_size];
-            outcome = match self.parse_batch(block, batch, out) {
-                Ok(()) => sink.write(first_record + first as u64, out).map_err(Failure::Sink),
-                Err(flaw) => Err(Failure::Text(self.explain(block.text(), flaw, first_record, lines_before))),
-            };
+            let parsed = self.parse_batch(block, batch, out);
+            // What stands before a flaw is whole, and who reads in parts shall have it.
+            let whole = parsed.as_ref().map_or_else(|flaw| flaw.row - first, |()| out.len() / record_size.max(1));
+            outcome = sink.write(first_record + first as u64, &out[..whole * record_size]).map_err(Failure::Sink);
+            if let (Ok(()), Err(flaw)) = (&outcome, parsed) {
+                outcome = Err(Failure::Text(self.explain(block.text(), flaw, first_record, lines_before)));
+            }
             if outcome.is_err() {
                 break;
             }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use onecopy_text::{Encoding, Layout, Options, ReadError, Scalar, Schema, Unit};
+use onecopy_text::{Encoding, Layout, MemorySink, Options, Progress, ReadError, Scalar, Schema, Source, Unit, read};
 use support::{delimited, error, read_bytes};
 
 #[test]
@@ -123,7 +123,10 @@ fn places_in_quoted_lines_are_physical() {
 fn skipped_header_and_comment_lines_count() {
     let options = Options { skip_rows: 2, header: true, ..Options::default() };
     let message = error(b"s\r\n\"\r#c\r\na b\n\n1 2\n#\n3 q", Scalar::F32, &options);
-    assert!(message.starts_with("test.txt:8:3: field 'b': 'q'"), "{message}");
+    assert!(
+        message.starts_with("test.txt:8:3: could not convert string 'q' to float32 at row 1, column 2 (field 'b')"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -142,4 +145,17 @@ fn truncation_is_allowed_when_asked_for() {
     assert_eq!(read_bytes(b"abcdef\nxy", &Schema::rows(Scalar::Bytes(3)), &truncate).unwrap().1, b"abcxy\0");
     let latin1 = Options { encoding: Encoding::Latin1, ..truncate };
     assert_eq!(read_bytes(b"ab\xe9\xff", &Schema::rows(Scalar::Bytes(3)), &latin1).unwrap().1, b"ab\xe9");
+}
+
+#[test]
+fn all_records_before_an_error_are_written() {
+    let good = "12 34\n".repeat(900);
+    for block_size in [50, 1000, 1 << 20] {
+        let text = format!("{good}1 x\n{good}");
+        let options = Options { block_size, threads: 3, ..Options::default() };
+        let sink = MemorySink::new();
+        let source = Source::memory("test.txt", text.as_bytes());
+        read(source, &Schema::rows(Scalar::U8), &options, &sink, &Progress::new()).unwrap_err();
+        assert_eq!(sink.into_bytes()[..1800], [12, 34].repeat(900));
+    }
 }

@@ -37,6 +37,7 @@ mod schema;
 mod session;
 mod shared;
 mod tables;
+mod text_blocks;
 mod work_memory;
 
 pub use array::{Array, Mode};
@@ -66,4 +67,5 @@ pub use schema::schema_of;
 pub use session::{SESSION_VARIABLE, leave_session, parse_size, session, session_hint};
 pub use shared::{Kind, Shareable, Shared};
 pub use tables::{LoadError, load_text};
+pub use text_blocks::{Part, TextBlocks};
 pub use work_memory::check_work_memory;

@@ -24,7 +24,6 @@ def check_ndmin(ndmin: Any) -> None:
 
 
 def _count(name: str, value: Any) -> int:
-    """Return a number of rows."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -34,10 +33,19 @@ def _count(name: str, value: Any) -> int:
     return number
 
 
-def comments_and_counts(
-    delimiter: str | bytes | None, comments: Any, quotechar: str | None, skiprows: Any, max_rows: Any
+def dialect(
+    dtype: np.dtype[Any] | None,
+    comments: Any,
+    delimiter: str | bytes | None,
+    skiprows: Any,
+    usecols: Any,
+    max_rows: Any,
+    quotechar: str | None,
+    names: bool,
+    missing: Missing | None,
+    truncate: bool,
 ) -> dict[str, Any]:
-    """Return what begins a comment, and how many lines and rows: what numpy looks at first."""
+    """Return what the compiled half has to know about the text; refuse what makes no sense, in the order of numpy."""
     begins = _comments(comments)
     if "" in begins:
         raise ValueError("comments cannot be an empty string; use comments=None to have none")
@@ -52,11 +60,15 @@ def comments_and_counts(
         "comments": begins,
         "skiprows": _count("skiprows", skiprows),
         "max_rows": None if max_rows is None else _count("max_rows", max_rows),
+        **_control_characters(delimiter, begins, quotechar),
+        "usecols": _columns(usecols, dtype, names),
+        "header": names,
+        "missing": _missing_values(missing),
+        "truncate": truncate,
     }
 
 
-def control_characters(delimiter: str | bytes | None, comments: list[str], quotechar: str | None) -> dict[str, Any]:
-    """Return the delimiter and the quote, which can be told apart and from what begins a comment."""
+def _control_characters(delimiter: str | bytes | None, comments: list[str], quotechar: str | None) -> dict[str, Any]:
     between: str | None = _text(delimiter)
     begin = comments[0] if len(comments) == 1 else None
     for name, value in (("delimiter", between), ("comments", begin), ("quotechar", quotechar)):
@@ -101,8 +113,7 @@ def _comments(comments: str | bytes | Sequence[str | bytes] | None) -> list[str]
     return [text for comment in several if (text := _text(comment)) is not None]
 
 
-def columns(usecols: Any, dtype: np.dtype[Any], named: bool) -> list[int | str] | None:
-    """Return the chosen columns: numbers, or names where a header has them."""
+def _columns(usecols: Any, dtype: np.dtype[Any] | None, named: bool) -> list[int | str] | None:
     if usecols is None:
         return None
     several = [usecols]
@@ -110,7 +121,7 @@ def columns(usecols: Any, dtype: np.dtype[Any], named: bool) -> list[int | str] 
         with suppress(TypeError):
             several = list(usecols)
     chosen = [_column(column, named) for column in several]
-    if dtype.names is not None and len(chosen) != (fields := _fields(dtype)):
+    if dtype is not None and dtype.names is not None and len(chosen) != (fields := _fields(dtype)):
         raise TypeError(
             "If a structured dtype is used, the number of columns in `usecols` must match the effective number of "
             f"fields. But {len(chosen)} usecols were given and the number of fields is {fields}."
@@ -141,7 +152,7 @@ def _fields(dtype: np.dtype[Any]) -> int:
     return 1 if dtype.names is None else sum(_fields(dtype[name]) for name in dtype.names)
 
 
-def missing_values(missing: Missing | None) -> list[tuple[str, str, str | None]]:
+def _missing_values(missing: Missing | None) -> list[tuple[str, str, str | None]]:
     """Return (text, what it stands for, field or none for all)."""
     everywhere: list[tuple[str, str, str | None]] = []
     of_fields: list[tuple[str, str, str | None]] = []

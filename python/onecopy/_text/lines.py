@@ -29,7 +29,9 @@ class Text(NamedTuple):
 
 
 def as_files(fname: Any) -> list[Path] | None:
-    """Return the paths if `fname` is a sequence of files."""
+    """Return the paths if `fname` is a sequence of files, or a pattern."""
+    if isinstance(fname, (str, os.PathLike)):
+        return _matching(os.fspath(fname))
     if not isinstance(fname, (list, tuple)) or not fname:
         return None
     if all(isinstance(item, os.PathLike) for item in fname):
@@ -37,6 +39,15 @@ def as_files(fname: Any) -> list[Path] | None:
     if all(isinstance(item, str) for item in fname) and any(os.path.exists(item) for item in fname):
         return list(fname)
     return None
+
+
+def _matching(pattern: str) -> list[Path] | None:
+    if not any(character in pattern for character in "*?[") or os.path.exists(pattern):
+        return None
+    from glob import glob
+
+    found: list[Path] = [*sorted(glob(pattern))]
+    return found or None
 
 
 def text_of(fname: Any, encoding: str | None, quotechar: str | None) -> Text:

@@ -14,6 +14,8 @@ from onecopy._arrays import Array
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from onecopy._text.lines import Text
+
 Path = str | os.PathLike[str]
 
 
@@ -67,7 +69,7 @@ class Inferred(NamedTuple):
     header: bool
 
 
-def _dialect(
+def dialect_for_native(
     *,
     delimiter: str | None = None,
     comments: Sequence[str] = ("#",),
@@ -98,7 +100,7 @@ def _dialect(
 def infer(path: Path | bytes, **dialect: Any) -> Inferred:
     """Guess the delimiter (and with it the quote), the header and the types where `dialect` leaves them open."""
     fields, names, delimiter, quotechar, header = _native.infer(
-        path, _dialect(**dialect), "delimiter" not in dialect, "header" not in dialect
+        path, dialect_for_native(**dialect), "delimiter" not in dialect, "header" not in dialect
     )
     return Inferred(np.dtype(fields), names, delimiter, quotechar, header)
 
@@ -114,7 +116,32 @@ def load(
     """Load one text: a file, or the bytes of the text themselves.
 
     `progress` is called now and then with the bytes of the file read since its last call; what it raises ends the
-    loading. The dialect is that of `_dialect`.
+    loading. The dialect is that of `dialect_for_native`.
     """
-    array, names, size, blank_line = _native.load(path, np.dtype(dtype), _dialect(**dialect), threads, progress)
+    array, names, size, blank_line = _native.load(
+        path, np.dtype(dtype), dialect_for_native(**dialect), threads, progress
+    )
     return LoadedFile(array, names, array.dtype, len(array), size, blank_line)
+
+
+def item_of(text: Text, item: np.dtype[Any] | None, dialect: dict[str, Any]) -> np.dtype[Any]:
+    """Return the type of the items, guessed if there is none."""
+    if item is not None:
+        return item
+    return _inferred(text, dialect).dtype
+
+
+def header_of(text: Text, dialect: dict[str, Any]) -> Sequence[str] | None:
+    """Return the names that the header gives to the chosen columns, if there is a header."""
+    return _inferred(text, dialect).dtype.names if dialect["header"] else None
+
+
+def _inferred(text: Text, dialect: dict[str, Any]) -> Inferred:
+    assert text.content is not None
+    return infer(text.content, encoding=text.encoding, **dialect)
+
+
+def with_names(array: Array, names: Sequence[str]) -> Array:
+    """Return rows of equal items as records, whose fields have the names of the header."""
+    # Equal items side by side are a structure without padding.
+    return array.view([(name, array.dtype) for name in names])[:, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +12,8 @@ import numpy as np
 from onecopy._arrays import Array, asarray
 from onecopy._text import arguments
 from onecopy._text.lines import Text, as_files, text_of
-from onecopy._text.loading import LoadedFile, Path, load
+from onecopy._text.loading import LoadedFile, Path, item_of, load, with_names
+from onecopy._text.progress import showing
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -23,7 +24,7 @@ _ONLY_NUMPY_READS = (".bz2", ".xz", ".lzma")
 
 def loadtxt(
     fname: Any,
-    dtype: npt.DTypeLike = float,
+    dtype: npt.DTypeLike | None = float,
     comments: str | bytes | Sequence[str | bytes] | None = "#",
     delimiter: str | bytes | None = None,
     converters: Any = None,
@@ -40,6 +41,7 @@ def loadtxt(
     missing: arguments.Missing | None = None,
     truncate: bool = False,
     threads: int | None = None,
+    progress: bool | Callable[[int], None] = False,
 ) -> Any:
     """Load delimited text into a shared array, on all cores.
 
@@ -51,8 +53,10 @@ def loadtxt(
     fname : path, file, iterable of lines, or sequence of paths
         What to load. Plain text, gzip, BGZF and zstd are told apart by content. A sequence of `pathlib.Path`, or of
         strings that all name existing files, is several files; any other sequence of strings holds lines, as for numpy.
-    dtype : dtype-like, optional
-        Type of the items; a structured dtype makes records with a field per column.
+        A pattern with ``*``, ``?`` or ``[`` that is no file is all files that match it, sorted.
+    dtype : dtype-like or None, optional
+        Type of the items; a structured dtype makes records with a field per column. None guesses the type of each
+        column from the first lines: integers, floats, or strings with head-room. What does not fit later is an error.
     comments : str, bytes or sequence of them, or None, optional
         What starts a comment, anywhere in a line.
     delimiter : str or bytes, optional
@@ -86,6 +90,8 @@ def loadtxt(
         Cut strings that are longer than their field. By default they are an error; numpy cuts them silently.
     threads : int, optional
         Threads to use; all cores by default.
+    progress : bool or callable, optional
+        Show a progress bar; or call this now and then, with the bytes of the files read since its last call.
 
     Returns
     -------
@@ -113,7 +119,7 @@ def loadtxt(
 
     See Also
     --------
-    numpy.loadtxt, onecopy.to_hdf5
+    numpy.loadtxt, onecopy.iter_text, onecopy.to_hdf5
 
     Examples
     --------
@@ -125,9 +131,9 @@ def loadtxt(
     ...                    dtype="S4, i4, f4", missing={"NA": "nan"})
     >>> calls["f2"]
     array([0.75,  nan], dtype=float32)
+    >>> oc.loadtxt(["name,age", "Ada,36"], dtype=None, delimiter=",", names=True)["age"].item()
+    36
     """
-    if dtype is None:
-        raise TypeError("a dtype must be provided; float is the default")
     arguments.check_ndmin(ndmin)
     options: dict[str, Any] = {
         "dtype": dtype, "comments": comments, "delimiter": delimiter, "converters": converters, "skiprows": skiprows,
@@ -137,28 +143,27 @@ def loadtxt(
     files = as_files(fname)
     if files is not None:
         more = {"names": names, "missing": missing, "truncate": truncate}
-        return _load_files(files, {**options, **more}, threads)
-    item = np.dtype(dtype)
-    first = arguments.comments_and_counts(delimiter, comments, quotechar, skiprows, max_rows)
-    dialect = {
-        **first,
-        **arguments.control_characters(delimiter, first["comments"], quotechar),
-        "usecols": arguments.columns(usecols, item, names),
-        "missing": arguments.missing_values(missing),
-        "truncate": truncate,
-    }
+        with showing(progress, files) as report:
+            return _load_files(files, {**options, **more, "progress": report}, threads)
+    item = None if dtype is None else np.dtype(dtype)
+    dialect = arguments.dialect(
+        item, comments, delimiter, skiprows, usecols, max_rows, quotechar, names, missing, truncate
+    )
     text = None
     if not _only_numpy_can(fname, item, converters, encoding, max_rows, quotechar, like):
         text = text_of(fname, encoding, quotechar)
         fname = text.lines if text.content is None else fname
     if text is None or text.content is None:
-        if names or missing:
+        if names or missing or item is None:
             raise ValueError(
-                "names and missing do not go together with converters, like, or what else numpy's reader is for"
+                "names, missing and dtype=None do not go together with converters, like, or what else numpy's reader "
+                "is for"
             )
         read = np.loadtxt(fname, **options)
         return read if isinstance(read, list) or read.dtype.hasobject else asarray(read)
-    loaded = _load_named(text, item, threads or 0, names, dialect)
+    item = item_of(text, item, dialect)
+    with showing(progress, [text.content]) as report:
+        loaded = _load_named(text, item, threads or 0, report, dialect)
     array = _shaped(loaded.array, ndmin)
     _warn(array, loaded.blank_line, fname, max_rows)
     if not unpack:
@@ -178,13 +183,14 @@ def _warn(array: Array, blank_line: int | None, fname: Any, max_rows: int | None
         )
 
 
-def _load_named(text: Text, item: np.dtype[Any], threads: int, names: bool, dialect: dict[str, Any]) -> LoadedFile:
+def _load_named(
+    text: Text, item: np.dtype[Any], threads: int, report: Callable[[int], None] | None, dialect: dict[str, Any]
+) -> LoadedFile:
     assert text.content is not None
-    loaded = load(text.content, item, threads=threads, header=names, encoding=text.encoding, **dialect)
+    loaded = load(text.content, item, threads=threads, progress=report, encoding=text.encoding, **dialect)
     array = loaded.array
-    if names and item.names is None and loaded.names is not None and array.ndim == 2:
-        # Equal elements side by side are a structure without padding.
-        return loaded._replace(array=array.view([(name, item) for name in loaded.names])[:, 0])
+    if item.names is None and loaded.names is not None and array.ndim == 2:
+        return loaded._replace(array=with_names(array, loaded.names))
     if loaded.rows == 0 and item.names is None and dialect["usecols"] is None:
         # Nothing says how many columns there would have been: numpy takes one.
         return loaded._replace(array=array.reshape(-1)[:0].reshape(0, 1))
@@ -217,7 +223,7 @@ def _size(file: Path) -> int:
 
 def _only_numpy_can(
     fname: Any,
-    dtype: np.dtype[Any],
+    dtype: np.dtype[Any] | None,
     converters: Any,
     encoding: str | None,
     max_rows: int | None,
@@ -229,7 +235,7 @@ def _only_numpy_can(
     return bool(
         converters is not None
         or like is not None
-        or not _readable(dtype)
+        or (dtype is not None and not readable(dtype))
         or not (encoding in (None, "bytes") or arguments.is_utf8(encoding) or arguments.is_latin1(encoding))
         or (is_path and os.fspath(fname).endswith(_ONLY_NUMPY_READS))
         or (quotechar is not None and not quotechar.isascii())
@@ -238,9 +244,10 @@ def _only_numpy_can(
     )
 
 
-def _readable(dtype: np.dtype[Any]) -> bool:
+def readable(dtype: np.dtype[Any]) -> bool:
+    """Tell whether the compiled half reads items of this type."""
     if dtype.names is not None:
-        return all(_readable(dtype[name].base) for name in dtype.names)
+        return all(readable(dtype[name].base) for name in dtype.names)
     unsized = (dtype.kind in "SU" and dtype.itemsize == 0) or dtype.str in ("<M8", ">M8")
     return dtype.kind in "biufcSUmM" and dtype.char not in "gG" and not unsized and dtype.subdtype is None
 

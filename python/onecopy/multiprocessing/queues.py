@@ -12,7 +12,7 @@ from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import onecopy as _oc
-from onecopy import _locks, _queues
+from onecopy import _queues
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -69,4 +69,4 @@ def _refuse(*args: object, **kwds: object) -> NoReturn:
 
 
 for _class in (Queue, JoinableQueue, SimpleQueue):
-    _queues.BY_HANDLE[_class] = _locks.by_handle
+    _queues.send_by_handle(_class)

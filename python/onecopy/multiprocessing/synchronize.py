@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import onecopy as _oc
-from onecopy import _locks, _queues
+from onecopy import _queues
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -103,4 +103,4 @@ class Barrier(_oc.Barrier):
 
 
 for _class in (Lock, RLock, Semaphore, BoundedSemaphore, Condition, Event, Barrier):
-    _queues.BY_HANDLE[_class] = _locks.by_handle
+    _queues.send_by_handle(_class)
