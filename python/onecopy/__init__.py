@@ -7,7 +7,8 @@ handles, without a copy.
 
 from typing import TYPE_CHECKING, Any
 
-from onecopy import _pickling as _pickling  # registers the reducers
+from onecopy import _foreign as _foreign  # registers reducers
+from onecopy import _pickling as _pickling  # registers reducers
 from onecopy._arrays import (
     array,
     asarray,
@@ -18,7 +19,6 @@ from onecopy._arrays import (
     is_shared,
     ones,
     ones_like,
-    share,
     zeros,
     zeros_like,
 )
@@ -38,6 +38,7 @@ from onecopy._errors import (
 from onecopy._locks import Barrier, BoundedSemaphore, Condition, RWLock
 from onecopy._named import attach, publish, unpublish
 from onecopy._native import Counter, Event, Lock, RLock, Semaphore, __version__
+from onecopy._objects import Ref, get, put, share
 from onecopy._pipes import Connection, Pipe
 from onecopy._queues import JoinableQueue, Queue, SimpleQueue
 from onecopy._session import reap, set_limit, stats
@@ -72,6 +73,7 @@ __all__ = [
     "RWLock",
     "RawArray",
     "RawValue",
+    "Ref",
     "Semaphore",
     "ShutDownError",
     "SimpleQueue",
@@ -86,12 +88,14 @@ __all__ = [
     "from_hdf5",
     "full",
     "full_like",
+    "get",
     "is_shared",
     "iter_text",
     "loadtxt",
     "ones",
     "ones_like",
     "publish",
+    "put",
     "reap",
     "set_limit",
     "share",

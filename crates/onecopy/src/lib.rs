@@ -28,6 +28,7 @@ mod error;
 mod handle;
 mod locks;
 pub mod names;
+mod object;
 mod outbox;
 mod pipe;
 mod queue;
@@ -53,6 +54,7 @@ pub use locks::{
     Arrival, Barrier, Condition, ConditionLock, Event, Lock, LockError, LockGuard, Patience, RLock, RwLock, Semaphore,
     SharedObject, Side, Waited,
 };
+pub use object::{Extent, Source, StoredObject};
 pub use onecopy_arena::{
     Access, Arena, ArenaError, ArenaId, Block, BlockId, Contents, Details, Draft, FreeSpace, JoinHint, LargeBlock,
     Member, Options, Owned, ParcelId, PrivateCopy, Sighting, Stats, Viewer,
