@@ -28,6 +28,8 @@ SURFACE = {
     "OwnerDiedError",
     "ParseError",
     "Pipe",
+    "Pool",
+    "ProcessPoolExecutor",
     "Queue",
     "RLock",
     "RWLock",
@@ -39,6 +41,7 @@ SURFACE = {
     "SimpleQueue",
     "StaleHandleError",
     "Value",
+    "WorkerDiedError",
     "__version__",
     "array",
     "asarray",
@@ -87,7 +90,14 @@ def test_importing_it_brings_in_little_else():
     brought = set(out.stdout.split())
     assert "onecopy._native" in brought and "multiprocessing.reduction" in brought
     slow = {"h5py", "argparse", "tqdm", "json", "ctypes", "concurrent.futures", "asyncio", "inspect", "dataclasses"}
-    slow |= {"logging", "multiprocessing.pool", "multiprocessing.queues", "multiprocessing.managers", "onecopy._cli"}
+    slow |= {
+        "logging",
+        "multiprocessing.pool",
+        "multiprocessing.queues",
+        "multiprocessing.managers",
+        "onecopy._cli",
+        "onecopy._pool",
+    }
     assert brought & slow == set()
 
 

@@ -34,6 +34,7 @@ from onecopy._errors import (
     ParseError,
     ShutDownError,
     StaleHandleError,
+    WorkerDiedError,
 )
 from onecopy._locks import Barrier, BoundedSemaphore, Condition, RWLock
 from onecopy._named import attach, publish, unpublish
@@ -46,6 +47,7 @@ from onecopy._text import iter_text, loadtxt
 
 if TYPE_CHECKING:
     from onecopy._hdf5 import from_hdf5, to_hdf5
+    from onecopy._pool import Pool, ProcessPoolExecutor
     from onecopy._sharedctypes import Array, RawArray, RawValue, Value
 
 __all__ = [
@@ -68,6 +70,8 @@ __all__ = [
     "OwnerDiedError",
     "ParseError",
     "Pipe",
+    "Pool",
+    "ProcessPoolExecutor",
     "Queue",
     "RLock",
     "RWLock",
@@ -79,6 +83,7 @@ __all__ = [
     "SimpleQueue",
     "StaleHandleError",
     "Value",
+    "WorkerDiedError",
     "__version__",
     "array",
     "asarray",
@@ -109,6 +114,8 @@ __all__ = [
 #: Names whose modules need others (h5py, ctypes) that take long to import: those who do not use them shall not wait.
 _LATE = {
     "Array": "_sharedctypes",
+    "Pool": "_pool",
+    "ProcessPoolExecutor": "_pool",
     "RawArray": "_sharedctypes",
     "RawValue": "_sharedctypes",
     "Value": "_sharedctypes",

@@ -44,10 +44,12 @@ pub enum ValueKind {
     Pickle = 8,
     /// Bytes that are no object: what `send_bytes` sends.
     Raw = 9,
+    /// A value of another kind with a stamp behind it, as the pools of the Python package send them.
+    Letter = 10,
 }
 
 impl ValueKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::None,
         Self::False,
         Self::True,
@@ -58,12 +60,18 @@ impl ValueKind {
         Self::Array,
         Self::Pickle,
         Self::Raw,
+        Self::Letter,
     ];
 
     /// What a message says that it is.
     pub fn of(message: &Message<'_>) -> Result<Self, Error> {
-        let tag = Self::ALL.get(usize::from(message.tag & !LONG)).copied();
+        let tag = Self::from_byte(message.tag & !LONG);
         tag.ok_or_else(|| HandleError(format!("a message of kind {}", message.tag)).into())
+    }
+
+    /// The kind of a number, if it is one.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(byte)).copied()
     }
 }
 
@@ -195,6 +203,11 @@ impl Queue {
                 Err(error)
             }
         }
+    }
+
+    /// Does `work`; handles that it makes in this thread and that nobody has received go when this queue goes.
+    pub fn owning<T>(&self, work: impl FnOnce() -> T) -> T {
+        outbox::collect(self.shared.block(), work).0
     }
 
     fn push_enclosing(
@@ -373,6 +386,7 @@ fn value_of(tag: ValueKind, contents: Cow<'_, [u8]>) -> Result<Value, Error> {
         ValueKind::Pickle => Value::Pickle(contents.into_owned()),
         ValueKind::Raw => Value::Raw(contents.into_owned()),
         ValueKind::Array => Value::Array(Array::receive(&contents)?),
+        ValueKind::Letter => return Err(HandleError("a letter in a queue of values".into()).into()),
     })
 }
 
