@@ -36,6 +36,7 @@ SURFACE = {
     "array",
     "asarray",
     "attach",
+    "audit",
     "empty",
     "empty_like",
     "from_hdf5",
@@ -79,7 +80,14 @@ def test_importing_it_brings_in_little_else():
     brought = set(out.stdout.split())
     assert "onecopy._native" in brought and "multiprocessing.reduction" in brought
     slow = {"h5py", "argparse", "tqdm", "json", "ctypes", "concurrent.futures", "asyncio", "inspect", "dataclasses"}
-    slow |= {"logging", "multiprocessing.pool", "multiprocessing.queues", "multiprocessing.managers", "onecopy._cli"}
+    slow |= {
+        "logging",
+        "multiprocessing.pool",
+        "multiprocessing.queues",
+        "multiprocessing.managers",
+        "onecopy._cli",
+        "onecopy._audit",
+    }
     assert brought & slow == set()
 
 

@@ -40,7 +40,7 @@ from onecopy._named import attach, publish, unpublish
 from onecopy._native import Event, Lock, RLock, Semaphore, __version__
 from onecopy._objects import Ref, get, put, share
 from onecopy._queues import JoinableQueue, Queue, SimpleQueue
-from onecopy._session import reap, set_limit, stats
+from onecopy._session import audit, reap, set_limit, stats
 from onecopy._text import loadtxt
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ __all__ = [
     "array",
     "asarray",
     "attach",
+    "audit",
     "empty",
     "empty_like",
     "from_hdf5",

@@ -16,7 +16,17 @@ use crate::errors::OrRaise;
 use crate::locks::{handle_of, limit, wait};
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(audit_queues, m)?)?;
     m.add_class::<Queue>()
+}
+
+/// Whether all objects are to be pickled by the package, which notes what becomes of them.
+static AUDITED: AtomicBool = AtomicBool::new(false);
+
+/// Says whether somebody wants to know what is put into queues.
+#[pyfunction]
+fn audit_queues(on: bool) {
+    AUDITED.store(on, Relaxed);
 }
 
 /// A queue of objects for any number of processes and threads.
@@ -303,6 +313,9 @@ impl Queue {
     /// Adds an object to a batch for this queue.
     fn push(&self, py: Python<'_>, batch: &mut Batch, object: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut push = |kind, bytes: &[u8]| self.inner.push(batch, kind, bytes).or_raise(py);
+        if AUDITED.load(Relaxed) {
+            return self.inner.push_made(batch, || made(py, object)).map_err(|Raised(error)| error);
+        }
         if object.is_exact_instance_of::<PyInt>() {
             if let Ok(value) = object.extract::<i64>() {
                 return push(ValueKind::Int, &value.to_le_bytes());
@@ -344,7 +357,8 @@ impl From<PyErr> for Raised {
 fn made(py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
     static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    if object.get_type().is(NDARRAY.import(py, "numpy", "ndarray")?)
+    if !AUDITED.load(Relaxed)
+        && object.get_type().is(NDARRAY.import(py, "numpy", "ndarray")?)
         && object.getattr("dtype")?.getattr("metadata")?.is_none()
         && let Some(handle) = array::sent(py, object)?
     {
