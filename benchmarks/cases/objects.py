@@ -105,7 +105,7 @@ def frame(kind: str, nbytes: int, repeats: int) -> dict[str, float]:
             "pickle": lambda obj: obj,
             "joblib": lambda obj: _dump(obj, folder),
         }[kind]
-        store(whole.iloc[:8])
+        small = store(whole.iloc[:8])
         if kind == "pickle":
             store_seconds = _seconds(lambda: bytes(ForkingPickler.dumps(whole)))
             stored = whole
@@ -116,7 +116,9 @@ def frame(kind: str, nbytes: int, repeats: int) -> dict[str, float]:
             del whole
         gc.collect()
         with waiting_worker(_reply) as worker:
-            hand_over = _median_exchange(worker, stored, 10 if repeats > 1 else 0, repeats)
+            for _ in range(10):
+                _exchange(worker, small)  # imports what the frame needs
+            hand_over = statistics.median(_exchange(worker, stored) for _ in range(repeats))
         figures = {"store": store_seconds, "hand over": hand_over}
         if kind != "pickle":  # four workers would need 5 GiB
             figures["memory"] = _memory_of_readers(stored, 4)
@@ -157,14 +159,6 @@ def _opened(message: Any) -> Any:
 def _reply(connection: Connection) -> None:
     for message in messages(connection):
         connection.send(float(_opened(message).iat[-1, -1]))
-
-
-def _median_exchange(worker: Connection, message: Any, warm: int, repeats: int) -> float:
-    return (
-        statistics.median(_exchange(worker, message) for _ in range(warm + repeats))
-        if repeats > 1
-        else _exchange(worker, message)
-    )
 
 
 def _exchange(worker: Connection, message: Any) -> float:
