@@ -15,7 +15,7 @@ use crate::interrupt::interruptibly;
 use crate::ndarray::{NdArray, Placement, over, references};
 
 /// Waiting for less than this is cheaper than letting another thread run meanwhile.
-const RELEASE_GIL_ABOVE: usize = 64 << 10;
+pub(crate) const RELEASE_GIL_ABOVE: usize = 64 << 10;
 
 /// Keeps a block alive for the arrays over it: the base of every shared array.
 #[pyclass(frozen, name = "Block", module = "onecopy._native")]

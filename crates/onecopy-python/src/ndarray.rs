@@ -124,6 +124,20 @@ impl<'py> NdArray<'py> {
     }
 }
 
+/// Has `write` fill the bytes of a contiguous, writable array from `start` on; none for another.
+pub(crate) fn fill<T>(array: &NdArray<'_>, start: usize, len: usize, write: impl FnOnce(&mut [u8]) -> T) -> Option<T> {
+    let end = start.checked_add(len)?;
+    if !array.is_contiguous() || !array.is_writable() || end > array.nbytes() {
+        return None;
+    }
+    if len == 0 {
+        return Some(write(&mut []));
+    }
+    // SAFETY: a contiguous array of at least `end` bytes starts at `data` and lives as long as `array`. What another
+    // thread does with its items meanwhile is the program's affair, as with `NdArray::bytes`.
+    Some(write(unsafe { std::slice::from_raw_parts_mut(array.fields().data.cast::<u8>().add(start), len) }))
+}
+
 /// Strong references to an object, including the one that is asked.
 pub(crate) fn references(object: &Bound<'_, PyAny>) -> isize {
     // SAFETY: `object` is a valid Python object and the GIL is held.
