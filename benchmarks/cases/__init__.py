@@ -1,6 +1,19 @@
 """One module per question; each has ``TITLE`` and ``run(scale) -> Table``, and its peers beside onecopy."""
 
-from benchmarks.cases import attach, compressed, fork, handover, locks, memory, pipeline, put, queue, start, text
+from benchmarks.cases import (
+    attach,
+    compressed,
+    counter,
+    fork,
+    handover,
+    locks,
+    memory,
+    pipeline,
+    put,
+    queue,
+    start,
+    text,
+)
 
 CASES = {
     "start": start,
@@ -11,6 +24,7 @@ CASES = {
     "memory": memory,
     "fork": fork,
     "locks": locks,
+    "counter": counter,
     "text": text,
     "compressed": compressed,
     "pipeline": pipeline,

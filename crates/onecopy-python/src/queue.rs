@@ -284,7 +284,9 @@ impl Queue {
             }
             other => other.map(Some).or_raise(py),
         };
-        self.inner.drop_rest(batch, from).or_raise(py)?;
+        if from < batch.len() {
+            self.inner.drop_rest(batch, from).or_raise(py)?;
+        }
         put?.ok_or_else(|| raise_from_queue(py, "Full"))
     }
 
@@ -302,6 +304,7 @@ impl Queue {
 
     /// Adds an object to a batch for this queue.
     fn push(&self, py: Python<'_>, batch: &mut Batch, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let mut push = |kind, bytes: &[u8]| self.inner.push(batch, kind, bytes).or_raise(py);
         if object.is_exact_instance_of::<PyInt>() {
             if let Ok(value) = object.extract::<i64>() {
@@ -320,6 +323,11 @@ impl Queue {
             return push(ValueKind::None, &[]);
         } else if let Ok(value) = object.cast_exact::<PyBool>() {
             return push(if value.is_true() { ValueKind::True } else { ValueKind::False }, &[]);
+        }
+        if object.get_type().is(NDARRAY.import(py, "numpy", "ndarray")?)
+            && let Some((block, handle)) = array::plain(object)?
+        {
+            return self.inner.push_array(batch, &block, handle).or_raise(py);
         }
         self.inner.push_made(batch, || made(py, object)).map_err(|Raised(error)| error)
     }
@@ -340,16 +348,9 @@ impl From<PyErr> for Raised {
     }
 }
 
-/// Bytes for an object that has no form of its own: a handle or a pickle.
+/// Bytes for an object that has no form of its own: a pickle.
 fn made(py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
-    static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    if object.get_type().is(NDARRAY.import(py, "numpy", "ndarray")?)
-        && object.getattr("dtype")?.getattr("metadata")?.is_none()
-        && let Some(handle) = array::sent(py, object)?
-    {
-        return Ok((ValueKind::Array, handle));
-    }
     let dumps = DUMPS.get_or_try_init(py, || PyResult::Ok(py.import("onecopy._queues")?.getattr("dumps")?.unbind()))?;
     let pickle = dumps.bind(py).call1((object,))?;
     Ok((ValueKind::Pickle, pickle.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes().to_vec()))
@@ -380,7 +381,10 @@ fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResul
             Payload::Inline(bytes) => PyString::from_bytes(py, bytes)?.into_any(),
             Payload::Block(_) => PyString::from_bytes(py, bytes()?.as_bytes())?.into_any(),
         },
-        ValueKind::Array => array::decode(py, bytes()?.as_bytes())?,
+        ValueKind::Array => match payload {
+            Payload::Inline(bytes) => array::taken(py, bytes, batch)?,
+            Payload::Block(_) => array::taken(py, bytes()?.as_bytes(), batch)?,
+        },
         ValueKind::Pickle => LOADS.import(py, "pickle", "loads")?.call1((bytes()?,))?,
     })
 }

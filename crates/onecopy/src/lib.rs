@@ -59,7 +59,7 @@ pub use onecopy_collections::queue::{Batch, MOST_ENCLOSED, MOST_MESSAGES, Messag
 pub use onecopy_filters as filters;
 pub use onecopy_os::{ByteSize, Machine};
 pub use onecopy_text as text;
-pub use queue::{Payload, Queue, Value, ValueKind};
+pub use queue::{Payload, Queue, Value, ValueKind, array_in};
 pub use schema::schema_of;
 pub use session::{SESSION_VARIABLE, leave_session, parse_size, session, session_hint};
 pub use shared::{Kind, Shareable, Shared};

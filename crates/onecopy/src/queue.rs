@@ -1,14 +1,20 @@
 //! Queues of values between processes.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use onecopy_arena::{Access, Arena, Block};
 use onecopy_collections::queue::{
     Batch, Channel, Enclosed, Local, MOST_BYTES, MOST_ENCLOSED, MOST_MESSAGES, Memory, Message, Queue as Part,
 };
-use onecopy_sync::Patience;
+use onecopy_sync::{Patience, Spin};
 
-use crate::{Array, Error, HandleError, Kind, Shareable, Shared, SharedObject, copy_into, outbox};
+use crate::{Array, Counters, Error, HandleError, Kind, Shareable, Shared, SharedObject, copy_into, outbox};
+
+mod arrays;
+
+pub use arrays::array_in;
 
 /// Bytes of a queue's first segment.
 const RING: u64 = 64 << 10;
@@ -283,7 +289,11 @@ impl Queue {
             Value::Str(text) => self.push(batch, ValueKind::Str, text.as_bytes()),
             Value::Bytes(bytes) => self.push(batch, ValueKind::Bytes, bytes),
             Value::Pickle(bytes) => self.push(batch, ValueKind::Pickle, bytes),
-            Value::Array(array) => self.push_made(batch, || Ok((ValueKind::Array, array.send()?))),
+            Value::Array(array) => {
+                let (block, handle) = array.described();
+                Counters::count_sent(array.nbytes());
+                self.push_array(batch, block, handle)
+            }
         }
     }
 
@@ -300,7 +310,7 @@ impl Queue {
                 Cow::Owned(bytes)
             }
         };
-        value_of(ValueKind::of(&message)?, contents)
+        value_of(&batch, ValueKind::of(&message)?, contents)
     }
 
     /// Says that one more of the values that were taken has been dealt with.
@@ -344,7 +354,7 @@ impl Queue {
     }
 }
 
-fn value_of(tag: ValueKind, contents: Cow<'_, [u8]>) -> Result<Value, Error> {
+fn value_of(batch: &Batch, tag: ValueKind, contents: Cow<'_, [u8]>) -> Result<Value, Error> {
     let number = || {
         let bytes = <[u8; 8]>::try_from(&*contents);
         bytes.map_err(|_| HandleError(format!("a number of {} bytes", contents.len())))
@@ -360,13 +370,28 @@ fn value_of(tag: ValueKind, contents: Cow<'_, [u8]>) -> Result<Value, Error> {
         ),
         ValueKind::Bytes => Value::Bytes(contents.into_owned()),
         ValueKind::Pickle => Value::Pickle(contents.into_owned()),
-        ValueKind::Array => Value::Array(Array::receive(&contents)?),
+        ValueKind::Array => {
+            Value::Array(Array::receive_by(&contents, |handle, itemsize| array_in(batch, handle, itemsize))?)
+        }
+    })
+}
+
+/// The environment variable that bounds, in microseconds, how long a wait looks for a message before it sleeps.
+const SPIN_VARIABLE: &str = "ONECOPY_SPIN";
+
+/// How long waits look at most. With one processor, whoever looks keeps the other from what is waited for.
+fn spin() -> Duration {
+    static SPIN: OnceLock<Duration> = OnceLock::new();
+    *SPIN.get_or_init(|| {
+        let setting = std::env::var(SPIN_VARIABLE).ok().and_then(|text| text.trim().parse().ok());
+        let alone = || std::thread::available_parallelism().is_ok_and(|n| n.get() == 1);
+        setting.map_or_else(|| if alone() { Duration::ZERO } else { Spin::LONGEST }, Duration::from_micros)
     })
 }
 
 impl From<Shared<Part>> for Queue {
     fn from(shared: Shared<Part>) -> Self {
-        Self { shared, local: Local::new() }
+        Self { shared, local: Local::spinning(spin()) }
     }
 }
 

@@ -6,6 +6,7 @@
 //! `docs/design/queue.md`.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, Ordering::Relaxed};
+use std::time::Duration;
 
 use onecopy_arena::{ArenaError, Block, Viewer};
 use onecopy_sync::{Acquired, Gate, Guard, Patience, RobustMutex, Spin, Stopped};
@@ -75,7 +76,12 @@ pub struct Local {
 impl Local {
     /// Nothing yet.
     pub const fn new() -> Self {
-        Self { put: Last::new(), take: Last::new(), room: Spin::new(), message: Spin::new() }
+        Self::spinning(Spin::LONGEST)
+    }
+
+    /// Nothing yet. Waits begin with looking for at most `spin`, as far as that pays.
+    pub const fn spinning(spin: Duration) -> Self {
+        Self { put: Last::new(), take: Last::new(), room: Spin::at_most(spin), message: Spin::at_most(spin) }
     }
 }
 
