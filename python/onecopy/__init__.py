@@ -7,7 +7,8 @@ handles, without a copy.
 
 from typing import TYPE_CHECKING, Any
 
-from onecopy import _pickling as _pickling  # registers the reducers
+from onecopy import _foreign as _foreign  # registers reducers
+from onecopy import _pickling as _pickling  # registers reducers
 from onecopy._arrays import (
     array,
     asarray,
@@ -18,7 +19,6 @@ from onecopy._arrays import (
     is_shared,
     ones,
     ones_like,
-    share,
     zeros,
     zeros_like,
 )
@@ -38,9 +38,11 @@ from onecopy._errors import (
 from onecopy._locks import Barrier, BoundedSemaphore, Condition, RWLock
 from onecopy._named import attach, publish, unpublish
 from onecopy._native import Counter, Event, Lock, RLock, Semaphore, __version__
+from onecopy._objects import Ref, get, put, share
+from onecopy._pipes import Connection, Pipe
 from onecopy._queues import JoinableQueue, Queue, SimpleQueue
 from onecopy._session import reap, set_limit, stats
-from onecopy._text import loadtxt
+from onecopy._text import iter_text, loadtxt
 
 if TYPE_CHECKING:
     from onecopy._hdf5 import from_hdf5, to_hdf5
@@ -53,6 +55,7 @@ __all__ = [
     "BoundedSemaphore",
     "BrokenBarrierError",
     "Condition",
+    "Connection",
     "Counter",
     "Event",
     "InvalidHandleError",
@@ -64,11 +67,13 @@ __all__ = [
     "OutOfMemoryError",
     "OwnerDiedError",
     "ParseError",
+    "Pipe",
     "Queue",
     "RLock",
     "RWLock",
     "RawArray",
     "RawValue",
+    "Ref",
     "Semaphore",
     "ShutDownError",
     "SimpleQueue",
@@ -83,11 +88,14 @@ __all__ = [
     "from_hdf5",
     "full",
     "full_like",
+    "get",
     "is_shared",
+    "iter_text",
     "loadtxt",
     "ones",
     "ones_like",
     "publish",
+    "put",
     "reap",
     "set_limit",
     "share",

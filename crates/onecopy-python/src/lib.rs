@@ -15,9 +15,12 @@ mod interrupt;
 mod locks;
 mod named;
 mod ndarray;
+mod object;
+mod pipe;
 mod queue;
 mod session;
 mod text;
+mod text_blocks;
 
 /// The compiled half of the package `onecopy`.
 #[pymodule(gil_used = true)]
@@ -33,7 +36,10 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     inspect::register(m)?;
     locks::register(m)?;
     named::register(m)?;
+    pipe::register(m)?;
+    object::register(m)?;
     queue::register(m)?;
     session::register(m)?;
-    text::register(m)
+    text::register(m)?;
+    text_blocks::register(m)
 }

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use onecopy::{Batch, Error, LockError, Message, Patience, Payload, QueueError, SharedObject, ValueKind};
-use pyo3::exceptions::{PyStopIteration, PyValueError};
+use pyo3::exceptions::{PyException, PyMemoryError, PyStopIteration, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyType};
 
-use crate::array;
+use crate::array::{self, RELEASE_GIL_ABOVE};
 use crate::errors::OrRaise;
 use crate::locks::{handle_of, limit, wait};
 
@@ -43,6 +44,8 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 struct Queue {
     inner: onecopy::Queue,
     closed: AtomicBool,
+    /// Whether this process has put anything: the standard library's queue is another one after that.
+    used: AtomicBool,
 }
 
 #[pymethods]
@@ -54,7 +57,7 @@ impl Queue {
             Some(handle) => onecopy::Queue::receive(handle),
             None => onecopy::session().and_then(|arena| onecopy::Queue::new(arena, bound(maxsize))),
         };
-        Ok(Self { inner: inner.or_raise(py)?, closed: AtomicBool::new(false) })
+        Ok(Self { inner: inner.or_raise(py)?, closed: AtomicBool::new(false), used: AtomicBool::new(false) })
     }
 
     /// Put an object into the queue.
@@ -79,17 +82,20 @@ impl Queue {
     /// OutOfMemoryError
     ///     There is no memory for the object.
     #[pyo3(signature = (obj, block=true, timeout=None))]
-    fn put(&self, py: Python<'_>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
-        self.check_open()?;
+    fn put(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.check_open()?;
         let limit = how_long(block, timeout)?;
         let mut batch = Batch::new();
-        self.push(py, &mut batch, obj)?;
-        self.put_batch(py, &batch, limit).map(drop)
+        if let Err(error) = push(py, &this.inner, &mut batch, obj) {
+            return not_put(slf, obj, error);
+        }
+        this.put_batch(py, &batch, limit).map(drop)
     }
 
     /// Put an object into the queue if there is room now.
-    fn put_nowait(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.put(py, obj, false, None)
+    fn put_nowait(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::put(slf, obj, false, None)
     }
 
     /// Put several objects into the queue, which costs much less than one by one.
@@ -117,7 +123,7 @@ impl Queue {
         self.check_open()?;
         let limit = how_long(block, timeout)?;
         let mut batch = Batch::new();
-        let mut push_all = || objects.try_iter()?.try_for_each(|object| self.push(py, &mut batch, &object?));
+        let mut push_all = || objects.try_iter()?.try_for_each(|object| push(py, &self.inner, &mut batch, &object?));
         if let Err(error) = push_all() {
             self.inner.drop_rest(&batch, 0).or_raise(py)?;
             return Err(error);
@@ -233,6 +239,10 @@ impl Queue {
     #[expect(clippy::unused_self, reason = "a method, as in the standard library")]
     fn cancel_join_thread(&self) {}
 
+    fn _has_put(&self) -> bool {
+        self.used.load(Relaxed)
+    }
+
     fn _task_done(&self, py: Python<'_>) -> PyResult<()> {
         self.inner.task_done().or_raise(py)
     }
@@ -271,6 +281,7 @@ impl Queue {
     }
 
     fn put_batch(&self, py: Python<'_>, batch: &Batch, limit: Option<Duration>) -> PyResult<u32> {
+        self.used.store(true, Relaxed);
         let mut from = 0;
         // With room in the queue nothing has to be waited for, and the GIL is kept.
         let put = match self.inner.put_rest(batch, &mut from, &Patience::none()) {
@@ -301,35 +312,53 @@ impl Queue {
         };
         taken.map(drop).ok_or_else(|| raise_from_queue(py, "Empty"))
     }
+}
 
-    /// Adds an object to a batch for this queue.
-    fn push(&self, py: Python<'_>, batch: &mut Batch, object: &Bound<'_, PyAny>) -> PyResult<()> {
-        static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        let mut push = |kind, bytes: &[u8]| self.inner.push(batch, kind, bytes).or_raise(py);
-        if object.is_exact_instance_of::<PyInt>() {
-            if let Ok(value) = object.extract::<i64>() {
-                return push(ValueKind::Int, &value.to_le_bytes());
-            }
-        } else if let Ok(text) = object.cast_exact::<PyString>() {
-            // A lone surrogate is no UTF-8, but pickles.
-            if let Ok(text) = text.to_cow() {
-                return push(ValueKind::Str, text.as_bytes());
-            }
-        } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
-            return push(ValueKind::Bytes, bytes.as_bytes());
-        } else if let Ok(value) = object.cast_exact::<PyFloat>() {
-            return push(ValueKind::Float, &value.value().to_le_bytes());
-        } else if object.is_none() {
-            return push(ValueKind::None, &[]);
-        } else if let Ok(value) = object.cast_exact::<PyBool>() {
-            return push(if value.is_true() { ValueKind::True } else { ValueKind::False }, &[]);
+/// Adds an object to a batch for a queue.
+pub(crate) fn push(
+    py: Python<'_>,
+    queue: &onecopy::Queue,
+    batch: &mut Batch,
+    object: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let mut push = |kind, bytes: &[u8]| queue.push(batch, kind, bytes).or_raise(py);
+    if object.is_exact_instance_of::<PyInt>() {
+        if let Ok(value) = object.extract::<i64>() {
+            return push(ValueKind::Int, &value.to_le_bytes());
         }
-        if object.get_type().is(NDARRAY.import(py, "numpy", "ndarray")?)
-            && let Some((block, handle)) = array::plain(object)?
-        {
-            return self.inner.push_array(batch, &block, handle).or_raise(py);
+    } else if let Ok(text) = object.cast_exact::<PyString>() {
+        // A lone surrogate is no UTF-8, but pickles.
+        if let Ok(text) = text.to_cow() {
+            return push(ValueKind::Str, text.as_bytes());
         }
-        self.inner.push_made(batch, || made(py, object)).map_err(|Raised(error)| error)
+    } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+        return push(ValueKind::Bytes, bytes.as_bytes());
+    } else if let Ok(value) = object.cast_exact::<PyFloat>() {
+        return push(ValueKind::Float, &value.value().to_le_bytes());
+    } else if object.is_none() {
+        return push(ValueKind::None, &[]);
+    } else if let Ok(value) = object.cast_exact::<PyBool>() {
+        return push(if value.is_true() { ValueKind::True } else { ValueKind::False }, &[]);
+    }
+    if object.get_type().is(NDARRAY.import(py, "numpy", "ndarray")?)
+        && let Some((block, handle)) = array::plain(object)?
+    {
+        return queue.push_array(batch, &block, handle).or_raise(py);
+    }
+    queue.push_made(batch, || made(py, object)).map_err(|Raised(error)| error)
+}
+
+/// Raises for an object that cannot be pickled; or leaves that to a derived class that promises otherwise, as the standard
+/// library's queue does.
+fn not_put(queue: &Bound<'_, Queue>, object: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+    let py = queue.py();
+    if !error.is_instance_of::<PyException>(py) || error.is_instance_of::<PyMemoryError>(py) {
+        return Err(error);
+    }
+    match queue.getattr_opt(intern!(py, "_on_queue_feeder_error"))? {
+        Some(report) => report.call1((error.into_value(py), object)).map(drop),
+        None => Err(error),
     }
 }
 
@@ -357,16 +386,10 @@ fn made(py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>
 }
 
 /// The object that a message is.
-fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+pub(crate) fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
     let kind = ValueKind::of(message).or_raise(py)?;
     let payload = onecopy::Queue::contents(batch, message).or_raise(py)?;
-    let bytes = || {
-        PyBytes::new_with(py, payload.len(), |to| {
-            payload.copy_to(to);
-            Ok(())
-        })
-    };
+    let bytes = || bytes_of(py, &payload);
     let number = || match payload {
         Payload::Inline(bytes) => <[u8; 8]>::try_from(bytes).map_err(|_| changed()),
         Payload::Block(_) => Err(changed()),
@@ -376,7 +399,7 @@ fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResul
         ValueKind::False | ValueKind::True => PyBool::new(py, kind == ValueKind::True).to_owned().into_any(),
         ValueKind::Int => i64::from_le_bytes(number()?).into_pyobject(py)?.into_any(),
         ValueKind::Float => PyFloat::new(py, f64::from_le_bytes(number()?)).into_any(),
-        ValueKind::Bytes => bytes()?.into_any(),
+        ValueKind::Bytes | ValueKind::Raw => bytes()?.into_any(),
         ValueKind::Str => match payload {
             Payload::Inline(bytes) => PyString::from_bytes(py, bytes)?.into_any(),
             Payload::Block(_) => PyString::from_bytes(py, bytes()?.as_bytes())?.into_any(),
@@ -385,11 +408,29 @@ fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResul
             Payload::Inline(bytes) => array::taken(py, bytes, batch)?,
             Payload::Block(_) => array::taken(py, bytes()?.as_bytes(), batch)?,
         },
-        ValueKind::Pickle => LOADS.import(py, "pickle", "loads")?.call1((bytes()?,))?,
+        ValueKind::Pickle => loads(py, &bytes()?)?,
     })
 }
 
-fn changed() -> PyErr {
+pub(crate) fn loads<'py>(py: Python<'py>, pickle: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    LOADS.import(py, "pickle", "loads")?.call1((pickle,))
+}
+
+/// The bytes of a message.
+pub(crate) fn bytes_of<'py>(py: Python<'py>, payload: &Payload<'_>) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, payload.len(), |to| {
+        copy_out(py, payload, to);
+        Ok(())
+    })
+}
+
+/// Copies the bytes of a message, with the GIL released if they are many.
+pub(crate) fn copy_out(py: Python<'_>, payload: &Payload<'_>, to: &mut [u8]) {
+    if to.len() > RELEASE_GIL_ABOVE { py.detach(|| payload.copy_to(to)) } else { payload.copy_to(to) }
+}
+
+pub(crate) fn changed() -> PyErr {
     PyValueError::new_err("a message was changed while it was read: another process writes where it must not")
 }
 
@@ -402,7 +443,7 @@ fn how_long(block: bool, timeout: Option<f64>) -> PyResult<Option<Duration>> {
     if block { limit(timeout) } else { Ok(Some(Duration::ZERO)) }
 }
 
-fn stopped(error: Error) -> LockError {
+pub(crate) fn stopped(error: Error) -> LockError {
     match error {
         Error::Queue(QueueError::TimedOut) => LockError::TimedOut,
         Error::Queue(QueueError::Interrupted) => LockError::Interrupted,

@@ -33,7 +33,7 @@ fn kind_of(value: &Value) -> usize {
         Value::Int(_) => 2,
         Value::Float(_) => 3,
         Value::Str(_) => 4,
-        Value::Bytes(_) => 5,
+        Value::Bytes(_) | Value::Raw(_) => 5,
         Value::Array(_) => 6,
         Value::Pickle(_) => 7,
     }

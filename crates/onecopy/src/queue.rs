@@ -1,20 +1,23 @@
 //! Queues of values between processes.
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
-use std::time::Duration;
 
 use onecopy_arena::{Access, Arena, Block};
 use onecopy_collections::queue::{
     Batch, Channel, Enclosed, Local, MOST_BYTES, MOST_ENCLOSED, MOST_MESSAGES, Memory, Message, Queue as Part,
 };
-use onecopy_sync::{Patience, Spin};
+use onecopy_sync::Patience;
 
-use crate::{Array, Counters, Error, HandleError, Kind, Shareable, Shared, SharedObject, copy_into, outbox};
+use crate::{Counters, Error, HandleError, Kind, Shareable, Shared, SharedObject, copy_into, outbox};
 
 mod arrays;
+mod spin;
+mod value;
 
 pub use arrays::array_in;
+pub use value::{Value, ValueKind};
+
+use value::value_of;
 
 /// Bytes of a queue's first segment.
 const RING: u64 = 64 << 10;
@@ -24,71 +27,6 @@ const LONG: u8 = 0x80;
 // SAFETY: a structure of atomics; what is read there is checked before use. Zeros are never used: `Queue::new` begins.
 unsafe impl Shareable for Part {
     const KIND: Kind = Kind::Queue;
-}
-
-/// What the contents of a message are. The numbers stand in shared memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ValueKind {
-    /// Nothing: no value.
-    None = 0,
-    /// False.
-    False = 1,
-    /// True.
-    True = 2,
-    /// An integer of 64 bits, little-endian.
-    Int = 3,
-    /// A number of 64 bits, little-endian.
-    Float = 4,
-    /// Text in UTF-8.
-    Str = 5,
-    /// Bytes.
-    Bytes = 6,
-    /// The handle of an array.
-    Array = 7,
-    /// A Python object, pickled.
-    Pickle = 8,
-}
-
-impl ValueKind {
-    const ALL: [Self; 9] = [
-        Self::None,
-        Self::False,
-        Self::True,
-        Self::Int,
-        Self::Float,
-        Self::Str,
-        Self::Bytes,
-        Self::Array,
-        Self::Pickle,
-    ];
-
-    /// What a message says that it is.
-    pub fn of(message: &Message<'_>) -> Result<Self, Error> {
-        let tag = Self::ALL.get(usize::from(message.tag & !LONG)).copied();
-        tag.ok_or_else(|| HandleError(format!("a message of kind {}", message.tag)).into())
-    }
-}
-
-/// Something that goes through a queue.
-#[derive(Debug, Clone)]
-pub enum Value {
-    /// Python's `None`.
-    None,
-    /// A truth value.
-    Bool(bool),
-    /// An integer.
-    Int(i64),
-    /// A number.
-    Float(f64),
-    /// Text.
-    Str(String),
-    /// Bytes.
-    Bytes(Vec<u8>),
-    /// An array, which stays where it is.
-    Array(Array),
-    /// A Python object, pickled.
-    Pickle(Vec<u8>),
 }
 
 /// The bytes of a message.
@@ -280,7 +218,7 @@ impl Queue {
         self.put_batch(&batch, patience).map(drop)
     }
 
-    fn push_value(&self, batch: &mut Batch, value: &Value) -> Result<(), Error> {
+    pub(crate) fn push_value(&self, batch: &mut Batch, value: &Value) -> Result<(), Error> {
         match value {
             Value::None => self.push(batch, ValueKind::None, &[]),
             Value::Bool(value) => self.push(batch, if *value { ValueKind::True } else { ValueKind::False }, &[]),
@@ -289,6 +227,7 @@ impl Queue {
             Value::Str(text) => self.push(batch, ValueKind::Str, text.as_bytes()),
             Value::Bytes(bytes) => self.push(batch, ValueKind::Bytes, bytes),
             Value::Pickle(bytes) => self.push(batch, ValueKind::Pickle, bytes),
+            Value::Raw(bytes) => self.push(batch, ValueKind::Raw, bytes),
             Value::Array(array) => {
                 let (block, handle) = array.described();
                 Counters::count_sent(array.nbytes());
@@ -301,8 +240,13 @@ impl Queue {
     pub fn get(&self, patience: &Patience<'_>) -> Result<Value, Error> {
         let mut batch = Batch::new();
         self.take_batch(1, &mut batch, patience)?;
+        Self::first_value(&batch)
+    }
+
+    /// The first value of a batch.
+    pub(crate) fn first_value(batch: &Batch) -> Result<Value, Error> {
         let message = batch.messages().next().ok_or_else(|| HandleError("a message that changed".into()))?;
-        let contents = match Self::contents(&batch, &message)? {
+        let contents = match Self::contents(batch, &message)? {
             Payload::Inline(bytes) => Cow::Borrowed(bytes),
             long @ Payload::Block(_) => {
                 let mut bytes = vec![0; long.len()];
@@ -310,7 +254,7 @@ impl Queue {
                 Cow::Owned(bytes)
             }
         };
-        value_of(&batch, ValueKind::of(&message)?, contents)
+        value_of(batch, ValueKind::of(&message)?, contents)
     }
 
     /// Says that one more of the values that were taken has been dealt with.
@@ -354,44 +298,9 @@ impl Queue {
     }
 }
 
-fn value_of(batch: &Batch, tag: ValueKind, contents: Cow<'_, [u8]>) -> Result<Value, Error> {
-    let number = || {
-        let bytes = <[u8; 8]>::try_from(&*contents);
-        bytes.map_err(|_| HandleError(format!("a number of {} bytes", contents.len())))
-    };
-    Ok(match tag {
-        ValueKind::None => Value::None,
-        ValueKind::False => Value::Bool(false),
-        ValueKind::True => Value::Bool(true),
-        ValueKind::Int => Value::Int(i64::from_le_bytes(number()?)),
-        ValueKind::Float => Value::Float(f64::from_le_bytes(number()?)),
-        ValueKind::Str => Value::Str(
-            String::from_utf8(contents.into_owned()).map_err(|error| HandleError(format!("a text: {error}")))?,
-        ),
-        ValueKind::Bytes => Value::Bytes(contents.into_owned()),
-        ValueKind::Pickle => Value::Pickle(contents.into_owned()),
-        ValueKind::Array => {
-            Value::Array(Array::receive_by(&contents, |handle, itemsize| array_in(batch, handle, itemsize))?)
-        }
-    })
-}
-
-/// The environment variable that bounds, in microseconds, how long a wait looks for a message before it sleeps.
-const SPIN_VARIABLE: &str = "ONECOPY_SPIN";
-
-/// How long waits look at most. With one processor, whoever looks keeps the other from what is waited for.
-fn spin() -> Duration {
-    static SPIN: OnceLock<Duration> = OnceLock::new();
-    *SPIN.get_or_init(|| {
-        let setting = std::env::var(SPIN_VARIABLE).ok().and_then(|text| text.trim().parse().ok());
-        let alone = || std::thread::available_parallelism().is_ok_and(|n| n.get() == 1);
-        setting.map_or_else(|| if alone() { Duration::ZERO } else { Spin::LONGEST }, Duration::from_micros)
-    })
-}
-
 impl From<Shared<Part>> for Queue {
     fn from(shared: Shared<Part>) -> Self {
-        Self { shared, local: Local::spinning(spin()) }
+        Self { shared, local: Local::spinning(spin::longest_spin()) }
     }
 }
 
@@ -408,7 +317,7 @@ mod tests {
     use onecopy_arena::Options;
 
     use super::*;
-    use crate::DType;
+    use crate::{Array, DType};
 
     fn queue(limit: Option<u32>) -> Queue {
         Queue::new(Arena::create(Options { limit: Some(32 << 20), warm: None }).unwrap(), limit).unwrap()
@@ -431,6 +340,7 @@ mod tests {
             Value::Str(long.clone()),
             Value::Bytes(long.into_bytes()),
             Value::Pickle(vec![]),
+            Value::Raw(vec![1]),
         ];
         for value in &values {
             queue.put(value, &Patience::FOREVER).unwrap();

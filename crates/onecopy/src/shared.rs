@@ -47,6 +47,8 @@ pub enum Kind {
     Queue = 9,
     /// A [`Counter`](crate::Counter).
     Counter = 16,
+    /// An end of a pipe, see [`Connection`](crate::Connection).
+    PipeEnd = 32,
     /// The root of the published names.
     Names = 64,
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, Ordering::Relaxed};
 use std::time::Duration;
 
 use onecopy_arena::{ArenaError, Block, Viewer};
+use onecopy_os::crash_point;
 use onecopy_sync::{Acquired, Gate, Guard, Patience, RobustMutex, Spin, Stopped};
 
 mod orphans;
@@ -160,6 +161,7 @@ impl Queue {
     /// Lets nothing more in. What is in the queue can still be taken; those who wait are told.
     pub fn close(&self) {
         self.tasks.0.closed.store(1, Ordering::Release);
+        crash_point!("queue.closed");
         self.rouse();
     }
 
@@ -176,6 +178,7 @@ impl Queue {
         let open = |n: u32| self.unfinished_after(n) > 0;
         let counted = done.fetch_update(Ordering::AcqRel, Relaxed, |n| open(n).then(|| n.wrapping_add(1)));
         let n = counted.map_err(|_| QueueError::TooManyDone)?;
+        crash_point!("queue.task-done");
         if !open(n.wrapping_add(1)) {
             all_done.open(u32::MAX >> 1);
         }
@@ -217,7 +220,9 @@ impl<'a> Channel<'a> {
 
     /// Puts a reference to a block into the queue's block, for a message that goes there next.
     pub fn enclose(&self, block: &Block) -> Result<Enclosed, ArenaError> {
-        Ok(Enclosed { block: block.id(), parcel: block.post_owned(self.block)? })
+        let enclosed = Enclosed { block: block.id(), parcel: block.post_owned(self.block)? };
+        crash_point!("queue.enclosed");
+        Ok(enclosed)
     }
 
     /// The lock of an end, and whether its last owner died with it. There is nothing to repair, only to tidy up.

@@ -4,6 +4,7 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::AcqRel, Ordering::Relaxed};
 
 use onecopy_arena::{Access, ArenaError, Block, BlockId, ParcelId};
+use onecopy_os::crash_point;
 
 use super::record::{Enclosed, HEADER, Header, UNIT};
 
@@ -179,6 +180,7 @@ impl Name {
         let Enclosed { block, parcel } = name.unwrap_or(none);
         self.block[0].store(block.index, Relaxed);
         self.block[1].store(block.generation, Relaxed);
+        crash_point!("queue.segment.half-named");
         self.parcel[0].store(parcel.index, Relaxed);
         self.parcel[1].store(parcel.sequence, Relaxed);
         self.number.store(number, Relaxed);
