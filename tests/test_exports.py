@@ -10,10 +10,13 @@ import onecopy
 
 SURFACE = {
     "ArenaError",
+    "Array",
     "Barrier",
     "BoundedSemaphore",
     "BrokenBarrierError",
     "Condition",
+    "Connection",
+    "Counter",
     "Event",
     "InvalidHandleError",
     "JoinableQueue",
@@ -24,13 +27,21 @@ SURFACE = {
     "OutOfMemoryError",
     "OwnerDiedError",
     "ParseError",
+    "Pipe",
+    "Pool",
+    "ProcessPoolExecutor",
     "Queue",
     "RLock",
     "RWLock",
+    "RawArray",
+    "RawValue",
+    "Ref",
     "Semaphore",
     "ShutDownError",
     "SimpleQueue",
     "StaleHandleError",
+    "Value",
+    "WorkerDiedError",
     "__version__",
     "array",
     "asarray",
@@ -40,11 +51,14 @@ SURFACE = {
     "from_hdf5",
     "full",
     "full_like",
+    "get",
     "is_shared",
+    "iter_text",
     "loadtxt",
     "ones",
     "ones_like",
     "publish",
+    "put",
     "reap",
     "set_limit",
     "share",
@@ -76,7 +90,14 @@ def test_importing_it_brings_in_little_else():
     brought = set(out.stdout.split())
     assert "onecopy._native" in brought and "multiprocessing.reduction" in brought
     slow = {"h5py", "argparse", "tqdm", "json", "ctypes", "concurrent.futures", "asyncio", "inspect", "dataclasses"}
-    slow |= {"logging", "multiprocessing.pool", "multiprocessing.queues", "multiprocessing.managers", "onecopy._cli"}
+    slow |= {
+        "logging",
+        "multiprocessing.pool",
+        "multiprocessing.queues",
+        "multiprocessing.managers",
+        "onecopy._cli",
+        "onecopy._pool",
+    }
     assert brought & slow == set()
 
 

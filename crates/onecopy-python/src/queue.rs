@@ -6,16 +6,22 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use onecopy::{Batch, Error, LockError, Message, Patience, Payload, QueueError, SharedObject, ValueKind};
-use pyo3::exceptions::{PyStopIteration, PyValueError};
+use pyo3::exceptions::{PyException, PyMemoryError, PyStopIteration, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyType};
 
-use crate::array;
+use crate::array::{self, RELEASE_GIL_ABOVE};
 use crate::errors::OrRaise;
 use crate::locks::{handle_of, limit, wait};
 
+mod letter;
+
+use letter::{Letter, Stamp};
+
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<Letter>()?;
     m.add_class::<Queue>()
 }
 
@@ -43,6 +49,8 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 struct Queue {
     inner: onecopy::Queue,
     closed: AtomicBool,
+    /// Whether this process has put anything: the standard library's queue is another one after that.
+    used: AtomicBool,
 }
 
 #[pymethods]
@@ -54,7 +62,7 @@ impl Queue {
             Some(handle) => onecopy::Queue::receive(handle),
             None => onecopy::session().and_then(|arena| onecopy::Queue::new(arena, bound(maxsize))),
         };
-        Ok(Self { inner: inner.or_raise(py)?, closed: AtomicBool::new(false) })
+        Ok(Self { inner: inner.or_raise(py)?, closed: AtomicBool::new(false), used: AtomicBool::new(false) })
     }
 
     /// Put an object into the queue.
@@ -79,17 +87,20 @@ impl Queue {
     /// OutOfMemoryError
     ///     There is no memory for the object.
     #[pyo3(signature = (obj, block=true, timeout=None))]
-    fn put(&self, py: Python<'_>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
-        self.check_open()?;
+    fn put(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.check_open()?;
         let limit = how_long(block, timeout)?;
         let mut batch = Batch::new();
-        self.push(py, &mut batch, obj)?;
-        self.put_batch(py, &batch, limit).map(drop)
+        if let Err(error) = push(py, &this.inner, &mut batch, obj) {
+            return not_put(slf, obj, error);
+        }
+        this.put_batch(py, &batch, limit).map(drop)
     }
 
     /// Put an object into the queue if there is room now.
-    fn put_nowait(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.put(py, obj, false, None)
+    fn put_nowait(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::put(slf, obj, false, None)
     }
 
     /// Put several objects into the queue, which costs much less than one by one.
@@ -117,7 +128,7 @@ impl Queue {
         self.check_open()?;
         let limit = how_long(block, timeout)?;
         let mut batch = Batch::new();
-        let mut push_all = || objects.try_iter()?.try_for_each(|object| self.push(py, &mut batch, &object?));
+        let mut push_all = || objects.try_iter()?.try_for_each(|object| push(py, &self.inner, &mut batch, &object?));
         if let Err(error) = push_all() {
             self.inner.drop_rest(&batch, 0).or_raise(py)?;
             return Err(error);
@@ -233,6 +244,39 @@ impl Queue {
     #[expect(clippy::unused_self, reason = "a method, as in the standard library")]
     fn cancel_join_thread(&self) {}
 
+    fn _has_put(&self) -> bool {
+        self.used.load(Relaxed)
+    }
+
+    /// Put an object with a stamp that is read without it. What is neither plain nor an array is made bytes by `dumps`.
+    fn _post(
+        &self,
+        py: Python<'_>,
+        topic: u8,
+        number: i64,
+        extra: i64,
+        obj: &Bound<'_, PyAny>,
+        dumps: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let mut batch = Batch::new();
+        letter::push(&self.inner, &mut batch, Stamp { topic, number, extra }, obj, dumps)?;
+        self.put_batch(py, &batch, None).map(drop)
+    }
+
+    /// Take at most `most` letters, as they are; none when the time was up.
+    fn _fetch(&self, py: Python<'_>, most: u32, timeout: Option<f64>) -> PyResult<Vec<Letter>> {
+        let mut batch = Batch::new();
+        match self.take_within(py, most, &mut batch, limit(timeout)?)? {
+            Some(_) => letter::all_of(py, batch),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Call `work`; handles that it makes and that nobody has received go when this queue goes.
+    fn _owning<'py>(&self, work: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.inner.owning(|| work.call0())
+    }
+
     fn _task_done(&self, py: Python<'_>) -> PyResult<()> {
         self.inner.task_done().or_raise(py)
     }
@@ -271,6 +315,7 @@ impl Queue {
     }
 
     fn put_batch(&self, py: Python<'_>, batch: &Batch, limit: Option<Duration>) -> PyResult<u32> {
+        self.used.store(true, Relaxed);
         let mut from = 0;
         // With room in the queue nothing has to be waited for, and the GIL is kept.
         let put = match self.inner.put_rest(batch, &mut from, &Patience::none()) {
@@ -289,39 +334,73 @@ impl Queue {
     }
 
     fn take(&self, py: Python<'_>, most: u32, batch: &mut Batch, limit: Option<Duration>) -> PyResult<()> {
-        self.check_open()?;
-        let taken = match self.inner.take_batch(most, batch, &Patience::none()) {
-            Err(Error::Queue(QueueError::TimedOut)) if limit != Some(Duration::ZERO) => {
-                wait(py, limit, |patience| self.inner.take_batch(most, batch, patience).map_err(stopped))?
-            }
-            Err(Error::Queue(QueueError::TimedOut)) => None,
-            other => Some(other.or_raise(py)?),
-        };
+        let taken = self.take_within(py, most, batch, limit)?;
         taken.map(drop).ok_or_else(|| raise_from_queue(py, "Empty"))
     }
 
-    /// Adds an object to a batch for this queue.
-    fn push(&self, py: Python<'_>, batch: &mut Batch, object: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut push = |kind, bytes: &[u8]| self.inner.push(batch, kind, bytes).or_raise(py);
-        if object.is_exact_instance_of::<PyInt>() {
-            if let Ok(value) = object.extract::<i64>() {
-                return push(ValueKind::Int, &value.to_le_bytes());
+    fn take_within(
+        &self,
+        py: Python<'_>,
+        most: u32,
+        batch: &mut Batch,
+        limit: Option<Duration>,
+    ) -> PyResult<Option<u32>> {
+        self.check_open()?;
+        match self.inner.take_batch(most, batch, &Patience::none()) {
+            Err(Error::Queue(QueueError::TimedOut)) if limit != Some(Duration::ZERO) => {
+                wait(py, limit, |patience| self.inner.take_batch(most, batch, patience).map_err(stopped))
             }
-        } else if let Ok(text) = object.cast_exact::<PyString>() {
-            // A lone surrogate is no UTF-8, but pickles.
-            if let Ok(text) = text.to_cow() {
-                return push(ValueKind::Str, text.as_bytes());
-            }
-        } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
-            return push(ValueKind::Bytes, bytes.as_bytes());
-        } else if let Ok(value) = object.cast_exact::<PyFloat>() {
-            return push(ValueKind::Float, &value.value().to_le_bytes());
-        } else if object.is_none() {
-            return push(ValueKind::None, &[]);
-        } else if let Ok(value) = object.cast_exact::<PyBool>() {
-            return push(if value.is_true() { ValueKind::True } else { ValueKind::False }, &[]);
+            Err(Error::Queue(QueueError::TimedOut)) => Ok(None),
+            other => other.map(Some).or_raise(py),
         }
-        self.inner.push_made(batch, || made(py, object)).map_err(|Raised(error)| error)
+    }
+}
+
+/// Adds an object to a batch for a queue.
+pub(crate) fn push(
+    py: Python<'_>,
+    queue: &onecopy::Queue,
+    batch: &mut Batch,
+    object: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    match plainly(object, |kind, bytes| queue.push(batch, kind, bytes).or_raise(py)) {
+        Some(pushed) => pushed,
+        None => queue.push_made(batch, || made(object, dumps(py)?)).map_err(|Raised(error)| error),
+    }
+}
+
+/// Has an object written that has a form of its own; none if it has not.
+#[inline]
+fn plainly<T>(object: &Bound<'_, PyAny>, write: impl FnOnce(ValueKind, &[u8]) -> T) -> Option<T> {
+    if object.is_exact_instance_of::<PyInt>() {
+        let value = object.extract::<i64>().ok()?;
+        Some(write(ValueKind::Int, &value.to_le_bytes()))
+    } else if let Ok(text) = object.cast_exact::<PyString>() {
+        // A lone surrogate is no UTF-8, but pickles.
+        Some(write(ValueKind::Str, text.to_cow().ok()?.as_bytes()))
+    } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+        Some(write(ValueKind::Bytes, bytes.as_bytes()))
+    } else if let Ok(value) = object.cast_exact::<PyFloat>() {
+        Some(write(ValueKind::Float, &value.value().to_le_bytes()))
+    } else if object.is_none() {
+        Some(write(ValueKind::None, &[]))
+    } else if let Ok(value) = object.cast_exact::<PyBool>() {
+        Some(write(if value.is_true() { ValueKind::True } else { ValueKind::False }, &[]))
+    } else {
+        None
+    }
+}
+
+/// Raises for an object that cannot be pickled; or leaves that to a derived class that promises otherwise, as the standard
+/// library's queue does.
+fn not_put(queue: &Bound<'_, Queue>, object: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+    let py = queue.py();
+    if !error.is_instance_of::<PyException>(py) || error.is_instance_of::<PyMemoryError>(py) {
+        return Err(error);
+    }
+    match queue.getattr_opt(intern!(py, "_on_queue_feeder_error"))? {
+        Some(report) => report.call1((error.into_value(py), object)).map(drop),
+        None => Err(error),
     }
 }
 
@@ -341,51 +420,74 @@ impl From<PyErr> for Raised {
 }
 
 /// Bytes for an object that has no form of its own: a handle or a pickle.
-fn made(py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
+fn made(object: &Bound<'_, PyAny>, dumps: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
     static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = object.py();
     if object.get_type().is(NDARRAY.import(py, "numpy", "ndarray")?)
         && object.getattr("dtype")?.getattr("metadata")?.is_none()
         && let Some(handle) = array::sent(py, object)?
     {
         return Ok((ValueKind::Array, handle));
     }
-    let dumps = DUMPS.get_or_try_init(py, || PyResult::Ok(py.import("onecopy._queues")?.getattr("dumps")?.unbind()))?;
-    let pickle = dumps.bind(py).call1((object,))?;
+    let pickle = dumps.call1((object,))?;
     Ok((ValueKind::Pickle, pickle.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes().to_vec()))
 }
 
+/// The function that pickles for queues.
+fn dumps(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let dumps = DUMPS.get_or_try_init(py, || PyResult::Ok(py.import("onecopy._queues")?.getattr("dumps")?.unbind()))?;
+    Ok(dumps.bind(py))
+}
+
 /// The object that a message is.
-fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+pub(crate) fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
     let kind = ValueKind::of(message).or_raise(py)?;
     let payload = onecopy::Queue::contents(batch, message).or_raise(py)?;
-    let bytes = || {
-        PyBytes::new_with(py, payload.len(), |to| {
-            payload.copy_to(to);
-            Ok(())
-        })
-    };
-    let number = || match payload {
-        Payload::Inline(bytes) => <[u8; 8]>::try_from(bytes).map_err(|_| changed()),
-        Payload::Block(_) => Err(changed()),
-    };
+    match (kind, &payload) {
+        (ValueKind::Bytes | ValueKind::Raw, _) => Ok(bytes_of(py, &payload)?.into_any()),
+        (ValueKind::Pickle, _) => loads(py, &bytes_of(py, &payload)?),
+        (_, Payload::Inline(bytes)) => value(py, kind, bytes),
+        (_, Payload::Block(_)) => value(py, kind, bytes_of(py, &payload)?.as_bytes()),
+    }
+}
+
+/// The object of which these are the bytes.
+fn value<'py>(py: Python<'py>, kind: ValueKind, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let number = || <[u8; 8]>::try_from(bytes).map_err(|_| changed());
     Ok(match kind {
         ValueKind::None => py.None().into_bound(py),
         ValueKind::False | ValueKind::True => PyBool::new(py, kind == ValueKind::True).to_owned().into_any(),
         ValueKind::Int => i64::from_le_bytes(number()?).into_pyobject(py)?.into_any(),
         ValueKind::Float => PyFloat::new(py, f64::from_le_bytes(number()?)).into_any(),
-        ValueKind::Bytes => bytes()?.into_any(),
-        ValueKind::Str => match payload {
-            Payload::Inline(bytes) => PyString::from_bytes(py, bytes)?.into_any(),
-            Payload::Block(_) => PyString::from_bytes(py, bytes()?.as_bytes())?.into_any(),
-        },
-        ValueKind::Array => array::decode(py, bytes()?.as_bytes())?,
-        ValueKind::Pickle => LOADS.import(py, "pickle", "loads")?.call1((bytes()?,))?,
+        ValueKind::Bytes | ValueKind::Raw => PyBytes::new(py, bytes).into_any(),
+        ValueKind::Str => PyString::from_bytes(py, bytes)?.into_any(),
+        ValueKind::Array => array::decode(py, bytes)?,
+        ValueKind::Pickle => loads(py, &PyBytes::new(py, bytes))?,
+        ValueKind::Letter => return Err(PyValueError::new_err("a letter in a queue of objects")),
     })
 }
 
-fn changed() -> PyErr {
+/// The object at the start of the bytes; what is behind it does not matter.
+pub(crate) fn loads<'py>(py: Python<'py>, pickle: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    LOADS.import(py, "pickle", "loads")?.call1((pickle,))
+}
+
+/// The bytes of a message.
+pub(crate) fn bytes_of<'py>(py: Python<'py>, payload: &Payload<'_>) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, payload.len(), |to| {
+        copy_out(py, payload, to);
+        Ok(())
+    })
+}
+
+/// Copies the bytes of a message, with the GIL released if they are many.
+pub(crate) fn copy_out(py: Python<'_>, payload: &Payload<'_>, to: &mut [u8]) {
+    if to.len() > RELEASE_GIL_ABOVE { py.detach(|| payload.copy_to(to)) } else { payload.copy_to(to) }
+}
+
+pub(crate) fn changed() -> PyErr {
     PyValueError::new_err("a message was changed while it was read: another process writes where it must not")
 }
 
@@ -398,7 +500,7 @@ fn how_long(block: bool, timeout: Option<f64>) -> PyResult<Option<Duration>> {
     if block { limit(timeout) } else { Ok(Some(Duration::ZERO)) }
 }
 
-fn stopped(error: Error) -> LockError {
+pub(crate) fn stopped(error: Error) -> LockError {
     match error {
         Error::Queue(QueueError::TimedOut) => LockError::TimedOut,
         Error::Queue(QueueError::Interrupted) => LockError::Interrupted,

@@ -42,10 +42,14 @@ pub enum ValueKind {
     Array = 7,
     /// A Python object, pickled.
     Pickle = 8,
+    /// Bytes that are no object: what `send_bytes` sends.
+    Raw = 9,
+    /// A value of another kind with a stamp behind it, as the pools of the Python package send them.
+    Letter = 10,
 }
 
 impl ValueKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::None,
         Self::False,
         Self::True,
@@ -55,12 +59,19 @@ impl ValueKind {
         Self::Bytes,
         Self::Array,
         Self::Pickle,
+        Self::Raw,
+        Self::Letter,
     ];
 
     /// What a message says that it is.
     pub fn of(message: &Message<'_>) -> Result<Self, Error> {
-        let tag = Self::ALL.get(usize::from(message.tag & !LONG)).copied();
+        let tag = Self::from_byte(message.tag & !LONG);
         tag.ok_or_else(|| HandleError(format!("a message of kind {}", message.tag)).into())
+    }
+
+    /// The kind of a number, if it is one.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(byte)).copied()
     }
 }
 
@@ -83,6 +94,8 @@ pub enum Value {
     Array(Array),
     /// A Python object, pickled.
     Pickle(Vec<u8>),
+    /// Bytes that are no object: what Python's `send_bytes` sends.
+    Raw(Vec<u8>),
 }
 
 /// The bytes of a message.
@@ -192,6 +205,11 @@ impl Queue {
         }
     }
 
+    /// Does `work`; handles that it makes in this thread and that nobody has received go when this queue goes.
+    pub fn owning<T>(&self, work: impl FnOnce() -> T) -> T {
+        outbox::collect(self.shared.block(), work).0
+    }
+
     fn push_enclosing(
         &self,
         batch: &mut Batch,
@@ -274,7 +292,7 @@ impl Queue {
         self.put_batch(&batch, patience).map(drop)
     }
 
-    fn push_value(&self, batch: &mut Batch, value: &Value) -> Result<(), Error> {
+    pub(crate) fn push_value(&self, batch: &mut Batch, value: &Value) -> Result<(), Error> {
         match value {
             Value::None => self.push(batch, ValueKind::None, &[]),
             Value::Bool(value) => self.push(batch, if *value { ValueKind::True } else { ValueKind::False }, &[]),
@@ -283,6 +301,7 @@ impl Queue {
             Value::Str(text) => self.push(batch, ValueKind::Str, text.as_bytes()),
             Value::Bytes(bytes) => self.push(batch, ValueKind::Bytes, bytes),
             Value::Pickle(bytes) => self.push(batch, ValueKind::Pickle, bytes),
+            Value::Raw(bytes) => self.push(batch, ValueKind::Raw, bytes),
             Value::Array(array) => self.push_made(batch, || Ok((ValueKind::Array, array.send()?))),
         }
     }
@@ -291,8 +310,13 @@ impl Queue {
     pub fn get(&self, patience: &Patience<'_>) -> Result<Value, Error> {
         let mut batch = Batch::new();
         self.take_batch(1, &mut batch, patience)?;
+        Self::first_value(&batch)
+    }
+
+    /// The first value of a batch.
+    pub(crate) fn first_value(batch: &Batch) -> Result<Value, Error> {
         let message = batch.messages().next().ok_or_else(|| HandleError("a message that changed".into()))?;
-        let contents = match Self::contents(&batch, &message)? {
+        let contents = match Self::contents(batch, &message)? {
             Payload::Inline(bytes) => Cow::Borrowed(bytes),
             long @ Payload::Block(_) => {
                 let mut bytes = vec![0; long.len()];
@@ -360,7 +384,9 @@ fn value_of(tag: ValueKind, contents: Cow<'_, [u8]>) -> Result<Value, Error> {
         ),
         ValueKind::Bytes => Value::Bytes(contents.into_owned()),
         ValueKind::Pickle => Value::Pickle(contents.into_owned()),
+        ValueKind::Raw => Value::Raw(contents.into_owned()),
         ValueKind::Array => Value::Array(Array::receive(&contents)?),
+        ValueKind::Letter => return Err(HandleError("a letter in a queue of values".into()).into()),
     })
 }
 
@@ -406,6 +432,7 @@ mod tests {
             Value::Str(long.clone()),
             Value::Bytes(long.into_bytes()),
             Value::Pickle(vec![]),
+            Value::Raw(vec![1]),
         ];
         for value in &values {
             queue.put(value, &Patience::FOREVER).unwrap();

@@ -92,6 +92,23 @@ impl Arena {
         self.receive(id, None)
     }
 
+    /// Whether anybody has a block, or will: a process that lives holds it, or a handle of it is in flight.
+    ///
+    /// ```
+    /// # use onecopy_arena::{Arena, Options};
+    /// let arena = Arena::create(Options { limit: Some(16 << 20), warm: None })?;
+    /// let (block, _) = arena.allocate(64)?;
+    /// let id = block.id();
+    /// assert!(arena.is_needed(id)?);
+    /// drop(block);
+    /// assert!(!arena.is_needed(id)?);
+    /// # Ok::<(), onecopy_arena::ArenaError>(())
+    /// ```
+    pub fn is_needed(&self, id: BlockId) -> Result<bool, ArenaError> {
+        // Under the lock: a reference that passes from one process to another is always in one place or the other.
+        Ok(self.heap()?.is_needed(id))
+    }
+
     /// Empties a parcel that nobody will receive, and frees what it alone kept alive; answers whether it was still
     /// full.
     pub fn discard(&self, parcel: ParcelId) -> Result<bool, ArenaError> {
