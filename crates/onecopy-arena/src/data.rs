@@ -62,6 +62,7 @@ impl Data {
                 let file = descriptors[piece.file];
                 mapping.place(piece.in_range as usize, file, piece.in_file, piece.len as usize, protection)?;
             }
+            mapping.leave_out_of_core_dumps();
             Ok(mapping)
         };
         let writable = map(files.each_ref().map(AsFd::as_fd), Protection::ReadWrite)?;
@@ -221,6 +222,7 @@ impl Data {
             let file = &self.files[piece.file];
             mapping.place(piece.in_range as usize, file, piece.in_file, piece.len as usize, Protection::CopyOnWrite)?;
         }
+        mapping.leave_out_of_core_dumps();
         Ok(PrivateCopy { mapping, first: (offset - start) as usize })
     }
 }
