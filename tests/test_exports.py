@@ -49,6 +49,7 @@ SURFACE = {
     "array",
     "asarray",
     "attach",
+    "audit",
     "empty",
     "empty_like",
     "from_hdf5",
@@ -99,6 +100,7 @@ def test_importing_it_brings_in_little_else():
         "multiprocessing.queues",
         "multiprocessing.managers",
         "onecopy._cli",
+        "onecopy._audit",
         "onecopy._pool",
     }
     assert brought & slow == set()

@@ -43,7 +43,7 @@ from onecopy._native import Counter, Event, Lock, RLock, Semaphore, __version__
 from onecopy._objects import Ref, get, put, share
 from onecopy._pipes import Connection, Pipe
 from onecopy._queues import JoinableQueue, Queue, SimpleQueue
-from onecopy._session import reap, set_limit, stats
+from onecopy._session import audit, reap, set_limit, stats
 from onecopy._text import iter_text, loadtxt
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ __all__ = [
     "array",
     "asarray",
     "attach",
+    "audit",
     "empty",
     "empty_like",
     "from_hdf5",

@@ -204,6 +204,8 @@ class Counter:
     def _send(self) -> bytes: ...
 
 # queues
+def audit_queues(on: bool) -> None: ...
+
 @final
 class Letter:
     @property

@@ -44,5 +44,6 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     queue::register(m)?;
     session::register(m)?;
     text::register(m)?;
-    text_blocks::register(m)
+    text_blocks::register(m)?;
+    value::register(m)
 }

@@ -362,7 +362,7 @@ pub(crate) fn push(
     batch: &mut Batch,
     object: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    match value::plain(object) {
+    match value::plain_unless_audited(object) {
         Some((kind, plain)) => queue.push(batch, kind, plain.as_bytes()).or_raise(py),
         None => queue.push_made(batch, || value::made(py, object)).map_err(|Raised(error)| error),
     }

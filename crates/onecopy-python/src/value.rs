@@ -1,6 +1,7 @@
 //! Python objects as values of queues and containers, and back.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use onecopy::{Error, Payload, ValueKind};
 use pyo3::exceptions::PyValueError;
@@ -9,6 +10,20 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString, PyType};
 
 use crate::array::{self, RELEASE_GIL_ABOVE};
+
+/// Whether all objects are to be pickled by the package, which notes what becomes of them.
+static AUDITED: AtomicBool = AtomicBool::new(false);
+
+/// Adds this file's names to the module.
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(audit_queues, m)?)
+}
+
+/// Says whether somebody wants to know what is put into queues.
+#[pyfunction]
+fn audit_queues(on: bool) {
+    AUDITED.store(on, Relaxed);
+}
 
 /// Text up to this length is copied to the stack on its way.
 const SHORT: usize = 256;
@@ -55,6 +70,12 @@ pub(crate) fn plain<'a>(object: &'a Bound<'_, PyAny>) -> Option<(ValueKind, Plai
     }
 }
 
+/// As [`plain`]; nothing has a form of its own while somebody wants to know what becomes of it.
+#[inline]
+pub(crate) fn plain_unless_audited<'a>(object: &'a Bound<'_, PyAny>) -> Option<(ValueKind, Plain<'a>)> {
+    if AUDITED.load(Relaxed) { None } else { plain(object) }
+}
+
 /// An exception, as an error that those of the Rust API convert to.
 pub(crate) struct Raised(pub(crate) PyErr);
 
@@ -81,7 +102,8 @@ pub(crate) fn made(py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<(ValueKi
 pub(crate) fn made_with(object: &Bound<'_, PyAny>, dumps: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
     static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = object.py();
-    if object.get_type().is(NDARRAY.import(py, "numpy", "ndarray")?)
+    if !AUDITED.load(Relaxed)
+        && object.get_type().is(NDARRAY.import(py, "numpy", "ndarray")?)
         && object.getattr("dtype")?.getattr("metadata")?.is_none()
         && let Some(handle) = array::sent(py, object)?
     {

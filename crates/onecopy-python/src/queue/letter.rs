@@ -88,7 +88,7 @@ pub(super) fn push(
     object: &Bound<'_, PyAny>,
     dumps: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    if let Some((kind, plain)) = value::plain(object) {
+    if let Some((kind, plain)) = value::plain_unless_audited(object) {
         let sealed = stamp.put_behind(plain.as_bytes().to_vec(), kind);
         return queue.push(batch, ValueKind::Letter, &sealed).or_raise(object.py());
     }
