@@ -22,6 +22,7 @@ from onecopy._arrays import (
     zeros,
     zeros_like,
 )
+from onecopy._containers import Dict, List, Namespace
 from onecopy._errors import (
     ArenaError,
     BrokenBarrierError,
@@ -59,12 +60,15 @@ __all__ = [
     "Condition",
     "Connection",
     "Counter",
+    "Dict",
     "Event",
     "InvalidHandleError",
     "JoinableQueue",
+    "List",
     "Lock",
     "NameTakenError",
     "NameUnknownError",
+    "Namespace",
     "OnecopyError",
     "OutOfMemoryError",
     "OwnerDiedError",
