@@ -9,6 +9,7 @@ import pytest
 import onecopy
 
 SURFACE = {
+    "Arena",
     "ArenaError",
     "Array",
     "Barrier",
@@ -17,7 +18,9 @@ SURFACE = {
     "Condition",
     "Connection",
     "Counter",
+    "DamagedArenaError",
     "Event",
+    "ForeignArenaError",
     "InvalidHandleError",
     "JoinableQueue",
     "Lock",
@@ -43,6 +46,7 @@ SURFACE = {
     "Value",
     "WorkerDiedError",
     "__version__",
+    "arena",
     "array",
     "asarray",
     "attach",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from onecopy import _foreign as _foreign  # registers reducers
 from onecopy import _pickling as _pickling  # registers reducers
+from onecopy._arena import Arena, arena
 from onecopy._arrays import (
     array,
     asarray,
@@ -25,6 +26,8 @@ from onecopy._arrays import (
 from onecopy._errors import (
     ArenaError,
     BrokenBarrierError,
+    DamagedArenaError,
+    ForeignArenaError,
     InvalidHandleError,
     NameTakenError,
     NameUnknownError,
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from onecopy._sharedctypes import Array, RawArray, RawValue, Value
 
 __all__ = [
+    "Arena",
     "ArenaError",
     "Array",
     "Barrier",
@@ -59,7 +63,9 @@ __all__ = [
     "Condition",
     "Connection",
     "Counter",
+    "DamagedArenaError",
     "Event",
+    "ForeignArenaError",
     "InvalidHandleError",
     "JoinableQueue",
     "Lock",
@@ -85,6 +91,7 @@ __all__ = [
     "Value",
     "WorkerDiedError",
     "__version__",
+    "arena",
     "array",
     "asarray",
     "attach",
