@@ -1,6 +1,19 @@
 """One module per question; each has ``TITLE`` and ``run(scale) -> Table``, and its peers beside onecopy."""
 
-from benchmarks.cases import attach, compressed, fork, handover, locks, memory, pipeline, put, queue, start, text
+from benchmarks.cases import (
+    attach,
+    compressed,
+    fork,
+    handover,
+    locks,
+    memory,
+    objects,
+    pipeline,
+    put,
+    queue,
+    start,
+    text,
+)
 
 CASES = {
     "start": start,
@@ -9,6 +22,7 @@ CASES = {
     "handover": handover,
     "queue": queue,
     "memory": memory,
+    "objects": objects,
     "fork": fork,
     "locks": locks,
     "text": text,

@@ -23,6 +23,7 @@ from onecopy._arrays import (
     zeros,
     zeros_like,
 )
+from onecopy._containers import Dict, List, Namespace
 from onecopy._errors import (
     ArenaError,
     BrokenBarrierError,
@@ -45,7 +46,7 @@ from onecopy._native import Counter, Event, Lock, RLock, Semaphore, __version__
 from onecopy._objects import Ref, get, put, share
 from onecopy._pipes import Connection, Pipe
 from onecopy._queues import JoinableQueue, Queue, SimpleQueue
-from onecopy._session import reap, set_limit, stats
+from onecopy._session import audit, reap, set_limit, stats
 from onecopy._text import iter_text, loadtxt
 
 if TYPE_CHECKING:
@@ -64,13 +65,16 @@ __all__ = [
     "Connection",
     "Counter",
     "DamagedArenaError",
+    "Dict",
     "Event",
     "ForeignArenaError",
     "InvalidHandleError",
     "JoinableQueue",
+    "List",
     "Lock",
     "NameTakenError",
     "NameUnknownError",
+    "Namespace",
     "OnecopyError",
     "OutOfMemoryError",
     "OwnerDiedError",
@@ -95,6 +99,7 @@ __all__ = [
     "array",
     "asarray",
     "attach",
+    "audit",
     "empty",
     "empty_like",
     "from_hdf5",

@@ -5,6 +5,7 @@
 use pyo3::prelude::*;
 
 mod array;
+mod containers;
 mod counter;
 mod dtype;
 mod errors;
@@ -22,6 +23,7 @@ mod queue;
 mod session;
 mod text;
 mod text_blocks;
+mod value;
 
 /// The compiled half of the package `onecopy`.
 #[pymodule(gil_used = true)]
@@ -31,6 +33,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     numpy::dtype::<u8>(m.py());
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     array::register(m)?;
+    containers::register(m)?;
     counter::register(m)?;
     files::register(m)?;
     filters::register(m)?;
@@ -43,5 +46,6 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     queue::register(m)?;
     session::register(m)?;
     text::register(m)?;
-    text_blocks::register(m)
+    text_blocks::register(m)?;
+    value::register(m)
 }

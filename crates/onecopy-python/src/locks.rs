@@ -87,7 +87,7 @@ fn lock_error(py: Python<'_>, error: &LockError) -> PyErr {
 }
 
 /// `result.map_err(lock_error)`.
-trait OrRaiseLockError<T> {
+pub(crate) trait OrRaiseLockError<T> {
     fn or_raise(self, py: Python<'_>) -> PyResult<T>;
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from time import perf_counter_ns
@@ -26,6 +27,9 @@ MOST_PACES = 1000
 BATCH = 64
 #: Seconds after which a task that waits behind another one is taken back for a worker that has nothing to do.
 WAIT_BEHIND = 0.005
+#: Seconds after which a task is sent again for which there was no memory; and how long that goes on if no other task is
+#: there whose end would change it. Somebody may be about to free some.
+LACK_OF_MEMORY, END_OF_LACK = 0.02, 1.0
 #: Workers in a row that may be killed before they are ready.
 MOST_FAILED_STARTS = 8
 
@@ -37,12 +41,23 @@ class Dispatcher:
     dealt with before its death is.
     """
 
-    def __init__(self, workers: Workers, results: _native.Queue, size: int, *, retries: int | None, name: str) -> None:
+    def __init__(
+        self,
+        workers: Workers,
+        results: _native.Queue,
+        size: int,
+        *,
+        retries: int | None,
+        on_demand: bool = False,
+        name: str,
+    ) -> None:
         self._workers = workers
         self._results = results
         self._size = size
         #: How often a task is tried again whose worker died; None: any death is the end of the pool.
         self._retries = retries
+        #: Whether workers are started when there is work for them.
+        self._on_demand = on_demand
         self._lock = threading.Lock()
         self._sources: deque[Source] = deque()
         self._returned: deque[Task] = deque()
@@ -113,13 +128,6 @@ class Dispatcher:
         self._workers.watch()
         self.thread.start()
 
-    def grow(self) -> None:
-        """Start one more worker if there is work for it and room."""
-        with self._lock:
-            work = len(self._sources) + len(self._tasks)
-        if len(self._workers) < min(work, self._size):
-            self._workers.start()
-
     # What only the thread does.
 
     def _run(self) -> None:
@@ -127,6 +135,8 @@ class Dispatcher:
             while not self._is_over():
                 self._handle_all()
                 if self.broken is None and not self._terminated:
+                    if self._on_demand:
+                        self._grow()
                     self._give_all()
                     self._cancel_rest()
                     self._forget_functions()
@@ -176,19 +186,19 @@ class Dispatcher:
     def _handle_all(self) -> None:
         for letter in self._results._fetch(BATCH, self._patience()) or (None,):
             if letter is None:
+                self._short_of_memory = False
                 self._share_out()
             else:
                 self._handle(letter)
 
     def _patience(self) -> float | None:
         """How long nothing may come before something is done about it."""
+        if self._short_of_memory:
+            return LACK_OF_MEMORY
         if self._sources or self._returned:
             return None
-        idle = waits = False
-        for worker in self._workers:
-            idle = idle or (worker.ready and not worker.assigned)
-            waits = waits or len(worker.assigned) > worker.ready
-        return WAIT_BEHIND if idle and waits else None
+        waits = any(len(worker.assigned) > worker.ready for worker in self._workers)
+        return WAIT_BEHIND if waits and self._has_idle() else None
 
     def _handle(self, letter: _native.Letter) -> None:
         topic, number = letter.topic, letter.number
@@ -273,7 +283,7 @@ class Dispatcher:
         if worker is None:
             return
         self._short_of_memory = False
-        self._return(worker, len(worker.assigned) + 1)
+        self._return(worker)
         if worker.assigned or not worker.stopping:
             self._handle_death(worker)
         if self.broken is None:
@@ -302,13 +312,24 @@ class Dispatcher:
 
     def _replace(self) -> None:
         wanted = self._open or self._sources or self._tasks or self._feeders
-        if wanted and len(self._workers) < self._size:
-            try:
-                self._workers.start()
-            except Exception as error:
-                if len(self._workers) == 0:
-                    self.broken = OnecopyError(f"no worker can be started: {error!r}")
-                    self.broken.__cause__ = error
+        if wanted and not self._on_demand and len(self._workers) < self._size:
+            self._start_one()
+
+    def _grow(self) -> None:
+        """Start as many workers as there is work for."""
+        work = len(self._sources) + len(self._tasks)
+        while len(self._workers) < min(work, self._size) and self._start_one():
+            pass
+
+    def _start_one(self) -> bool:
+        try:
+            self._workers.start()
+        except Exception as error:
+            if len(self._workers) == 0:
+                self.broken = OnecopyError(f"no worker can be started: {error!r}")
+                self.broken.__cause__ = error
+            return False
+        return True
 
     # Tasks.
 
@@ -386,13 +407,19 @@ class Dispatcher:
 
     def _keep_back(self, task: Task, error: BaseException) -> None:
         """Deal with a task that could not be sent."""
-        if isinstance(error, OutOfMemoryError) and any(worker.assigned for worker in self._workers):
-            # There will be memory when one of these is done.
+        if isinstance(error, OutOfMemoryError) and self._may_pass(task):
             self._short_of_memory = True
             self._returned.appendleft(task)
         else:
             del self._tasks[task.number]
             _settle(task.fail, Fault(error))
+
+    def _may_pass(self, task: Task) -> bool:
+        """Say whether memory may still come for a task."""
+        now = time.monotonic()
+        if task.lacks_memory_since is None or any(worker.assigned for worker in self._workers):
+            task.lacks_memory_since = now
+        return now - task.lacks_memory_since < END_OF_LACK
 
     def _forget_functions(self) -> None:
         """Have workers forget functions that nobody will call any more, and with them what belongs to these."""
@@ -409,20 +436,20 @@ class Dispatcher:
 
     def _share_out(self) -> None:
         """Take tasks back that wait behind others while a worker has nothing to do."""
-        idle = sum(1 for worker in self._workers if worker.ready and not worker.assigned)
-        for worker in sorted(self._workers, key=_load, reverse=True):
-            most = min(idle, len(worker.assigned) - worker.ready)
-            if most > 0:
-                idle -= self._return(worker, most)
+        if self._has_idle():
+            for worker in self._workers:
+                if len(worker.assigned) > worker.ready:
+                    self._return(worker)
 
-    def _return(self, worker: Worker, most: int) -> int:
-        """Take tasks back that a worker has not begun."""
-        numbers = worker.take_back(most)
-        for number in numbers:
+    def _return(self, worker: Worker) -> None:
+        """Take the tasks back that a worker has not begun."""
+        for number in worker.take_back():
             worker.assigned.pop(number, None)
             if number in self._tasks:
                 self._returned.append(self._tasks[number])
-        return len(numbers)
+
+    def _has_idle(self) -> bool:
+        return any(worker.ready and not worker.assigned for worker in self._workers)
 
 
 _START_ADVICE = (

@@ -266,8 +266,6 @@ class ProcessPoolExecutor(Executor):
                 dispatcher.submit(Single(item))
             except OnecopyError as error:
                 raise _broken(error) from error.__cause__
-            if not self._forks:
-                dispatcher.grow()
         self._bar.expect(1)
         item.future.add_done_callback(lambda _, bar=self._bar: bar.advance(1))  # type: ignore[misc]
         return item.future
@@ -277,13 +275,21 @@ class ProcessPoolExecutor(Executor):
         prepare(self._context)
         results = _native.Queue()
         workers = Workers(self._context, results, self._setup, quota=self._max_tasks, daemon=False, leaves=False)
-        dispatcher = Dispatcher(workers, results, self._max_workers, retries=self._retries, name="onecopy executor")
+        dispatcher = Dispatcher(
+            workers,
+            results,
+            self._max_workers,
+            retries=self._retries,
+            on_demand=not self._forks,
+            name="onecopy executor",
+        )
         if self._forks:
             # Now, while this process may still have one thread; others are started as they are needed.
             for _ in range(self._max_workers):
                 workers.start()
         dispatcher.start()
-        self._dispatcher = _running[dispatcher.thread] = dispatcher
+        _running.add(dispatcher)
+        self._dispatcher = dispatcher
         weakref.finalize(self, dispatcher.close).atexit = False
         return dispatcher
 
@@ -315,8 +321,8 @@ def _initialize(initializer: Callable[..., object], *arguments: Any) -> None:
         raise
 
 
-#: Executors that have not ended, by their threads.
-_running: weakref.WeakKeyDictionary[threading.Thread, Dispatcher] = weakref.WeakKeyDictionary()
+#: Of executors that may not have ended.
+_running: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 _interpreter_ends = False
 
 
@@ -324,11 +330,11 @@ def _finish_all() -> None:
     """Have everything done before the interpreter ends."""
     global _interpreter_ends
     _interpreter_ends = True
-    running = list(_running.items())
-    for _, dispatcher in running:
+    running = list(_running)
+    for dispatcher in running:
         dispatcher.close()
-    for thread, _ in running:
-        thread.join()
+    for dispatcher in running:
+        dispatcher.thread.join()
 
 
 def _forget_all() -> None:

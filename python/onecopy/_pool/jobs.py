@@ -77,16 +77,17 @@ class Chunk(Task):
     def succeed(self, value: Any, nanoseconds: int) -> None:
         """Take the results."""
         self._job._chunks.learn(self.count, nanoseconds)
-        self._job.keep(self._start, [value] if self.what == letters.ONE else value)
+        # First, as the bar is closed with the last result.
         self._job.advance(self.count)
+        self._job.keep(self._start, [value] if self.what == letters.ONE else value)
 
     def fail(self, fault: Fault) -> None:
         """Take the results before the failure, and it."""
+        self._job.advance(self.count)
         done = len(fault.done)
         if done:
             self._job.keep(self._start, list(fault.done))
         self._job.keep_error(self._start + done, self.count - done, as_told(fault))
-        self._job.advance(self.count)
 
 
 class Listed:

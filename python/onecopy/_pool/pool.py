@@ -15,7 +15,7 @@ from onecopy import _native
 from onecopy._pool.dispatcher import Dispatcher
 from onecopy._pool.jobs import Call, Listed, chunks_of
 from onecopy._pool.progress import Progress, ProgressOption
-from onecopy._pool.results import AsyncResult, Callback, MapResult, ResultIterator
+from onecopy._pool.results import AsyncResult, Callback, MapResult, ResultIterator, Stream
 from onecopy._pool.start import check_count, check_initializer, check_may_have_children, prepare, processors
 from onecopy._pool.tasks import Functions, Single
 from onecopy._pool.workers import Workers
@@ -321,15 +321,15 @@ class Pool:
         except TypeError:
             total = None
         ahead = MOST_AHEAD * self._processes
-        result = ResultIterator(self, ordered, func, chunksize, self._bar(progress, total), ahead)
+        stream = Stream(self, ordered, func, chunksize, self._bar(progress, total), ahead)
         if isinstance(iterable, (list, tuple, range)):
-            self._dispatcher.submit(Listed(result, iterable))
-            result.set_length(len(iterable))
+            self._dispatcher.submit(Listed(stream, iterable))
+            stream.set_length(len(iterable))
         else:
             self._dispatcher.feed(+1)
-            arguments = (self._dispatcher, result, iterable, self._processes)
+            arguments = (self._dispatcher, stream, iterable, self._processes)
             threading.Thread(target=_feed, args=arguments, name="onecopy pool: items", daemon=True).start()
-        return result
+        return ResultIterator(stream)
 
     def _bar(self, progress: ProgressOption, total: int | None) -> Progress:
         return Progress(self._progress if progress is None else progress, total)
@@ -373,19 +373,20 @@ class Pool:
             self._dispatcher.thread.join()
 
 
-def _feed(dispatcher: Dispatcher, result: ResultIterator, iterable: Iterable[Any], workers: int) -> None:
+def _feed(dispatcher: Dispatcher, stream: Stream, iterable: Iterable[Any], workers: int) -> None:
     """Submit the items of an iterable as they come and as there is room for them."""
     count = 0
     try:
-        for chunk in chunks_of(iterable, result, workers):
-            result.wait_for_room()
+        for chunk in chunks_of(iterable, stream, workers):
+            if not stream.wait_for_room():
+                break
             dispatcher.submit(Single(chunk))
             count += chunk.count
     except BaseException as error:
         # Of the iterable's own; it takes the place of the item that did not come.
-        result.set_length(count + 1)
-        result.keep_error(count, 1, error)
+        stream.set_length(count + 1)
+        stream.keep_error(count, 1, error)
     else:
-        result.set_length(count)
+        stream.set_length(count)
     finally:
         dispatcher.feed(-1)

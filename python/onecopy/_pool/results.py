@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.context import TimeoutError as PoolTimeoutError
@@ -85,8 +86,8 @@ class MapResult(AsyncResult, Job[Any]):
         self.settle(self._success, self._value)
 
 
-class ResultIterator(Job[Any]):
-    """Results one by one, as `multiprocessing.pool.IMapIterator`: in the order of the items, or as they come."""
+class Stream(Job[Any]):
+    """Results one by one, in the order of the items or as they come."""
 
     def __init__(
         self,
@@ -107,12 +108,14 @@ class ResultIterator(Job[Any]):
         self._next = 0
         self._length: int | None = None
         self._room = threading.Semaphore(most_ahead)
+        self._abandoned = False
 
     # The pool's side.
 
-    def wait_for_room(self) -> None:
-        """Wait until not too many items are on their way."""
+    def wait_for_room(self) -> bool:
+        """Wait until not too many items are on their way; say whether anybody still wants their results."""
         self._room.acquire()
+        return not self._abandoned
 
     def set_length(self, length: int) -> None:
         """Say how many items there are."""
@@ -155,27 +158,13 @@ class ResultIterator(Job[Any]):
 
     # The caller's side.
 
-    def __iter__(self) -> Self:
-        """Return itself."""
-        return self
+    def abandon(self) -> None:
+        """Have no more items taken."""
+        self._abandoned = True
+        self._room.release()
 
-    def __next__(self) -> Any:
+    def take(self, timeout: float | None) -> Any:
         """Wait for the next result."""
-        return self.next()
-
-    def next(self, timeout: float | None = None) -> Any:
-        """Wait for the next result.
-
-        Parameters
-        ----------
-        timeout : float, optional
-            Seconds to wait at most; for ever by default.
-
-        Raises
-        ------
-        multiprocessing.TimeoutError
-            There was none in time.
-        """
         while True:
             with self._changed:
                 if not self._changed.wait_for(lambda: self._ready or self._is_over(), timeout):
@@ -192,3 +181,37 @@ class ResultIterator(Job[Any]):
 
     def _is_over(self) -> bool:
         return self._length is not None and self._given >= self._length
+
+
+class ResultIterator:
+    """Results that come one by one; as `multiprocessing.pool.IMapIterator`.
+
+    When nobody has it any more, no more items are taken from the iterable that it was made for.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        weakref.finalize(self, stream.abandon).atexit = False
+
+    def __iter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __next__(self) -> Any:
+        """Wait for the next result."""
+        return self._stream.take(None)
+
+    def next(self, timeout: float | None = None) -> Any:
+        """Wait for the next result.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most; for ever by default.
+
+        Raises
+        ------
+        multiprocessing.TimeoutError
+            There was none in time.
+        """
+        return self._stream.take(timeout)

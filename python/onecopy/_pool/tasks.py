@@ -44,7 +44,7 @@ class Function:
 class Task:
     """A piece of work for one worker."""
 
-    __slots__ = ("attempts", "by_value", "function", "given", "number", "what", "worker")
+    __slots__ = ("attempts", "by_value", "function", "given", "lacks_memory_since", "number", "what", "worker")
 
     def __init__(self, what: int, function: Function, given: Any) -> None:
         self.what = what
@@ -55,6 +55,7 @@ class Task:
         self.attempts = 0
         self.number = -1
         self.worker: Worker | None = None
+        self.lacks_memory_since: float | None = None
 
     def begin(self) -> bool:
         """Say whether it is still wanted, now that it is to be given out."""

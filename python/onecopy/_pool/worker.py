@@ -51,20 +51,13 @@ def _serve(tasks: Queue, results: Queue, leaves: bool) -> None:
             if pool_lives():
                 continue
             return
-        letter = fetched.pop()
-        topic = letter.topic
+        topic = fetched[0].topic
         if topic == letters.TASK:
-            _work(letter, functions, results, leaves)
-        elif topic == letters.FUNCTION:
-            functions.letters[letter.number] = letter
-            functions.pop(letter.number, None)
-        elif topic == letters.FORGET:
-            functions.letters.pop(letter.number, None)
-            functions.pop(letter.number, None)
-        else:
+            _work(fetched, functions, results, leaves)
+        elif topic == letters.STOP:
             return
-        # What came with the task is not kept until the next one.
-        del letter
+        else:
+            functions.change(fetched.pop())
 
 
 class _Functions(dict[int, Callable[..., Any]]):
@@ -74,6 +67,13 @@ class _Functions(dict[int, Callable[..., Any]]):
         super().__init__()
         self.letters: dict[int, Letter] = {}
 
+    def change(self, letter: Letter) -> None:
+        """Learn a function, perhaps anew, or forget it."""
+        self.pop(letter.number, None)
+        self.letters.pop(letter.number, None)
+        if letter.topic == letters.FUNCTION:
+            self.letters[letter.number] = letter
+
     def __missing__(self, number: int) -> Callable[..., Any]:
         function: Callable[..., Any] = self.letters[number].open()
         self[number] = function
@@ -81,8 +81,10 @@ class _Functions(dict[int, Callable[..., Any]]):
         return function
 
 
-def _work(letter: Letter, functions: _Functions, results: Queue, leaves: bool) -> None:
+def _work(fetched: list[Letter], functions: _Functions, results: Queue, leaves: bool) -> None:
     began = perf_counter_ns()
+    letter = fetched.pop()
+    task = letter.number
     stage, shown = letters.UNPICKLING, None
     done: list[Any] = []
     try:
@@ -91,15 +93,16 @@ def _work(letter: Letter, functions: _Functions, results: Queue, leaves: bool) -
         stage = letters.RUNNING
         value = function(given) if what == letters.ONE else _do(what, function, given, done)
         stage = letters.PICKLING
-        results._post(
-            letters.RESULT, letter.number, perf_counter_ns() - began, value, dumps if by_value else dumps_by_name
-        )
+        # As soon as the result is known, nobody needs what came with the task.
+        del letter, given
+        pickle = dumps if by_value else dumps_by_name
+        results._post(letters.RESULT, task, perf_counter_ns() - began, value, pickle)
     except BaseException as error:
         if leaves and isinstance(error, SystemExit):
             raise
         if stage == letters.PICKLING:
             shown, done = _shown(value), []
-        results._post(letters.FAILED, letter.number, stage, (error, shown, done), dumps_failure)
+        results._post(letters.FAILED, task, stage, (error, shown, done), dumps_failure)
 
 
 def _do(what: int, function: Callable[..., Any], given: Any, done: list[Any]) -> Any:

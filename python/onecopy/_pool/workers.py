@@ -16,6 +16,8 @@ from onecopy._pool.watch import Watch
 
 #: Seconds that a worker has to end after SIGTERM, before SIGKILL.
 GRACE = 2.0
+#: As many letters as there can be.
+ALL = (1 << 32) - 1
 
 
 class Worker:
@@ -42,22 +44,19 @@ class Worker:
             self.stopping = True
             self.tasks._post(letters.STOP, 0, 0, None, dumps)
 
-    def take_back(self, most: float) -> list[int]:
-        """Take tasks that it has not begun out of its queue, the oldest first."""
+    def take_back(self) -> list[int]:
+        """Take all tasks that it has not begun out of its queue, the oldest first.
+
+        All at once: one whose function is taken must not be left.
+        """
         taken: list[int] = []
-        kept: list[tuple[int, int]] = []
-        while len(taken) < most and (fetched := self.tasks._fetch(1, 0)):
-            topic, number = fetched[0].topic, fetched[0].number
-            if topic == letters.TASK:
-                taken.append(number)
-            elif topic == letters.FUNCTION:
-                # The tasks behind it need it, so none of them can stay.
-                self.functions.discard(number)
-                most = float("inf")
+        for letter in self.tasks._fetch(ALL, 0):
+            if letter.topic == letters.TASK:
+                taken.append(letter.number)
+            elif letter.topic == letters.FUNCTION:
+                self.functions.discard(letter.number)
             else:
-                kept.append((topic, number))
-        for topic, number in kept:
-            self.tasks._post(topic, number, 0, None, dumps)
+                self.tasks._post(letter.topic, letter.number, 0, None, dumps)
         return taken
 
 
