@@ -15,6 +15,7 @@ use crate::dtype;
 use crate::errors::OrRaise;
 use crate::interrupt::interruptibly;
 use crate::ndarray::{NdArray, Placement, over, references};
+use crate::open_arena::OpenArena;
 
 /// Waiting for less than this is cheaper than letting another thread run meanwhile.
 pub(crate) const RELEASE_GIL_ABOVE: usize = 64 << 10;
@@ -118,8 +119,9 @@ fn wrap<'py>(
     BlockOwner::window(py, block, mode)?.array(offset, dtype, geometry)
 }
 
-/// New shared array without defined contents, or of zeros.
+/// New shared array without defined contents, or of zeros; in the session's arena, or in another.
 #[pyfunction]
+#[pyo3(signature = (shape, dtype, fortran, zero, arena=None))]
 #[expect(clippy::needless_pass_by_value, reason = "arguments from Python arrive by value")]
 fn empty<'py>(
     py: Python<'py>,
@@ -127,14 +129,16 @@ fn empty<'py>(
     dtype: Bound<'py, PyArrayDescr>,
     fortran: bool,
     zero: bool,
+    arena: Option<&OpenArena>,
 ) -> PyResult<Bound<'py, PyAny>> {
     dtype::encode(&dtype)?;
     let count = shape.iter().try_fold(dtype.itemsize() as u64, |bytes, &n| bytes.checked_mul(n));
     let bytes = count.filter(|&bytes| i64::try_from(bytes).is_ok()).ok_or_else(|| {
         PyValueError::new_err(format!("an array of shape {shape:?} and dtype {dtype} is too large for any memory"))
     })?;
+    let arena = arena.map(OpenArena::get).transpose()?;
     let make = |stop: &mut dyn FnMut() -> bool| -> Result<Block, Error> {
-        let arena = onecopy::session()?;
+        let arena = arena_or_session(arena)?;
         Ok(if zero {
             arena.allocate_zeroed_interruptibly(bytes, stop)?
         } else {
@@ -154,15 +158,31 @@ pub(crate) fn release_above<T: Send>(
     if bytes > RELEASE_GIL_ABOVE { interruptibly(py, work) } else { work(&mut || false).or_raise(py) }
 }
 
+fn arena_or_session(arena: Option<&'static Arena>) -> Result<&'static Arena, Error> {
+    arena.map_or_else(onecopy::session, Ok)
+}
+
+/// The arena that an array lies in.
+pub(crate) fn arena_of(array: &Bound<'_, PyAny>) -> Option<&'static Arena> {
+    Some(locate(&NdArray::of(array).ok()?)?.block.arena())
+}
+
 /// Copy of a contiguous array in the arena, with the same order of items; none for an array that is not contiguous.
 #[pyfunction]
-fn put<'py>(py: Python<'py>, array: &Bound<'py, PyAny>, seal: bool) -> PyResult<Option<Bound<'py, PyAny>>> {
+#[pyo3(signature = (array, seal, arena=None))]
+fn put<'py>(
+    py: Python<'py>,
+    array: &Bound<'py, PyAny>,
+    seal: bool,
+    arena: Option<&OpenArena>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let arena = arena.map(OpenArena::get).transpose()?;
     let source = NdArray::of(array)?;
     let dtype = source.dtype();
     dtype::encode(&dtype)?;
     let Some(bytes) = source.bytes() else { return Ok(None) };
     let copy = |stop: &mut dyn FnMut() -> bool| -> Result<Block, Error> {
-        let mut block = copy_interruptibly(onecopy::session()?, bytes, stop)?;
+        let mut block = copy_interruptibly(arena_or_session(arena)?, bytes, stop)?;
         if seal {
             block.seal()?;
         }

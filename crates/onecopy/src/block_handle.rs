@@ -47,7 +47,7 @@ impl BlockHandle {
 
     /// Takes a reference to the block, joining its arena where this process is no member yet.
     pub fn receive(&self) -> Result<Block, Error> {
-        let arena = match Arena::find(self.arena.id) {
+        let arena = match Arena::find(self.arena.id).filter(|arena| arena.is_member()) {
             Some(arena) => arena,
             None => Arena::join(self.arena)?,
         };

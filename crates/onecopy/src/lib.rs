@@ -60,7 +60,7 @@ pub use locks::{
 pub use object::{Extent, Source, StoredObject};
 pub use onecopy_arena::{
     Access, Arena, ArenaError, ArenaId, Block, BlockId, Contents, Details, Draft, FreeSpace, JoinHint, LargeBlock,
-    Member, Options, Owned, ParcelId, PrivateCopy, Sighting, Stats, Viewer,
+    Member, Options, Owned, ParcelId, PrivateCopy, Sighting, Stats, Trouble, Viewer,
 };
 pub use onecopy_collections::container::{ContainerError, Picked, Record};
 pub use onecopy_collections::list::Origin;
