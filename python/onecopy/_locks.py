@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from onecopy import _native
-from onecopy._native import Event, Lock, RLock, RWLockSide, Semaphore
+from onecopy._native import Counter, Event, Lock, RLock, RWLockSide, Semaphore
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: The examples of the native classes are run as this module's.
-__test__ = {class_.__name__: class_.__doc__ or "" for class_ in (Event, Lock, RLock, Semaphore)}
+__test__ = {class_.__name__: class_.__doc__ or "" for class_ in (Counter, Event, Lock, RLock, Semaphore)}
 
 
 def by_handle(shared: Any) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import pickle
 from collections import ChainMap
+from collections.abc import Callable
 from io import BytesIO
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, cast
@@ -72,26 +73,36 @@ class JoinableQueue(Queue):
         self._join()
 
 
-_BY_HANDLE = (
-    _locks.Barrier,
-    _locks.BoundedSemaphore,
-    _locks.Condition,
-    _native.Event,
-    _native.Lock,
-    _native.RLock,
-    _locks.RWLock,
-    _native.Semaphore,
-    Queue,
-    SimpleQueue,
-    JoinableQueue,
+#: Reducers of what travels by handle. Modules that are imported late add to it.
+BY_HANDLE: dict[type, Callable[[Any], tuple[Any, ...]]] = dict.fromkeys(
+    (
+        _locks.Barrier,
+        _locks.BoundedSemaphore,
+        _locks.Condition,
+        _native.Counter,
+        _native.Event,
+        _native.Lock,
+        _native.RLock,
+        _locks.RWLock,
+        _native.Semaphore,
+        Queue,
+        SimpleQueue,
+        JoinableQueue,
+    ),
+    _locks.by_handle,
 )
+
+
+def send_by_handle(class_: type) -> None:
+    """Let objects of a class that is derived from one of onecopy travel through queues as handles, too."""
+    BY_HANDLE[class_] = _locks.by_handle
 
 
 class _Pickler(pickle.Pickler):
     """Reduces arrays as `multiprocessing` does with onecopy, and shared objects to their handles."""
 
     dispatch_table = ChainMap(  # noqa: RUF012  # the pickler looks for it at the class too, which is faster
-        dict.fromkeys(_BY_HANDLE, _locks.by_handle),
+        cast(dict[type, Any], BY_HANDLE),
         ForkingPickler._extra_reducers,  # type: ignore[attr-defined]  # a live view of what is registered
         cast(dict[type, Any], copyreg.dispatch_table),
     )

@@ -7,6 +7,7 @@ use onecopy_os::crash_point;
 
 use crate::ArenaError;
 use crate::heap::{DRAFT, Heap, State, state_of};
+use crate::meta::BlockId;
 use crate::parcels::{block_of, owner_of, sender_of};
 
 impl Heap<'_> {
@@ -24,7 +25,7 @@ impl Heap<'_> {
 
     fn free_one_if_garbage(&self, index: u32, referred: &mut Vec<u32>) -> Result<bool, ArenaError> {
         let entry = self.entry(index)?;
-        if state_of(entry) != State::Used || entry.parcels.load(Relaxed) != 0 || self.meta.is_held(index) {
+        if !self.life(index)?.is_garbage() {
             return Ok(false);
         }
         // First: should one of these fail, the block is still garbage as a whole.
@@ -37,6 +38,21 @@ impl Heap<'_> {
         }
         self.retire(index, if draft { State::Fresh } else { State::Warm })?;
         Ok(true)
+    }
+
+    /// Whether a process that lives holds a block, or a parcel is of it. What the dead hold counts as gone before it is
+    /// swept, and so does a block that has been freed.
+    pub(crate) fn is_needed(&self, id: BlockId) -> bool {
+        let Ok(entry) = self.block(id) else { return false };
+        let lives = |slot: u32| {
+            let known = slot < self.meta.geometry().slots;
+            known && self.roll().occupant_lives(slot, self.meta.slot(slot).word.load())
+        };
+        let holders = self.meta.holders(id.index).iter().zip(0_u32..);
+        entry.parcels.load(Relaxed) != 0
+            || holders
+                .map(|(word, at)| (word.load(Relaxed), at))
+                .any(|(word, at)| (0..64).any(|bit| word & 1 << bit != 0 && lives(at * 64 + bit)))
     }
 
     /// Frees all garbage, whoever left it.

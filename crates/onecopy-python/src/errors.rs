@@ -1,7 +1,7 @@
 //! Rust errors as the Python exceptions of `onecopy._errors`, which are classes written in Python so that they pickle
 //! and carry their figures.
 
-use onecopy::{ArenaError, Error, QueueError};
+use onecopy::{ArenaError, Error, PipeError, QueueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -11,6 +11,7 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Error::Arena(error) => arena_error(py, error),
         Error::Handle(_) => raise(py, "InvalidHandleError", error),
         Error::Queue(QueueError::Closed) => raise(py, "ShutDownError", error),
+        Error::Pipe(error) => pipe_error(*error),
         Error::DType(_) => pyo3::exceptions::PyTypeError::new_err(error.to_string()),
         Error::NameTaken(_) => raise(py, "NameTakenError", error),
         Error::NameUnknown { .. } => raise(py, "NameUnknownError", error),
@@ -19,6 +20,16 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
             pyo3::exceptions::PyValueError::new_err(error.to_string())
         }
         _ => raise(py, "OnecopyError", error),
+    }
+}
+
+/// The exception that a connection of `multiprocessing` raises.
+fn pipe_error(error: PipeError) -> PyErr {
+    use pyo3::exceptions::{PyBrokenPipeError, PyEOFError, PyOSError};
+    match error {
+        PipeError::EndOfFile => PyEOFError::new_err(error.to_string()),
+        PipeError::Broken => PyBrokenPipeError::new_err((libc::EPIPE, error.to_string())),
+        _ => PyOSError::new_err(error.to_string()),
     }
 }
 

@@ -5,6 +5,7 @@
 use pyo3::prelude::*;
 
 mod array;
+mod counter;
 mod dtype;
 mod errors;
 mod files;
@@ -14,9 +15,12 @@ mod interrupt;
 mod locks;
 mod named;
 mod ndarray;
+mod object;
+mod pipe;
 mod queue;
 mod session;
 mod text;
+mod text_blocks;
 
 /// The compiled half of the package `onecopy`.
 #[pymodule(gil_used = true)]
@@ -26,12 +30,16 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     numpy::dtype::<u8>(m.py());
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     array::register(m)?;
+    counter::register(m)?;
     files::register(m)?;
     filters::register(m)?;
     inspect::register(m)?;
     locks::register(m)?;
     named::register(m)?;
+    pipe::register(m)?;
+    object::register(m)?;
     queue::register(m)?;
     session::register(m)?;
-    text::register(m)
+    text::register(m)?;
+    text_blocks::register(m)
 }

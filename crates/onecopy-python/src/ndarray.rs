@@ -1,6 +1,7 @@
 //! numpy arrays through numpy's C API: the only module here with `unsafe`.
 
 use std::ffi::c_int;
+use std::num::NonZero;
 use std::ptr::{NonNull, null_mut};
 
 use numpy::npyffi::flags::{NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE};
@@ -51,6 +52,11 @@ impl<'py> NdArray<'py> {
     /// Address of the first item.
     pub(crate) fn address(&self) -> usize {
         self.fields().data as usize
+    }
+
+    /// A pointer into the array's memory, to an address between those of its items.
+    pub(crate) fn pointer_to(&self, address: NonZero<usize>) -> NonNull<u8> {
+        NonNull::new(self.fields().data.cast::<u8>()).map_or(NonNull::dangling(), |first| first.with_addr(address))
     }
 
     pub(crate) fn shape(&self) -> &[npy_intp] {
@@ -116,6 +122,20 @@ impl<'py> NdArray<'py> {
         // releases it: the copy then holds some of the old and some of the new bytes.
         Some(unsafe { std::slice::from_raw_parts(self.fields().data.cast::<u8>().cast_const(), len) })
     }
+}
+
+/// Has `write` fill the bytes of a contiguous, writable array from `start` on; none for another.
+pub(crate) fn fill<T>(array: &NdArray<'_>, start: usize, len: usize, write: impl FnOnce(&mut [u8]) -> T) -> Option<T> {
+    let end = start.checked_add(len)?;
+    if !array.is_contiguous() || !array.is_writable() || end > array.nbytes() {
+        return None;
+    }
+    if len == 0 {
+        return Some(write(&mut []));
+    }
+    // SAFETY: a contiguous array of at least `end` bytes starts at `data` and lives as long as `array`. What another
+    // thread does with its items meanwhile is the program's affair, as with `NdArray::bytes`.
+    Some(write(unsafe { std::slice::from_raw_parts_mut(array.fields().data.cast::<u8>().add(start), len) }))
 }
 
 /// Strong references to an object, including the one that is asked.

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use onecopy::{Batch, Error, LockError, Message, Patience, Payload, QueueError, SharedObject, ValueKind};
-use pyo3::exceptions::{PyStopIteration, PyValueError};
+use pyo3::exceptions::{PyException, PyMemoryError, PyStopIteration, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyType};
 
-use crate::array;
+use crate::array::{self, RELEASE_GIL_ABOVE};
 use crate::errors::OrRaise;
 use crate::locks::{handle_of, limit, wait};
 
@@ -48,6 +49,8 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 struct Queue {
     inner: onecopy::Queue,
     closed: AtomicBool,
+    /// Whether this process has put anything: the standard library's queue is another one after that.
+    used: AtomicBool,
 }
 
 #[pymethods]
@@ -59,7 +62,7 @@ impl Queue {
             Some(handle) => onecopy::Queue::receive(handle),
             None => onecopy::session().and_then(|arena| onecopy::Queue::new(arena, bound(maxsize))),
         };
-        Ok(Self { inner: inner.or_raise(py)?, closed: AtomicBool::new(false) })
+        Ok(Self { inner: inner.or_raise(py)?, closed: AtomicBool::new(false), used: AtomicBool::new(false) })
     }
 
     /// Put an object into the queue.
@@ -84,17 +87,20 @@ impl Queue {
     /// OutOfMemoryError
     ///     There is no memory for the object.
     #[pyo3(signature = (obj, block=true, timeout=None))]
-    fn put(&self, py: Python<'_>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
-        self.check_open()?;
+    fn put(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.check_open()?;
         let limit = how_long(block, timeout)?;
         let mut batch = Batch::new();
-        self.push(py, &mut batch, obj)?;
-        self.put_batch(py, &batch, limit).map(drop)
+        if let Err(error) = push(py, &this.inner, &mut batch, obj) {
+            return not_put(slf, obj, error);
+        }
+        this.put_batch(py, &batch, limit).map(drop)
     }
 
     /// Put an object into the queue if there is room now.
-    fn put_nowait(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.put(py, obj, false, None)
+    fn put_nowait(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::put(slf, obj, false, None)
     }
 
     /// Put several objects into the queue, which costs much less than one by one.
@@ -122,7 +128,7 @@ impl Queue {
         self.check_open()?;
         let limit = how_long(block, timeout)?;
         let mut batch = Batch::new();
-        let mut push_all = || objects.try_iter()?.try_for_each(|object| self.push(py, &mut batch, &object?));
+        let mut push_all = || objects.try_iter()?.try_for_each(|object| push(py, &self.inner, &mut batch, &object?));
         if let Err(error) = push_all() {
             self.inner.drop_rest(&batch, 0).or_raise(py)?;
             return Err(error);
@@ -238,6 +244,10 @@ impl Queue {
     #[expect(clippy::unused_self, reason = "a method, as in the standard library")]
     fn cancel_join_thread(&self) {}
 
+    fn _has_put(&self) -> bool {
+        self.used.load(Relaxed)
+    }
+
     /// Put an object with a stamp that is read without it. What is neither plain nor an array is made bytes by `dumps`.
     fn _post(
         &self,
@@ -305,6 +315,7 @@ impl Queue {
     }
 
     fn put_batch(&self, py: Python<'_>, batch: &Batch, limit: Option<Duration>) -> PyResult<u32> {
+        self.used.store(true, Relaxed);
         let mut from = 0;
         // With room in the queue nothing has to be waited for, and the GIL is kept.
         let put = match self.inner.put_rest(batch, &mut from, &Patience::none()) {
@@ -343,13 +354,18 @@ impl Queue {
             other => other.map(Some).or_raise(py),
         }
     }
+}
 
-    /// Adds an object to a batch for this queue.
-    fn push(&self, py: Python<'_>, batch: &mut Batch, object: &Bound<'_, PyAny>) -> PyResult<()> {
-        match plainly(object, |kind, bytes| self.inner.push(batch, kind, bytes).or_raise(py)) {
-            Some(pushed) => pushed,
-            None => self.inner.push_made(batch, || made(object, dumps(py)?)).map_err(|Raised(error)| error),
-        }
+/// Adds an object to a batch for a queue.
+pub(crate) fn push(
+    py: Python<'_>,
+    queue: &onecopy::Queue,
+    batch: &mut Batch,
+    object: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    match plainly(object, |kind, bytes| queue.push(batch, kind, bytes).or_raise(py)) {
+        Some(pushed) => pushed,
+        None => queue.push_made(batch, || made(object, dumps(py)?)).map_err(|Raised(error)| error),
     }
 }
 
@@ -372,6 +388,19 @@ fn plainly<T>(object: &Bound<'_, PyAny>, write: impl FnOnce(ValueKind, &[u8]) ->
         Some(write(if value.is_true() { ValueKind::True } else { ValueKind::False }, &[]))
     } else {
         None
+    }
+}
+
+/// Raises for an object that cannot be pickled; or leaves that to a derived class that promises otherwise, as the standard
+/// library's queue does.
+fn not_put(queue: &Bound<'_, Queue>, object: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+    let py = queue.py();
+    if !error.is_instance_of::<PyException>(py) || error.is_instance_of::<PyMemoryError>(py) {
+        return Err(error);
+    }
+    match queue.getattr_opt(intern!(py, "_on_queue_feeder_error"))? {
+        Some(report) => report.call1((error.into_value(py), object)).map(drop),
+        None => Err(error),
     }
 }
 
@@ -412,14 +441,14 @@ fn dumps(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
 }
 
 /// The object that a message is.
-fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
     let kind = ValueKind::of(message).or_raise(py)?;
     let payload = onecopy::Queue::contents(batch, message).or_raise(py)?;
     match (kind, &payload) {
-        (ValueKind::Bytes, _) => Ok(copied(py, &payload)?.into_any()),
-        (ValueKind::Pickle, _) => unpickled(&copied(py, &payload)?),
+        (ValueKind::Bytes | ValueKind::Raw, _) => Ok(bytes_of(py, &payload)?.into_any()),
+        (ValueKind::Pickle, _) => loads(py, &bytes_of(py, &payload)?),
         (_, Payload::Inline(bytes)) => value(py, kind, bytes),
-        (_, Payload::Block(_)) => value(py, kind, copied(py, &payload)?.as_bytes()),
+        (_, Payload::Block(_)) => value(py, kind, bytes_of(py, &payload)?.as_bytes()),
     }
 }
 
@@ -431,28 +460,34 @@ fn value<'py>(py: Python<'py>, kind: ValueKind, bytes: &[u8]) -> PyResult<Bound<
         ValueKind::False | ValueKind::True => PyBool::new(py, kind == ValueKind::True).to_owned().into_any(),
         ValueKind::Int => i64::from_le_bytes(number()?).into_pyobject(py)?.into_any(),
         ValueKind::Float => PyFloat::new(py, f64::from_le_bytes(number()?)).into_any(),
-        ValueKind::Bytes => PyBytes::new(py, bytes).into_any(),
+        ValueKind::Bytes | ValueKind::Raw => PyBytes::new(py, bytes).into_any(),
         ValueKind::Str => PyString::from_bytes(py, bytes)?.into_any(),
         ValueKind::Array => array::decode(py, bytes)?,
-        ValueKind::Pickle => unpickled(&PyBytes::new(py, bytes))?,
+        ValueKind::Pickle => loads(py, &PyBytes::new(py, bytes))?,
         ValueKind::Letter => return Err(PyValueError::new_err("a letter in a queue of objects")),
     })
 }
 
 /// The object at the start of the bytes; what is behind it does not matter.
-fn unpickled<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn loads<'py>(py: Python<'py>, pickle: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    LOADS.import(bytes.py(), "pickle", "loads")?.call1((bytes,))
+    LOADS.import(py, "pickle", "loads")?.call1((pickle,))
 }
 
-fn copied<'py>(py: Python<'py>, payload: &Payload<'_>) -> PyResult<Bound<'py, PyBytes>> {
+/// The bytes of a message.
+pub(crate) fn bytes_of<'py>(py: Python<'py>, payload: &Payload<'_>) -> PyResult<Bound<'py, PyBytes>> {
     PyBytes::new_with(py, payload.len(), |to| {
-        payload.copy_to(to);
+        copy_out(py, payload, to);
         Ok(())
     })
 }
 
-fn changed() -> PyErr {
+/// Copies the bytes of a message, with the GIL released if they are many.
+pub(crate) fn copy_out(py: Python<'_>, payload: &Payload<'_>, to: &mut [u8]) {
+    if to.len() > RELEASE_GIL_ABOVE { py.detach(|| payload.copy_to(to)) } else { payload.copy_to(to) }
+}
+
+pub(crate) fn changed() -> PyErr {
     PyValueError::new_err("a message was changed while it was read: another process writes where it must not")
 }
 
@@ -465,7 +500,7 @@ fn how_long(block: bool, timeout: Option<f64>) -> PyResult<Option<Duration>> {
     if block { limit(timeout) } else { Ok(Some(Duration::ZERO)) }
 }
 
-fn stopped(error: Error) -> LockError {
+pub(crate) fn stopped(error: Error) -> LockError {
     match error {
         Error::Queue(QueueError::TimedOut) => LockError::TimedOut,
         Error::Queue(QueueError::Interrupted) => LockError::Interrupted,

@@ -13,6 +13,7 @@ const POLL: Duration = Duration::from_millis(2);
 #[derive(Clone, Copy)]
 pub struct Patience<'a> {
     deadline: Option<Instant>,
+    longest: Duration,
     interrupted: &'a dyn Fn(Waited) -> bool,
 }
 
@@ -29,7 +30,7 @@ pub enum Stopped {
 
 impl Patience<'static> {
     /// Waits as long as it takes.
-    pub const FOREVER: Self = Self { deadline: None, interrupted: &|_| false };
+    pub const FOREVER: Self = Self { deadline: None, longest: Duration::MAX, interrupted: &|_| false };
 
     /// Looks once and does not wait.
     pub fn none() -> Self {
@@ -50,6 +51,17 @@ impl<'a> Patience<'a> {
         Self { interrupted, ..self }
     }
 
+    /// The same, without sleeping longer than `longest` at a time: for a caller that has more to look at.
+    #[must_use]
+    pub fn looking_every(self, longest: Duration) -> Self {
+        Self { longest, ..self }
+    }
+
+    /// Whether it is called off, asked after a sleep that ended so.
+    pub fn is_called_off(&self, waited: Waited) -> bool {
+        (self.interrupted)(waited)
+    }
+
     /// The same without an end.
     #[must_use]
     pub fn without_deadline(&self) -> Self {
@@ -68,6 +80,7 @@ impl<'a> Patience<'a> {
 
     /// Sleeps while `word` is `expected`, at most for `longest`.
     pub(crate) fn sleep_at_most(&self, longest: Duration, word: &AtomicU32, expected: u32) -> Result<Waited, Stopped> {
+        let longest = longest.min(self.longest);
         let limit = match self.deadline {
             None => longest,
             Some(deadline) => match deadline.saturating_duration_since(Instant::now()) {
@@ -76,7 +89,7 @@ impl<'a> Patience<'a> {
             },
         };
         let waited = wait(word, expected, limit);
-        if waited != Waited::Again && (self.interrupted)(waited) { Err(Stopped::Interrupted) } else { Ok(waited) }
+        if waited != Waited::Again && self.is_called_off(waited) { Err(Stopped::Interrupted) } else { Ok(waited) }
     }
 }
 

@@ -3,8 +3,8 @@
 use onecopy_arena::ArenaError;
 use onecopy_collections::queue::QueueError;
 
-use crate::HandleError;
 use crate::dtype::DTypeError;
+use crate::{HandleError, PipeError};
 
 /// Failure of an operation on shared arrays.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum Error {
     /// Of a queue.
     #[error(transparent)]
     Queue(QueueError),
+    /// Of a pipe.
+    #[error(transparent)]
+    Pipe(#[from] PipeError),
     /// Of a data type.
     #[error(transparent)]
     DType(#[from] DTypeError),

@@ -20,6 +20,7 @@
 mod array;
 mod block_handle;
 mod copying;
+mod counter;
 mod counters;
 mod doctor;
 mod dtype;
@@ -27,7 +28,9 @@ mod error;
 mod handle;
 mod locks;
 pub mod names;
+mod object;
 mod outbox;
+mod pipe;
 mod queue;
 mod reader;
 pub mod rendezvous;
@@ -35,11 +38,13 @@ mod schema;
 mod session;
 mod shared;
 mod tables;
+mod text_blocks;
 mod work_memory;
 
 pub use array::{Array, Mode};
 pub use block_handle::{BlockHandle, HandleError};
 pub use copying::{copy_interruptibly, copy_into};
+pub use counter::{Counter, CounterOverflow};
 pub use counters::{Counters, counters};
 pub use doctor::{Finding, Verdict, examine};
 pub use dtype::{DType, Field};
@@ -49,6 +54,7 @@ pub use locks::{
     Arrival, Barrier, Condition, ConditionLock, Event, Lock, LockError, LockGuard, Patience, RLock, RwLock, Semaphore,
     SharedObject, Side, Waited,
 };
+pub use object::{Extent, Source, StoredObject};
 pub use onecopy_arena::{
     Access, Arena, ArenaError, ArenaId, Block, BlockId, Contents, Details, Draft, FreeSpace, JoinHint, LargeBlock,
     Member, Options, Owned, ParcelId, PrivateCopy, Sighting, Stats, Viewer,
@@ -57,9 +63,11 @@ pub use onecopy_collections::queue::{Batch, MOST_ENCLOSED, MOST_MESSAGES, Messag
 pub use onecopy_filters as filters;
 pub use onecopy_os::{ByteSize, Machine};
 pub use onecopy_text as text;
+pub use pipe::{Connection, PipeError, pipe};
 pub use queue::{Payload, Queue, Value, ValueKind};
 pub use schema::schema_of;
 pub use session::{SESSION_VARIABLE, leave_session, parse_size, session, session_hint};
 pub use shared::{Kind, Shareable, Shared};
 pub use tables::{LoadError, load_text};
+pub use text_blocks::{Part, TextBlocks};
 pub use work_memory::check_work_memory;

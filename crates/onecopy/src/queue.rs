@@ -42,12 +42,14 @@ pub enum ValueKind {
     Array = 7,
     /// A Python object, pickled.
     Pickle = 8,
+    /// Bytes that are no object: what `send_bytes` sends.
+    Raw = 9,
     /// A value of another kind with a stamp behind it, as the pools of the Python package send them.
-    Letter = 9,
+    Letter = 10,
 }
 
 impl ValueKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::None,
         Self::False,
         Self::True,
@@ -57,6 +59,7 @@ impl ValueKind {
         Self::Bytes,
         Self::Array,
         Self::Pickle,
+        Self::Raw,
         Self::Letter,
     ];
 
@@ -91,6 +94,8 @@ pub enum Value {
     Array(Array),
     /// A Python object, pickled.
     Pickle(Vec<u8>),
+    /// Bytes that are no object: what Python's `send_bytes` sends.
+    Raw(Vec<u8>),
 }
 
 /// The bytes of a message.
@@ -287,7 +292,7 @@ impl Queue {
         self.put_batch(&batch, patience).map(drop)
     }
 
-    fn push_value(&self, batch: &mut Batch, value: &Value) -> Result<(), Error> {
+    pub(crate) fn push_value(&self, batch: &mut Batch, value: &Value) -> Result<(), Error> {
         match value {
             Value::None => self.push(batch, ValueKind::None, &[]),
             Value::Bool(value) => self.push(batch, if *value { ValueKind::True } else { ValueKind::False }, &[]),
@@ -296,6 +301,7 @@ impl Queue {
             Value::Str(text) => self.push(batch, ValueKind::Str, text.as_bytes()),
             Value::Bytes(bytes) => self.push(batch, ValueKind::Bytes, bytes),
             Value::Pickle(bytes) => self.push(batch, ValueKind::Pickle, bytes),
+            Value::Raw(bytes) => self.push(batch, ValueKind::Raw, bytes),
             Value::Array(array) => self.push_made(batch, || Ok((ValueKind::Array, array.send()?))),
         }
     }
@@ -304,8 +310,13 @@ impl Queue {
     pub fn get(&self, patience: &Patience<'_>) -> Result<Value, Error> {
         let mut batch = Batch::new();
         self.take_batch(1, &mut batch, patience)?;
+        Self::first_value(&batch)
+    }
+
+    /// The first value of a batch.
+    pub(crate) fn first_value(batch: &Batch) -> Result<Value, Error> {
         let message = batch.messages().next().ok_or_else(|| HandleError("a message that changed".into()))?;
-        let contents = match Self::contents(&batch, &message)? {
+        let contents = match Self::contents(batch, &message)? {
             Payload::Inline(bytes) => Cow::Borrowed(bytes),
             long @ Payload::Block(_) => {
                 let mut bytes = vec![0; long.len()];
@@ -373,6 +384,7 @@ fn value_of(tag: ValueKind, contents: Cow<'_, [u8]>) -> Result<Value, Error> {
         ),
         ValueKind::Bytes => Value::Bytes(contents.into_owned()),
         ValueKind::Pickle => Value::Pickle(contents.into_owned()),
+        ValueKind::Raw => Value::Raw(contents.into_owned()),
         ValueKind::Array => Value::Array(Array::receive(&contents)?),
         ValueKind::Letter => return Err(HandleError("a letter in a queue of values".into()).into()),
     })
@@ -420,6 +432,7 @@ mod tests {
             Value::Str(long.clone()),
             Value::Bytes(long.into_bytes()),
             Value::Pickle(vec![]),
+            Value::Raw(vec![1]),
         ];
         for value in &values {
             queue.put(value, &Patience::FOREVER).unwrap();

@@ -45,6 +45,10 @@ pub enum Kind {
     Barrier = 8,
     /// A [`Queue`](crate::Queue).
     Queue = 9,
+    /// A [`Counter`](crate::Counter).
+    Counter = 16,
+    /// An end of a pipe, see [`Connection`](crate::Connection).
+    PipeEnd = 32,
     /// The root of the published names.
     Names = 64,
 }

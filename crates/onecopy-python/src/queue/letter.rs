@@ -9,7 +9,7 @@ use onecopy::{Batch, ValueKind};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::{Raised, changed, copied, made, plainly, unpickled, value};
+use super::{Raised, bytes_of, changed, loads, made, plainly, value};
 use crate::errors::OrRaise;
 
 /// What stands behind the bytes of an object: its kind, and three numbers for the receiver.
@@ -74,7 +74,7 @@ impl Letter {
     fn open<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let bytes = self.bytes.bind(py);
         match self.kind {
-            ValueKind::Pickle => unpickled(bytes),
+            ValueKind::Pickle => loads(py, bytes),
             kind => value(py, kind, &bytes.as_bytes()[..self.len]),
         }
     }
@@ -102,7 +102,7 @@ pub(super) fn all_of(py: Python<'_>, batch: Batch) -> PyResult<Vec<Letter>> {
     let batch = Arc::new(batch);
     let letter = |message| {
         let payload = onecopy::Queue::contents(&batch, &message).or_raise(py)?;
-        let bytes = copied(py, &payload)?;
+        let bytes = bytes_of(py, &payload)?;
         let (stamp, kind, len) = Stamp::read(bytes.as_bytes()).ok_or_else(changed)?;
         if ValueKind::of(&message).or_raise(py)? != ValueKind::Letter {
             return Err(changed());
