@@ -38,7 +38,7 @@ from onecopy._errors import (
 from onecopy._locks import Barrier, BoundedSemaphore, Condition, RWLock
 from onecopy._named import attach, publish, unpublish
 from onecopy._native import Event, Lock, RLock, Semaphore, __version__
-from onecopy._pipes import Connection, Pipe
+from onecopy._pipes import Connection, Pipe, wait
 from onecopy._queues import JoinableQueue, Queue, SimpleQueue
 from onecopy._session import reap, set_limit, stats
 from onecopy._text import loadtxt
@@ -91,6 +91,7 @@ __all__ = [
     "stats",
     "to_hdf5",
     "unpublish",
+    "wait",
     "zeros",
     "zeros_like",
 ]

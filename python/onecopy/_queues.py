@@ -71,6 +71,12 @@ class JoinableQueue(Queue):
         """
         self._join()
 
+    async def ajoin(self) -> None:
+        """Wait as `join` does, in a task of an event loop, without a thread."""
+        from onecopy import _tasks
+
+        await _tasks.join(self)
+
 
 _BY_HANDLE = (
     _locks.Barrier,

@@ -18,6 +18,7 @@ mod pipe;
 mod queue;
 mod session;
 mod text;
+mod waiting;
 
 /// The compiled half of the package `onecopy`.
 #[pymodule(gil_used = true)]
@@ -35,5 +36,6 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     pipe::register(m)?;
     queue::register(m)?;
     session::register(m)?;
-    text::register(m)
+    text::register(m)?;
+    waiting::register(m)
 }

@@ -12,3 +12,4 @@ pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod process;
 mod processes;
+pub(crate) mod threads;
