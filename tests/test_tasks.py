@@ -194,6 +194,152 @@ def test_an_event_lets_all_go_also_if_it_is_set_for_a_moment() -> None:
     run(main())
 
 
+# --- conditions and barriers ---
+
+
+def test_notifications_reach_tasks_in_order() -> None:
+    changed, woken = oc.Condition(oc.Lock()), []
+
+    async def wait(n: int) -> None:
+        async with changed:
+            assert await changed.await_() is True
+            woken.append(n)
+            assert changed._lock.locked()
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(wait(n)) for n in range(5)]
+        while changed._waiting() < 5:
+            await asyncio.sleep(0)
+        for count in [1, 2]:
+            async with changed:
+                changed.notify(count)
+        while len(woken) < 3:
+            await asyncio.sleep(0)
+        tasks[3].cancel()
+        async with changed:
+            changed.notify_all()
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[3]
+        await tasks[4]
+        async with changed:
+            assert await changed.await_(timeout=0) is False
+            assert await changed.await_(timeout=0.01) is False
+            assert await changed.await_for(lambda: woken, timeout=0.01) is woken
+            assert await changed.await_for(lambda: 0, timeout=0.01) == 0
+        with pytest.raises(AssertionError):
+            await changed.await_()
+
+    run(main())
+    assert woken == [0, 1, 2, 4]
+    assert not changed._lock.locked() and changed._waiting() == 0
+
+
+def test_the_notification_of_a_cancelled_task_goes_to_the_next() -> None:
+    changed, woken = oc.Condition(oc.Lock()), []
+
+    async def wait(n: int) -> None:
+        async with changed:
+            await changed.await_()
+            woken.append(n)
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(wait(n)) for n in range(2)]
+        while changed._waiting() < 2:
+            await asyncio.sleep(0)
+        async with changed:
+            changed.notify()
+            tasks[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[0]
+        await tasks[1]
+
+    run(main())
+    assert woken == [1]
+    assert not changed._lock.locked()
+
+
+def test_a_task_and_a_thread_notify_each_other() -> None:
+    changed, turns = oc.Condition(), []
+
+    def other() -> None:
+        for n in range(1, 40, 2):
+            with changed:
+                changed.wait_for(lambda n=n: len(turns) == n)
+                turns.append(n)
+                changed.notify_all()
+
+    async def main() -> None:
+        for n in range(0, 40, 2):
+            async with changed:
+                await changed.await_for(lambda n=n: len(turns) == n)
+                turns.append(n)
+                changed.notify_all()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    run(main())
+    thread.join()
+    assert turns == list(range(40))
+
+
+def test_a_barrier_for_tasks_and_a_thread() -> None:
+    acts: list[int] = []
+    barrier = oc.Barrier(4, action=lambda: acts.append(1))
+
+    async def main() -> None:
+        for n in range(20):
+            indices = await asyncio.gather(*(barrier.await_() for _ in range(3)))
+            assert len({*indices, others[n] if len(others) > n else -1}) >= 3
+            assert len(acts) >= n + 1
+
+    others: list[int] = []
+    thread = threading.Thread(target=lambda: others.extend(barrier.wait() for _ in range(20)))
+    thread.start()
+    run(main())
+    thread.join()
+    assert (len(acts), barrier.n_waiting, barrier.broken) == (20, 0, False)
+
+
+def test_a_task_that_is_cancelled_at_a_barrier_is_as_if_it_had_not_come() -> None:
+    barrier = oc.Barrier(2)
+
+    async def main() -> None:
+        task = asyncio.create_task(barrier.await_())
+        while barrier.n_waiting == 0:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (barrier.n_waiting, barrier.broken) == (0, False)
+        assert sorted(await asyncio.gather(barrier.await_(), barrier.await_())) == [0, 1]
+
+    run(main())
+
+
+def test_a_late_task_breaks_a_barrier() -> None:
+    barrier = oc.Barrier(3)
+
+    async def main() -> None:
+        waiting = asyncio.create_task(barrier.await_())
+        await yields()
+        for timeout in [0.01, 0]:
+            with pytest.raises(threading.BrokenBarrierError):
+                await barrier.await_(timeout)
+        with pytest.raises(oc.BrokenBarrierError):
+            await waiting
+        barrier.reset()
+
+        def fail() -> None:
+            raise KeyError("x")
+
+        failing = oc.Barrier(2, fail)
+        results = await asyncio.gather(failing.await_(), failing.await_(), return_exceptions=True)
+        assert {type(result) for result in results} == {KeyError, oc.BrokenBarrierError}
+
+    run(main())
+    assert not barrier.broken
+
+
 # --- queues and pipes ---
 
 

@@ -11,11 +11,12 @@ import asyncio
 import itertools
 import queue
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, ref
 
-from onecopy._errors import ShutDownError
+from onecopy._errors import BrokenBarrierError, ShutDownError
+from onecopy._locks import Barrier, Condition
 from onecopy._native import Connection, Event, Lock, Mailbox, Queue, RLock, RWLockSide, Semaphore, Watch
 
 T = TypeVar("T")
@@ -181,6 +182,12 @@ async def _until(
         return attempt()
 
 
+async def _called(start_watch: StartWatch, end: float | None) -> bool:
+    """Wait to be called, out of turn; tell whether that happened before the end."""
+    with _Line(_board(), object(), start_watch).place() as place:
+        return await place.turn(end)
+
+
 # --- locks ---
 
 
@@ -203,9 +210,75 @@ async def event(event: Event, timeout: float | None = None) -> bool:
     """Wait for an event."""
     if event.is_set() or _is_none(timeout):
         return event.is_set()
-    # A line of its own for each: all go at once, also if the event is set for a moment only.
-    with _Line(_board(), object(), event._watch).place() as place:
-        return await place.turn(_end(timeout)) or event.is_set()
+    return await _called(event._watch, _end(timeout)) or event.is_set()
+
+
+async def condition(changed: Condition, timeout: float | None) -> bool:
+    """Wait for a notification."""
+    lock, at_once = changed._lock, _is_none(timeout)
+    place, cancelled = changed._enter(lock), None
+    try:
+        if not at_once:
+            await _called(place._watch, _end(timeout))
+    except asyncio.CancelledError as error:
+        cancelled = error
+    except BaseException:
+        # The loop is no more, so nobody could wait for the lock.
+        place.leave(False)
+        raise
+    try:
+        notified = place.withdraw()
+        while True:
+            try:
+                await _until(lambda: place.retake(lock), lock._watch, id(lock), None, in_turn=isinstance(lock, Lock))
+                break
+            except asyncio.CancelledError as error:
+                # Whoever waits in a block of the lock leaves it with the lock.
+                cancelled = error
+    finally:
+        place.leave(cancelled is None)
+    if cancelled is not None:
+        raise cancelled
+    return notified
+
+
+async def barrier(meeting: Barrier, action: Callable[[], object] | None, timeout: float | None) -> int:
+    """Wait for the other parties."""
+    end = _end(0 if _is_none(timeout) else timeout)
+
+    async def changed(since: int, end: float | None) -> bool:
+        return await _called(lambda mailbox, token: meeting._watch(mailbox, token, since), end)
+
+    moment = meeting._moment()
+    while (arrived := meeting._try_arrive()) is None:
+        if not await changed(moment, end):
+            meeting.abort()
+        moment = meeting._moment()
+    index, is_last = arrived
+    if is_last:
+        try:
+            if action is not None:
+                action()
+        except BaseException:
+            with suppress(BrokenBarrierError):
+                meeting._finish(False)
+            raise
+        meeting._finish(True)
+        return index
+    while True:
+        moment = meeting._moment()
+        if meeting._try_leave():
+            return index
+        try:
+            in_time = await changed(moment, end)
+        except BaseException:
+            meeting._give_up(False)
+            raise
+        if not in_time:
+            if meeting._give_up(True):
+                raise BrokenBarrierError("the time was up before all parties had arrived; reset() makes it as new")
+            # All arrived in time, and wait for the action as long as it takes.
+            end = None
 
 
 # --- queues and pipes ---

@@ -49,7 +49,7 @@ pub use error::Error;
 pub use handle::ArrayHandle;
 pub use locks::{
     Arrival, Barrier, Condition, ConditionLock, Event, Lock, LockError, LockGuard, Patience, RLock, RwLock, Semaphore,
-    SharedObject, Side, Waited,
+    SharedObject, Side, Waited, Waiter,
 };
 pub use onecopy_arena::{
     Access, Arena, ArenaError, ArenaId, Block, BlockId, Contents, Details, Draft, FreeSpace, JoinHint, LargeBlock,

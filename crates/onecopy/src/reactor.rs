@@ -200,8 +200,10 @@ impl Reactor {
         // before it is seen by the looks, which all come later.
         let bells = state.watched.values().map(|watched| watched.source.bell());
         let bells = bells.map(|bell| (bell.address(), bell.seen())).collect();
-        let ready: Vec<u64> =
+        let mut ready: Vec<u64> =
             state.watched.iter().filter(|(_, watched)| watched.source.is_ready(look)).map(|(&id, _)| id).collect();
+        // Who has watched for longest is told first.
+        ready.sort_unstable();
         let ready = ready.iter().filter_map(|id| state.watched.remove(id)).collect();
         (bells, ready)
     }
