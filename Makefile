@@ -46,7 +46,7 @@ lint-rust: $(VENV)/.stamp-pip
 	cargo fmt --all --check
 	rustfmt --check --edition 2024 fuzz/fuzz_targets/*.rs
 	PYO3_PYTHON="$(CURDIR)/$(VENV)/bin/python" cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy --package onecopy-arena --features crash-points --all-targets --locked -- -D warnings
+	cargo clippy --package onecopy-arena --package onecopy --features crash-points --all-targets --locked -- -D warnings
 
 lint-python: $(VENV)/.stamp-test
 	$(VENV)/bin/ruff check .
@@ -58,8 +58,10 @@ lint-python: $(VENV)/.stamp-test
 test-rust:
 	cargo test --workspace --exclude onecopy-python --locked --quiet
 	cargo test --package onecopy-arena --features crash-points --test crash --locked --quiet
+	RUSTFLAGS="--cfg loom" cargo test --package onecopy-collections --lib --release --locked --quiet --target-dir target/loom models
+	cargo test --package onecopy --features crash-points --test crash --locked --quiet
 	RUSTFLAGS="--cfg loom" cargo test --package onecopy-sync --lib --release --locked --quiet --target-dir target/loom
-	RUSTFLAGS="--cfg loom" cargo test --package onecopy-arena --lib --release --locked --quiet --target-dir target/loom models
+	RUSTFLAGS="--cfg loom" cargo test --package onecopy-arena --package onecopy-collections --lib --release --locked --quiet --target-dir target/loom models
 
 test-python: $(VENV)/.stamp-test
 	$(VENV)/bin/python -W error -m pytest --quiet --doctest-modules python/onecopy tests

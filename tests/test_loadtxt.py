@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import io
+import itertools
 import os
 import pickle
 import signal
@@ -214,8 +215,8 @@ def test_long_strings_are_an_error_unless_truncated() -> None:
     [
         ("chr1 1 0.5 1 2\nchr2 x 0.5 1 2\n", (2, 6), "pos", "x", "int32"),
         ("chr1 1 0.5 1 2\n\n# c\nchr2 2 0.5 1 99999999999\n", (4, 14), "t", "99999999999", "2147483647"),
-        ("chr1 1 0.5 1\n", (1, None), None, None, "4 columns where 5"),
-        ("chr1 1 0.5 1 2 3\n", (1, None), None, None, "columns where 5"),
+        ("chr1 1 0.5 1\n", (1, None), None, None, "requires 5 columns but 4 were found at row"),
+        ("chr1 1 0.5 1 2 3\n", (1, None), None, None, "requires 5 columns but 6 were found at row"),
         ("chromosome11 1 0.5 1 2\n", (1, 1), "chr", "chromosome11", "S10"),
         ("chr1 1.5 0.5 1 2\n", (1, 6), "pos", "1.5", "int32"),
         ("chr1 1 half 1 2\n", (1, 8), "pct", "half", "float32"),
@@ -241,10 +242,26 @@ def test_a_parse_error_says_where_and_what(
     assert (str(again), again.line) == (str(error), error.line)
 
 
-def test_invalid_utf8_is_an_error_with_a_way_out() -> None:
+def test_invalid_utf8_is_an_error_with_a_way_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "cafe.txt", b"caf\xe9\n")
     with pytest.raises(oc.ParseError, match="latin-1"):
-        oc.loadtxt(io.BytesIO(b"caf\xe9\n"), "U5")
-    assert oc.loadtxt(io.BytesIO(b"caf\xe9\n"), "U5", encoding="latin1") == "caf\xe9"
+        oc.loadtxt(path, "U5")
+    assert oc.loadtxt(path, "U5", encoding="latin1") == "caf\xe9"
+
+
+def test_bytes_of_a_file_are_latin1_as_for_numpy() -> None:
+    assert oc.loadtxt(io.BytesIO(b"caf\xe9\n"), "U5") == oc.loadtxt([b"caf\xe9"], "U5") == "caf\xe9"
+    assert oc.loadtxt(io.BytesIO(b"caf\xc3\xa9\n"), "U5", encoding="utf-8") == "caf\xe9"
+
+
+def test_rows_of_a_generator_without_an_end() -> None:
+    assert oc.loadtxt((f"{n} {n}" for n in itertools.count()), max_rows=2).tolist() == [[0, 0], [1, 1]]
+
+
+def test_lines_that_do_not_count_towards_max_rows_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "gaps.txt", "1\n\n2\n3\n")
+    with pytest.warns(UserWarning, match="Input line 2 contained no data"):
+        assert oc.loadtxt(path, max_rows=2).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, bgzf])
@@ -268,15 +285,15 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"ndmin": 3}, ValueError, "ndmin=3"),
+        ({"ndmin": 3}, ValueError, "ndmin keyword: 3"),
         ({"skiprows": -1}, ValueError, "skiprows=-1"),
         ({"max_rows": -1}, ValueError, "max_rows=-1"),
         ({"usecols": 1.5}, TypeError, "float"),
         ({"usecols": 7}, (ValueError, IndexError), "7|columns"),
-        ({"usecols": "x"}, ValueError, "x"),
-        ({"delimiter": ""}, ValueError, "delimiter"),
-        ({"comments": "#", "delimiter": "#"}, ValueError, "#"),
-        ({"quotechar": "''"}, (ValueError, TypeError), "quotechar"),
+        ({"usecols": "x"}, TypeError, "names=True"),
+        ({"delimiter": ""}, TypeError, "delimiter"),
+        ({"comments": "#", "delimiter": "#"}, TypeError, "#"),
+        ({"quotechar": "''"}, TypeError, "quotechar"),
         ({"names": True, "converters": float}, ValueError, "converters"),
     ],
 )

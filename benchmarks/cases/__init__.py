@@ -1,6 +1,20 @@
 """One module per question; each has ``TITLE`` and ``run(scale) -> Table``, and its peers beside onecopy."""
 
-from benchmarks.cases import attach, compressed, fork, handover, locks, memory, pipe, pipeline, put, queue, start, text
+from benchmarks.cases import (
+    attach,
+    compressed,
+    fork,
+    handover,
+    locks,
+    memory,
+    objects,
+    pipe,
+    pipeline,
+    put,
+    queue,
+    start,
+    text,
+)
 
 CASES = {
     "start": start,
@@ -10,6 +24,7 @@ CASES = {
     "queue": queue,
     "pipe": pipe,
     "memory": memory,
+    "objects": objects,
     "fork": fork,
     "locks": locks,
     "text": text,

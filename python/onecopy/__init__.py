@@ -7,7 +7,8 @@ handles, without a copy.
 
 from typing import TYPE_CHECKING, Any
 
-from onecopy import _pickling as _pickling  # registers the reducers
+from onecopy import _foreign as _foreign  # registers reducers
+from onecopy import _pickling as _pickling  # registers reducers
 from onecopy._arrays import (
     array,
     asarray,
@@ -18,10 +19,10 @@ from onecopy._arrays import (
     is_shared,
     ones,
     ones_like,
-    share,
     zeros,
     zeros_like,
 )
+from onecopy._containers import Dict, List, Namespace
 from onecopy._errors import (
     ArenaError,
     BrokenBarrierError,
@@ -34,57 +35,77 @@ from onecopy._errors import (
     ParseError,
     ShutDownError,
     StaleHandleError,
+    WorkerDiedError,
 )
 from onecopy._locks import Barrier, BoundedSemaphore, Condition, RWLock
 from onecopy._named import attach, publish, unpublish
-from onecopy._native import Event, Lock, RLock, Semaphore, __version__
+from onecopy._native import Counter, Event, Lock, RLock, Semaphore, __version__
+from onecopy._objects import Ref, get, put, share
 from onecopy._pipes import Connection, Pipe, wait
 from onecopy._queues import JoinableQueue, Queue, SimpleQueue
-from onecopy._session import reap, set_limit, stats
-from onecopy._text import loadtxt
+from onecopy._session import audit, reap, set_limit, stats
+from onecopy._text import iter_text, loadtxt
 
 if TYPE_CHECKING:
     from onecopy._hdf5 import from_hdf5, to_hdf5
+    from onecopy._pool import Pool, ProcessPoolExecutor
+    from onecopy._sharedctypes import Array, RawArray, RawValue, Value
 
 __all__ = [
     "ArenaError",
+    "Array",
     "Barrier",
     "BoundedSemaphore",
     "BrokenBarrierError",
     "Condition",
     "Connection",
+    "Counter",
+    "Dict",
     "Event",
     "InvalidHandleError",
     "JoinableQueue",
+    "List",
     "Lock",
     "NameTakenError",
     "NameUnknownError",
+    "Namespace",
     "OnecopyError",
     "OutOfMemoryError",
     "OwnerDiedError",
     "ParseError",
     "Pipe",
+    "Pool",
+    "ProcessPoolExecutor",
     "Queue",
     "RLock",
     "RWLock",
+    "RawArray",
+    "RawValue",
+    "Ref",
     "Semaphore",
     "ShutDownError",
     "SimpleQueue",
     "StaleHandleError",
+    "Value",
+    "WorkerDiedError",
     "__version__",
     "array",
     "asarray",
     "attach",
+    "audit",
     "empty",
     "empty_like",
     "from_hdf5",
     "full",
     "full_like",
+    "get",
     "is_shared",
+    "iter_text",
     "loadtxt",
     "ones",
     "ones_like",
     "publish",
+    "put",
     "reap",
     "set_limit",
     "share",
@@ -96,18 +117,27 @@ __all__ = [
     "zeros_like",
 ]
 
-#: Names that come with h5py, which takes longer to import than all else: those who do not use it shall not wait for it.
-_WITH_H5PY = frozenset({"from_hdf5", "to_hdf5"})
+#: Names whose modules need others (h5py, ctypes) that take long to import: those who do not use them shall not wait.
+_LATE = {
+    "Array": "_sharedctypes",
+    "Pool": "_pool",
+    "ProcessPoolExecutor": "_pool",
+    "RawArray": "_sharedctypes",
+    "RawValue": "_sharedctypes",
+    "Value": "_sharedctypes",
+    "from_hdf5": "_hdf5",
+    "to_hdf5": "_hdf5",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WITH_H5PY:
+    if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from onecopy import _hdf5
+    from importlib import import_module
 
-    globals()[name] = value = getattr(_hdf5, name)
+    globals()[name] = value = getattr(import_module(f"onecopy.{_LATE[name]}"), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_WITH_H5PY})
+    return sorted({*globals(), *_LATE})

@@ -17,15 +17,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from onecopy import _native
-from onecopy._native import Event, Lock, RLock, RWLockSide, Semaphore
+from onecopy._native import Counter, Event, Lock, RLock, RWLockSide, Semaphore
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from onecopy._containers import ContainerLock
+
 T = TypeVar("T")
 
 #: The examples of the native classes are run as this module's.
-__test__ = {class_.__name__: class_.__doc__ or "" for class_ in (Event, Lock, RLock, Semaphore)}
+__test__ = {class_.__name__: class_.__doc__ or "" for class_ in (Counter, Event, Lock, RLock, Semaphore)}
 
 
 def by_handle(shared: Any) -> tuple[Any, ...]:
@@ -70,7 +72,7 @@ def _describe_event(event: Event) -> str:
 class _Recovery:
     """Holds a lock for a `with` statement, also one whose holder died."""
 
-    def __init__(self, lock: Lock | RLock | RWLockSide, timeout: float | None) -> None:
+    def __init__(self, lock: Lock | RLock | RWLockSide | ContainerLock, timeout: float | None) -> None:
         self._lock = lock
         self._timeout = timeout
 

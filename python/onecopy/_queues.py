@@ -5,11 +5,12 @@ from __future__ import annotations
 import copyreg
 import pickle
 from collections import ChainMap
+from collections.abc import Callable
 from io import BytesIO
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, cast
 
-from onecopy import _locks, _native
+from onecopy import _auditor, _locks, _native
 from onecopy._native import Queue as Queue
 
 if TYPE_CHECKING:
@@ -78,26 +79,36 @@ class JoinableQueue(Queue):
         await _tasks.join(self)
 
 
-_BY_HANDLE = (
-    _locks.Barrier,
-    _locks.BoundedSemaphore,
-    _locks.Condition,
-    _native.Event,
-    _native.Lock,
-    _native.RLock,
-    _locks.RWLock,
-    _native.Semaphore,
-    Queue,
-    SimpleQueue,
-    JoinableQueue,
+#: Reducers of what travels by handle. Modules that are imported late add to it.
+BY_HANDLE: dict[type, Callable[[Any], tuple[Any, ...]]] = dict.fromkeys(
+    (
+        _locks.Barrier,
+        _locks.BoundedSemaphore,
+        _locks.Condition,
+        _native.Counter,
+        _native.Event,
+        _native.Lock,
+        _native.RLock,
+        _locks.RWLock,
+        _native.Semaphore,
+        Queue,
+        SimpleQueue,
+        JoinableQueue,
+    ),
+    _locks.by_handle,
 )
+
+
+def send_by_handle(class_: type) -> None:
+    """Let objects of a class that is derived from one of onecopy travel through queues as handles, too."""
+    BY_HANDLE[class_] = _locks.by_handle
 
 
 class _Pickler(pickle.Pickler):
     """Reduces arrays as `multiprocessing` does with onecopy, and shared objects to their handles."""
 
     dispatch_table = ChainMap(  # noqa: RUF012  # the pickler looks for it at the class too, which is faster
-        dict.fromkeys(_BY_HANDLE, _locks.by_handle),
+        cast(dict[type, Any], BY_HANDLE),
         ForkingPickler._extra_reducers,  # type: ignore[attr-defined]  # a live view of what is registered
         cast(dict[type, Any], copyreg.dispatch_table),
     )
@@ -106,5 +117,15 @@ class _Pickler(pickle.Pickler):
 def dumps(obj: Any) -> bytes:
     """Pickle an object for a queue."""
     buffer = BytesIO()
-    _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(obj)
+    if _auditor.note is not None:
+        from onecopy import _audit
+
+        _audit.measured(obj, lambda: _dump(obj, buffer))
+    else:
+        _dump(obj, buffer)
     return buffer.getvalue()
+
+
+def _dump(obj: Any, buffer: BytesIO) -> int:
+    _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(obj)
+    return buffer.tell()

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 #[derive(Debug)]
 pub struct Point {
     name: &'static str,
+    module: &'static str,
     passes: AtomicU64,
     fatal: AtomicU64,
 }
@@ -24,13 +25,18 @@ pub static POINTS: [Point];
 impl Point {
     /// For [`crash_point`](crate::crash_point) only.
     #[must_use]
-    pub const fn new(name: &'static str) -> Self {
-        Self { name, passes: AtomicU64::new(0), fatal: AtomicU64::new(0) }
+    pub const fn new(name: &'static str, module: &'static str) -> Self {
+        Self { name, module, passes: AtomicU64::new(0), fatal: AtomicU64::new(0) }
     }
 
     /// Its name, `part.step`.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The path of the module that it stands in, which begins with the crate.
+    pub fn module(&self) -> &'static str {
+        self.module
     }
 
     /// How often this process has come by.
@@ -60,7 +66,7 @@ macro_rules! crash_point {
     ($name:literal) => {{
         #[$crate::crash::linkme::distributed_slice($crate::crash::POINTS)]
         #[linkme(crate = $crate::crash::linkme)]
-        static POINT: $crate::crash::Point = $crate::crash::Point::new($name);
+        static POINT: $crate::crash::Point = $crate::crash::Point::new($name, module_path!());
         POINT.pass();
     }};
 }

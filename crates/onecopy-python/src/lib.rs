@@ -5,6 +5,8 @@
 use pyo3::prelude::*;
 
 mod array;
+mod containers;
+mod counter;
 mod dtype;
 mod errors;
 mod files;
@@ -14,10 +16,13 @@ mod interrupt;
 mod locks;
 mod named;
 mod ndarray;
+mod object;
 mod pipe;
 mod queue;
 mod session;
 mod text;
+mod text_blocks;
+mod value;
 mod waiting;
 
 /// The compiled half of the package `onecopy`.
@@ -28,14 +33,19 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     numpy::dtype::<u8>(m.py());
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     array::register(m)?;
+    containers::register(m)?;
+    counter::register(m)?;
     files::register(m)?;
     filters::register(m)?;
     inspect::register(m)?;
     locks::register(m)?;
     named::register(m)?;
     pipe::register(m)?;
+    object::register(m)?;
     queue::register(m)?;
     session::register(m)?;
     text::register(m)?;
+    text_blocks::register(m)?;
+    value::register(m)?;
     waiting::register(m)
 }

@@ -87,7 +87,7 @@ fn lock_error(py: Python<'_>, error: &LockError) -> PyErr {
 }
 
 /// `result.map_err(lock_error)`.
-trait OrRaiseLockError<T> {
+pub(crate) trait OrRaiseLockError<T> {
     fn or_raise(self, py: Python<'_>) -> PyResult<T>;
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn handle_of<'py>(py: Python<'py>, object: &impl SharedObject) -> PyR
 }
 
 /// Calls a function of the Python module that goes with these classes.
-fn python_side<'py>(
+pub(crate) fn python_side<'py>(
     py: Python<'py>,
     function: &str,
     arguments: impl pyo3::call::PyCallArgs<'py>,

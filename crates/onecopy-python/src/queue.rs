@@ -5,18 +5,23 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use onecopy::{Batch, Error, LockError, Message, Patience, Payload, QueueError, SharedObject, ValueKind};
-use pyo3::exceptions::{PyStopIteration, PyValueError};
+use onecopy::{Batch, Error, LockError, Message, Patience, QueueError, SharedObject, ValueKind};
+use pyo3::exceptions::{PyException, PyMemoryError, PyStopIteration, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyType};
+use pyo3::types::{PyBytes, PyList};
 
-use crate::array::{self, RELEASE_GIL_ABOVE};
 use crate::errors::OrRaise;
 use crate::locks::{handle_of, limit, wait};
+use crate::value::{self, Raised, changed};
 use crate::waiting::{Mailbox, Readiness, Watch, in_task};
 
+mod letter;
+
+use letter::{Letter, Stamp};
+
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<Letter>()?;
     m.add_class::<Queue>()
 }
 
@@ -45,6 +50,8 @@ struct Queue {
     inner: onecopy::Queue,
     closed: AtomicBool,
     readiness: Readiness,
+    /// Whether this process has put anything: the standard library's queue is another one after that.
+    used: AtomicBool,
 }
 
 #[pymethods]
@@ -56,7 +63,12 @@ impl Queue {
             Some(handle) => onecopy::Queue::receive(handle),
             None => onecopy::session().and_then(|arena| onecopy::Queue::new(arena, bound(maxsize))),
         };
-        Ok(Self { inner: inner.or_raise(py)?, closed: AtomicBool::new(false), readiness: Readiness::default() })
+        Ok(Self {
+            inner: inner.or_raise(py)?,
+            closed: AtomicBool::new(false),
+            used: AtomicBool::new(false),
+            readiness: Readiness::default(),
+        })
     }
 
     /// Put an object into the queue.
@@ -81,17 +93,20 @@ impl Queue {
     /// OutOfMemoryError
     ///     There is no memory for the object.
     #[pyo3(signature = (obj, block=true, timeout=None))]
-    fn put(&self, py: Python<'_>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
-        self.check_open()?;
+    fn put(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.check_open()?;
         let limit = how_long(block, timeout)?;
         let mut batch = Batch::new();
-        push(py, &self.inner, &mut batch, obj)?;
-        self.put_batch(py, &batch, limit).map(drop)
+        if let Err(error) = push(py, &this.inner, &mut batch, obj) {
+            return not_put(slf, obj, error);
+        }
+        this.put_batch(py, &batch, limit).map(drop)
     }
 
     /// Put an object into the queue if there is room now.
-    fn put_nowait(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.put(py, obj, false, None)
+    fn put_nowait(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::put(slf, obj, false, None)
     }
 
     /// Put several objects into the queue, which costs much less than one by one.
@@ -236,6 +251,39 @@ impl Queue {
     #[expect(clippy::unused_self, reason = "a method, as in the standard library")]
     fn cancel_join_thread(&self) {}
 
+    fn _has_put(&self) -> bool {
+        self.used.load(Relaxed)
+    }
+
+    /// Put an object with a stamp that is read without it. What is neither plain nor an array is made bytes by `dumps`.
+    fn _post(
+        &self,
+        py: Python<'_>,
+        topic: u8,
+        number: i64,
+        extra: i64,
+        obj: &Bound<'_, PyAny>,
+        dumps: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let mut batch = Batch::new();
+        letter::push(&self.inner, &mut batch, Stamp { topic, number, extra }, obj, dumps)?;
+        self.put_batch(py, &batch, None).map(drop)
+    }
+
+    /// Take at most `most` letters, as they are; none when the time was up.
+    fn _fetch(&self, py: Python<'_>, most: u32, timeout: Option<f64>) -> PyResult<Vec<Letter>> {
+        let mut batch = Batch::new();
+        match self.take_within(py, most, &mut batch, limit(timeout)?)? {
+            Some(_) => letter::all_of(py, batch),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Call `work`; handles that it makes and that nobody has received go when this queue goes.
+    fn _owning<'py>(&self, work: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.inner.owning(|| work.call0())
+    }
+
     fn _task_done(&self, py: Python<'_>) -> PyResult<()> {
         self.inner.task_done().or_raise(py)
     }
@@ -358,6 +406,7 @@ impl Queue {
     }
 
     fn put_batch(&self, py: Python<'_>, batch: &Batch, limit: Option<Duration>) -> PyResult<u32> {
+        self.used.store(true, Relaxed);
         let mut from = 0;
         // With room in the queue nothing has to be waited for, and the GIL is kept.
         let put = match self.inner.put_rest(batch, &mut from, &Patience::none()) {
@@ -376,20 +425,27 @@ impl Queue {
     }
 
     fn take(&self, py: Python<'_>, most: u32, batch: &mut Batch, limit: Option<Duration>) -> PyResult<()> {
+        let taken = self.take_within(py, most, batch, limit)?;
+        taken.map(drop).ok_or_else(|| raise_from_queue(py, "Empty"))
+    }
+
+    fn take_within(
+        &self,
+        py: Python<'_>,
+        most: u32,
+        batch: &mut Batch,
+        limit: Option<Duration>,
+    ) -> PyResult<Option<u32>> {
         self.check_open()?;
         let taken = match self.inner.take_batch(most, batch, &Patience::none()) {
             Err(Error::Queue(QueueError::TimedOut)) if limit != Some(Duration::ZERO) => {
-                wait(py, limit, |patience| self.inner.take_batch(most, batch, patience).map_err(stopped))?
+                wait(py, limit, |patience| self.inner.take_batch(most, batch, patience).map_err(stopped))
             }
-            Err(Error::Queue(QueueError::TimedOut)) => None,
-            Err(error) => {
-                self.readiness.update(|| self.is_ready(), || Ok(self.inner.messages()));
-                return Err(error).or_raise(py);
-            }
-            Ok(taken) => Some(taken),
+            Err(Error::Queue(QueueError::TimedOut)) => Ok(None),
+            other => other.map(Some).or_raise(py),
         };
         self.readiness.update(|| self.is_ready(), || Ok(self.inner.messages()));
-        taken.map(drop).ok_or_else(|| raise_from_queue(py, "Empty"))
+        taken
     }
 }
 
@@ -400,102 +456,29 @@ pub(crate) fn push(
     batch: &mut Batch,
     object: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    let mut push = |kind, bytes: &[u8]| queue.push(batch, kind, bytes).or_raise(py);
-    if object.is_exact_instance_of::<PyInt>() {
-        if let Ok(value) = object.extract::<i64>() {
-            return push(ValueKind::Int, &value.to_le_bytes());
-        }
-    } else if let Ok(text) = object.cast_exact::<PyString>() {
-        // A lone surrogate is no UTF-8, but pickles.
-        if let Ok(text) = text.to_cow() {
-            return push(ValueKind::Str, text.as_bytes());
-        }
-    } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
-        return push(ValueKind::Bytes, bytes.as_bytes());
-    } else if let Ok(value) = object.cast_exact::<PyFloat>() {
-        return push(ValueKind::Float, &value.value().to_le_bytes());
-    } else if object.is_none() {
-        return push(ValueKind::None, &[]);
-    } else if let Ok(value) = object.cast_exact::<PyBool>() {
-        return push(if value.is_true() { ValueKind::True } else { ValueKind::False }, &[]);
-    }
-    queue.push_made(batch, || made(py, object)).map_err(|Raised(error)| error)
-}
-
-/// An exception, as an error that those of the Rust API convert to.
-struct Raised(PyErr);
-
-impl From<Error> for Raised {
-    fn from(error: Error) -> Self {
-        Self(Python::attach(|py| crate::errors::to_python(py, &error)))
+    match value::plain_unless_audited(object) {
+        Some((kind, plain)) => queue.push(batch, kind, plain.as_bytes()).or_raise(py),
+        None => queue.push_made(batch, || value::made(py, object)).map_err(|Raised(error)| error),
     }
 }
 
-impl From<PyErr> for Raised {
-    fn from(error: PyErr) -> Self {
-        Self(error)
+/// Raises for an object that cannot be pickled; or leaves that to a derived class that promises otherwise, as the standard
+/// library's queue does.
+fn not_put(queue: &Bound<'_, Queue>, object: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+    let py = queue.py();
+    if !error.is_instance_of::<PyException>(py) || error.is_instance_of::<PyMemoryError>(py) {
+        return Err(error);
     }
-}
-
-/// Bytes for an object that has no form of its own: a handle or a pickle.
-fn made(py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
-    static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    if object.get_type().is(NDARRAY.import(py, "numpy", "ndarray")?)
-        && object.getattr("dtype")?.getattr("metadata")?.is_none()
-        && let Some(handle) = array::sent(py, object)?
-    {
-        return Ok((ValueKind::Array, handle));
+    match queue.getattr_opt(intern!(py, "_on_queue_feeder_error"))? {
+        Some(report) => report.call1((error.into_value(py), object)).map(drop),
+        None => Err(error),
     }
-    let dumps = DUMPS.get_or_try_init(py, || PyResult::Ok(py.import("onecopy._queues")?.getattr("dumps")?.unbind()))?;
-    let pickle = dumps.bind(py).call1((object,))?;
-    Ok((ValueKind::Pickle, pickle.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes().to_vec()))
 }
 
 /// The object that a message is.
 pub(crate) fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
     let kind = ValueKind::of(message).or_raise(py)?;
-    let payload = onecopy::Queue::contents(batch, message).or_raise(py)?;
-    let bytes = || bytes_of(py, &payload);
-    let number = || match payload {
-        Payload::Inline(bytes) => <[u8; 8]>::try_from(bytes).map_err(|_| changed()),
-        Payload::Block(_) => Err(changed()),
-    };
-    Ok(match kind {
-        ValueKind::None => py.None().into_bound(py),
-        ValueKind::False | ValueKind::True => PyBool::new(py, kind == ValueKind::True).to_owned().into_any(),
-        ValueKind::Int => i64::from_le_bytes(number()?).into_pyobject(py)?.into_any(),
-        ValueKind::Float => PyFloat::new(py, f64::from_le_bytes(number()?)).into_any(),
-        ValueKind::Bytes | ValueKind::Raw => bytes()?.into_any(),
-        ValueKind::Str => match payload {
-            Payload::Inline(bytes) => PyString::from_bytes(py, bytes)?.into_any(),
-            Payload::Block(_) => PyString::from_bytes(py, bytes()?.as_bytes())?.into_any(),
-        },
-        ValueKind::Array => array::decode(py, bytes()?.as_bytes())?,
-        ValueKind::Pickle => loads(py, &bytes()?)?,
-    })
-}
-
-pub(crate) fn loads<'py>(py: Python<'py>, pickle: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    LOADS.import(py, "pickle", "loads")?.call1((pickle,))
-}
-
-/// The bytes of a message.
-pub(crate) fn bytes_of<'py>(py: Python<'py>, payload: &Payload<'_>) -> PyResult<Bound<'py, PyBytes>> {
-    PyBytes::new_with(py, payload.len(), |to| {
-        copy_out(py, payload, to);
-        Ok(())
-    })
-}
-
-/// Copies the bytes of a message, with the GIL released if they are many.
-pub(crate) fn copy_out(py: Python<'_>, payload: &Payload<'_>, to: &mut [u8]) {
-    if to.len() > RELEASE_GIL_ABOVE { py.detach(|| payload.copy_to(to)) } else { payload.copy_to(to) }
-}
-
-pub(crate) fn changed() -> PyErr {
-    PyValueError::new_err("a message was changed while it was read: another process writes where it must not")
+    value::decode(py, kind, &onecopy::Queue::contents(batch, message).or_raise(py)?)
 }
 
 fn bound(maxsize: i64) -> Option<u32> {

@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_millis(50);
 const LEAST_FOR_THREAD: u64 = 1 << 20;
 
 /// Text, positions and records that a thread has before it.
-const THREAD_BUFFERS: u64 = 4 << 20;
+pub(crate) const THREAD_BUFFERS: u64 = 4 << 20;
 
 /// Adds this file's names to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -36,7 +36,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// A path, or the bytes of the text themselves.
 #[derive(FromPyObject)]
-enum Input<'py> {
+pub(crate) enum Input<'py> {
     #[pyo3(transparent)]
     Bytes(Bound<'py, PyBytes>),
     #[pyo3(transparent)]
@@ -79,7 +79,7 @@ impl<'a> Text<'a> {
 /// The dialect, by the names of `numpy.loadtxt` where it has them.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-struct Dialect {
+pub(crate) struct Dialect {
     delimiter: Option<String>,
     comments: Vec<String>,
     quotechar: Option<String>,
@@ -99,7 +99,7 @@ enum ColumnName {
 }
 
 impl Dialect {
-    fn options(self, threads: usize) -> PyResult<Options> {
+    pub(crate) fn options(self, threads: usize) -> PyResult<Options> {
         let quote = self.quotechar.map(|text| match text.as_bytes() {
             [byte] => Ok(*byte),
             _ => Err(PyValueError::new_err(format!("quotechar={text:?}: expected one ASCII character"))),
@@ -125,7 +125,8 @@ impl Dialect {
     }
 }
 
-/// Loads one text. Answers the array (records, or rows times columns), the names in the header, and the bytes of text.
+/// Loads one text. Answers the array (records, or rows times columns), the names in the header, the bytes of text, and
+/// with `max_rows` the first line that was passed over because it holds nothing.
 ///
 /// `tick`, if given, is called now and then with the bytes of the source read since its last call.
 #[pyfunction]
@@ -137,12 +138,11 @@ fn load<'py>(
     dialect: Dialect,
     threads: usize,
     tick: Option<Bound<'py, PyAny>>,
-) -> PyResult<(Bound<'py, PyAny>, Option<Vec<String>>, u64)> {
+) -> PyResult<(Bound<'py, PyAny>, Option<Vec<String>>, u64, Option<u64>)> {
     let encoded = dtype::encode(&dtype)?;
     let schema = schema_of(&DType::decode(&encoded).or_raise(py)?).or_raise(py)?;
     let options = dialect.options(threads)?;
-    let parsing = if threads == 0 { available_parallelism().map_or(1, usize::from) } else { threads };
-    check_work_memory(parsing + 1, THREAD_BUFFERS).or_raise(py)?;
+    check_work_memory(threads_or_all(threads) + 1, THREAD_BUFFERS).or_raise(py)?;
     let text = input.text();
     let job = Job { text, stored: text.stored(), schema: &schema, options: &options, progress: Progress::new() };
     let loaded = if tick.is_none() && job.stored.is_some_and(|size| size < LEAST_FOR_THREAD) {
@@ -156,7 +156,12 @@ fn load<'py>(
         Schema::Rows { .. } => vec![summary.records, summary.columns as u64],
     };
     let array = array_over(py, block, dtype, &shape, false)?;
-    Ok((array, summary.names, summary.bytes_text))
+    Ok((array, summary.names, summary.bytes_text, summary.blank_line))
+}
+
+/// Threads that will parse: all cores for 0.
+pub(crate) fn threads_or_all(threads: usize) -> usize {
+    if threads == 0 { available_parallelism().map_or(1, usize::from) } else { threads }
 }
 
 /// What the first lines of a text look like: (name, type) of each chosen column, the names in the header, delimiter,
@@ -268,7 +273,7 @@ impl Ticker<'_> {
     }
 }
 
-fn to_python(py: Python<'_>, error: &LoadError) -> PyErr {
+pub(crate) fn to_python(py: Python<'_>, error: &LoadError) -> PyErr {
     let error = match error {
         LoadError::Arena(error) => return arena_error(py, error),
         LoadError::Read(error) => error,

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use onecopy::Source;
+use onecopy::Waitable;
 use pyo3::prelude::*;
 
 use crate::errors::OrRaise;
@@ -39,7 +39,7 @@ impl Mailbox {
 
 impl Mailbox {
     /// Has a token delivered when a source may be ready.
-    pub(crate) fn watch(&self, py: Python<'_>, source: impl Source, token: u64) -> PyResult<Watch> {
+    pub(crate) fn watch(&self, py: Python<'_>, source: impl Waitable, token: u64) -> PyResult<Watch> {
         self.inner.watch(source, token).or_raise(py).map(|watch| Watch { inner: Mutex::new(Some(watch)) })
     }
 }
@@ -87,7 +87,7 @@ struct Told {
 
 impl Readiness {
     /// The descriptor.
-    pub(crate) fn number<S: Source>(
+    pub(crate) fn number<S: Waitable>(
         &self,
         py: Python<'_>,
         is_ready: impl FnOnce() -> bool,
@@ -107,7 +107,7 @@ impl Readiness {
 
     /// Makes the descriptor say what is true, after something was taken or was found not to be there.
     #[inline]
-    pub(crate) fn update<S: Source>(
+    pub(crate) fn update<S: Waitable>(
         &self,
         is_ready: impl FnOnce() -> bool,
         source: impl FnOnce() -> Result<S, onecopy::Error>,
@@ -130,7 +130,7 @@ impl Told {
         self.pid == std::process::id()
     }
 
-    fn update<S: Source>(
+    fn update<S: Waitable>(
         &mut self,
         is_ready: impl FnOnce() -> bool,
         source: impl FnOnce() -> Result<S, onecopy::Error>,

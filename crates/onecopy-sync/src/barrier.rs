@@ -13,7 +13,7 @@
 
 use onecopy_os::Waited;
 
-use crate::door::{AtomicU32, Ordering, wake};
+use crate::door::{AtomicU32, Ordering, crash_point, wake};
 use crate::ledger::Ledger;
 use crate::mutex::Guard;
 use crate::{Acquired, Bell, Owners, Patience, RobustMutex, Stopped};
@@ -101,6 +101,7 @@ impl Barrier {
         let word = self.state.load(Ordering::Relaxed);
         // SYNC POINT: release pairs with the acquire in `sleep`, for those that go on without the mutex.
         self.state.store((word & !STATE).wrapping_add(CHANGE) | state, Ordering::Release);
+        crash_point!("barrier.changed");
         wake(&self.state, u32::MAX >> 1);
     }
 
@@ -126,8 +127,10 @@ impl Barrier {
         let guard = self.enter(owners, patience)?;
         let index = self.ledger.sum(0);
         self.ledger.add(owners.me(), 0);
+        crash_point!("barrier.arrived");
         if index + 1 >= self.parties() {
             self.actor.store(owners.me().bits(), Ordering::Relaxed);
+            crash_point!("barrier.named");
             self.go_to(ACTING);
             return Ok(Arrival::Last(index));
         }
@@ -192,6 +195,7 @@ impl Barrier {
 
     fn leave(&self, owners: &impl Owners) {
         self.ledger.subtract(owners.me(), 0);
+        crash_point!("barrier.left");
         if self.ledger.sum(0) == 0 && matches!(self.state(), DRAINING | RESETTING) {
             self.go_to(FILLING);
         }

@@ -14,7 +14,7 @@
 
 use onecopy_os::Waited;
 
-use crate::door::{AtomicU32, Ordering, wake};
+use crate::door::{AtomicU32, Ordering, crash_point, wake};
 use crate::{Bell, Owners, Patience, Stopped, Tag};
 
 /// Threads that can wait for a condition at a time.
@@ -77,11 +77,14 @@ impl Condition {
             self.free_record(owners.me())
         });
         let index = index.ok_or(TooManyWaiters)?;
+        crash_point!("condition.claimed");
         let record = &self.records[index];
         self.touched.fetch_max(index as u32 + 1, Ordering::AcqRel);
+        crash_point!("condition.touched");
         record.ticket.store(self.tickets.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         // SYNC POINT: release pairs with the acquire in `oldest`, so that the ticket is seen with the state.
         record.state.store(WAITING, Ordering::Release);
+        crash_point!("condition.waiting");
         Ok(Place { condition: self, record, owners })
     }
 
@@ -126,6 +129,7 @@ impl Condition {
             if Tag::from_bits(owner).is_none_or(|tag| !owners.lives(tag)) {
                 self.bury(record, owner, owners);
             } else if record.change(WAITING, NOTIFIED) {
+                crash_point!("condition.notified");
                 wake(&record.state, 1);
                 return true;
             }
@@ -155,6 +159,7 @@ impl Condition {
         if !record.claim(dead, owners.me()) {
             return;
         }
+        crash_point!("condition.burying");
         if !record.change(WAITING, IDLE) && record.state.load(Ordering::Relaxed) == NOTIFIED {
             // Before the record is free: a death in between makes a needless wake and loses none.
             self.notify_one(owners);
@@ -186,6 +191,7 @@ impl Record {
 
     fn give_back(&self) {
         self.state.store(IDLE, Ordering::Relaxed);
+        crash_point!("condition.idle");
         // SYNC POINT: release pairs with the acquire in `claim`, so that the next owner's state comes after this one.
         self.owner.store(0, Ordering::Release);
     }
@@ -219,7 +225,10 @@ impl<O: Owners> Place<'_, O> {
             }
             match slept {
                 // Whoever chose this waiter before it could leave has woken nobody else.
-                Err(stopped) if self.record.change(WAITING, IDLE) => return Err(stopped),
+                Err(stopped) if self.record.change(WAITING, IDLE) => {
+                    crash_point!("condition.gave-up");
+                    return Err(stopped);
+                }
                 Err(_) => return Ok(()),
                 Ok(Waited::TimedOut) => self.condition.bury_dead(self.owners, |state| state == NOTIFIED),
                 Ok(_) => {}

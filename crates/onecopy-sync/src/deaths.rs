@@ -8,7 +8,7 @@
 //! The other bits count the deaths, so that who was told of one can say which. The word is changed only by the holder of
 //! the lock that it belongs to, in single stores.
 
-use crate::door::{AtomicU32, Ordering};
+use crate::door::{AtomicU32, Ordering, crash_point};
 
 const UNSETTLED: u32 = 1;
 const ONE: u32 = 2;
@@ -77,6 +77,7 @@ impl Deaths {
             return Err(Death(seen));
         }
         self.word.store(seen & !UNSETTLED, Ordering::Relaxed);
+        crash_point!("deaths.settled");
         Ok(Held::Inherited)
     }
 

@@ -7,7 +7,7 @@
 //!
 //! A sleeper that saw the event unset leaves when it is set, or has been in the meantime.
 
-use crate::door::{AtomicU32, Ordering, wake};
+use crate::door::{AtomicU32, Ordering, crash_point, wake};
 use crate::{Bell, Patience, Stopped};
 
 const SET: u32 = 1;
@@ -40,6 +40,7 @@ impl Event {
             let next = seen.wrapping_add(ONE) | SET;
             match self.word.compare_exchange(seen, next, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => {
+                    crash_point!("event.set");
                     wake(&self.word, u32::MAX >> 1);
                     return;
                 }
@@ -53,6 +54,7 @@ impl Event {
     /// Unsets it.
     pub fn clear(&self) {
         self.word.fetch_and(!SET, Ordering::Relaxed);
+        crash_point!("event.cleared");
     }
 
     /// The word as it is now: what [`has_been_set`](Self::has_been_set) compares with.

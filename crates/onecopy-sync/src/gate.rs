@@ -14,7 +14,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::door::{AtomicU32, Ordering, fence, relax, wake};
+use crate::door::{AtomicU32, Ordering, crash_point, fence, relax, wake};
 use crate::{Bell, Patience, Stopped};
 
 const SLEEPERS: u32 = 1;
@@ -49,6 +49,7 @@ impl Gate {
     #[cold]
     fn wake(&self, count: u32) {
         let word = self.word.fetch_add(ONE, Ordering::Relaxed).wrapping_add(ONE);
+        crash_point!("gate.waking");
         if wake(&self.word, count) < count as usize {
             // Nobody is left, unless somebody enrolled meanwhile; that changed the word.
             let _ = self.word.compare_exchange(word, word & !SLEEPERS, Ordering::Relaxed, Ordering::Relaxed);
@@ -62,6 +63,7 @@ impl Gate {
             let next = seen.wrapping_add(ONE) | SLEEPERS;
             match self.word.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => {
+                    crash_point!("gate.enrolled");
                     // SYNC POINT: pairs with the fence in `open`.
                     fence(Ordering::SeqCst);
                     return next;
@@ -110,8 +112,8 @@ impl Default for Gate {
     }
 }
 
-/// The longest time to look for a change without sleeping. A sleep and its wake cost less than this, but not much.
-const LONGEST_SPIN: u32 = 20_000;
+/// The longest time to look for a change without sleeping; none under the model, which has no clock. A sleep and its wake cost less than this, but not much.
+const LONGEST_SPIN: u32 = if cfg!(loom) { 0 } else { 20_000 };
 /// After a wait that was shorter it is worth to spin: with a sleep at each side, an exchange alone takes half of this.
 const WORTH_SPINNING: Duration = Duration::from_micros(100);
 /// Looks between two looks at the clock.

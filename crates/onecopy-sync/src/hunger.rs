@@ -8,7 +8,7 @@
 
 use onecopy_os::Waited;
 
-use crate::door::{AtomicU32, Ordering, wake};
+use crate::door::{AtomicU32, Ordering, crash_point, wake};
 use crate::{Patience, Stopped, Tag};
 
 /// Sleeps that ended with a wake but without the lock, after which a taker is hungry. A sleep of a whole poll makes it
@@ -49,6 +49,7 @@ impl Hunger {
     /// Says that nobody is hungry any more, if nobody has changed the word since it was `seen`.
     fn still(&self, seen: u32) {
         if self.change(seen, 0) {
+            crash_point!("hunger.stilled");
             wake(&self.word, u32::MAX >> 1);
         }
     }
@@ -86,6 +87,7 @@ impl<'a> Turn<'a> {
         self.overtaken += if waited == Waited::TimedOut { OVERTAKEN } else { 1 };
         if !self.hungry && self.overtaken >= OVERTAKEN {
             self.hungry = self.hunger.is_some_and(|hunger| hunger.change(0, self.me.bits()));
+            crash_point!("hunger.said");
         }
     }
 }

@@ -4,7 +4,7 @@
 //! in whatever step, makes all sums anew by counting the living. Every operation is done under the lock of the structure
 //! that the ledger belongs to.
 
-use crate::door::{AtomicU32, Ordering, zeros};
+use crate::door::{AtomicU32, Ordering, crash_point, zeros};
 use crate::{Owners, Tag};
 
 /// Slots that a tag can name.
@@ -56,6 +56,7 @@ impl<const N: usize> Ledger<N> {
         }
         let count = &entry.counts[kind];
         count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        crash_point!("ledger.counted");
         change(&self.sums[kind], |sum| sum.wrapping_add(1));
     }
 
@@ -64,6 +65,7 @@ impl<const N: usize> Ledger<N> {
         let has = self.of(me, kind);
         if has > 0 {
             self.entry(me).counts[kind].store(has - 1, Ordering::Relaxed);
+            crash_point!("ledger.discounted");
             change(&self.sums[kind], |sum| sum.saturating_sub(1));
         }
         has > 0
@@ -74,6 +76,7 @@ impl<const N: usize> Ledger<N> {
     fn claim(&self, me: Tag) {
         self.forget(self.entry(me));
         self.entry(me).tag.store(me.bits(), Ordering::Relaxed);
+        crash_point!("ledger.claimed");
         let end = me.slot() + 1;
         change(&self.touched, |touched| touched.max(end));
     }
@@ -82,6 +85,7 @@ impl<const N: usize> Ledger<N> {
         for (count, sum) in entry.counts.iter().zip(&self.sums) {
             let had = count.load(Ordering::Relaxed);
             count.store(0, Ordering::Relaxed);
+            crash_point!("ledger.forgetting");
             change(sum, |sum| sum.saturating_sub(had));
         }
         entry.tag.store(0, Ordering::Relaxed);

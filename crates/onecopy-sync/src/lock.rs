@@ -1,6 +1,7 @@
 //! The lock that programs see: released by anybody, refused after a death until somebody takes note.
 
 use crate::deaths::Deaths;
+use crate::door::crash_point;
 use crate::hunger::Hunger;
 use crate::word::{OwnedWord, Taken};
 use crate::{Bell, Death, Held, OnOwnerDied, Owners, Patience, Refused, Stopped, Tag};
@@ -45,6 +46,7 @@ impl Lock {
         if self.word.take(owners, patience, Some(&self.hunger))? == Taken::OwnerDied {
             // A death before this store is a death with the word held, which the next taker notes.
             self.deaths.note();
+            crash_point!("lock.noted");
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::door::{AtomicU32, AtomicU64, Ordering};
+use crate::door::{AtomicU32, AtomicU64, Ordering, crash_point};
 use crate::{Bell, Death, Held, Lock, OnOwnerDied, Owners, Patience, Refused, Stopped, Tag};
 
 /// A lock that the thread that holds it may take again, and that only this thread releases.
@@ -88,7 +88,9 @@ impl RLock {
 
     fn enter(&self, me: Tag, thread: u32, depth: u32) {
         self.depth.store(depth, Ordering::Relaxed);
+        crash_point!("rlock.counted");
         self.holder.store(name(me, thread), Ordering::Relaxed);
+        crash_point!("rlock.named");
     }
 
     /// Releases the lock once; the last time it is free.
@@ -106,6 +108,7 @@ impl RLock {
 
     fn leave(&self) {
         self.holder.store(0, Ordering::Relaxed);
+        crash_point!("rlock.unnamed");
         // Damage alone makes the lock free here already; then there is nothing to release.
         let _ = self.lock.release();
     }

@@ -6,7 +6,7 @@
 use onecopy_os::Waited;
 
 use crate::deaths::Deaths;
-use crate::door::{AtomicU32, Ordering, wake};
+use crate::door::{AtomicU32, Ordering, crash_point, wake};
 use crate::hunger::{Hunger, Turn};
 use crate::ledger::Ledger;
 use crate::mutex::Guard;
@@ -85,7 +85,9 @@ impl RwLock {
         if writer != 0 && Tag::from_bits(writer).is_none_or(|tag| !owners.lives(tag)) {
             // In this order: a death in between notes the same death twice, and misses none.
             self.deaths.note();
+            crash_point!("rwlock.noted");
             self.writer.store(0, Ordering::Relaxed);
+            crash_point!("rwlock.buried");
         }
         self.end_empty_turn();
     }
@@ -134,6 +136,7 @@ impl RwLock {
             Side::Read => self.ledger.add(owners.me(), READING),
             Side::Write => self.writer.store(owners.me().bits(), Ordering::Relaxed),
         }
+        crash_point!("rwlock.entered");
         Ok(held)
     }
 
@@ -150,6 +153,7 @@ impl RwLock {
             return if self.may_enter(side) { Ok(guard) } else { Err(Stopped::TimedOut) };
         }
         self.ledger.add(owners.me(), side.waiting());
+        crash_point!("rwlock.waiting");
         let mut turn = Turn::new((side == Side::Write).then_some(&self.hunger), owners.me());
         let entered = loop {
             let free = self.may_enter(side);
@@ -171,6 +175,7 @@ impl RwLock {
             }
         };
         self.ledger.subtract(owners.me(), side.waiting());
+        crash_point!("rwlock.waited");
         self.end_empty_turn();
         if entered.is_err() {
             // Those behind a writer that gives up need not wait for it any more.
@@ -215,6 +220,7 @@ impl RwLock {
     fn let_others_look(&self) {
         if self.ledger.sum(WAITING_TO_READ) + self.ledger.sum(WAITING_TO_WRITE) > 0 {
             self.turn.store(self.turn.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            crash_point!("rwlock.turned");
             wake(&self.turn, u32::MAX >> 1);
         }
     }
@@ -226,6 +232,7 @@ impl RwLock {
             Side::Read if self.ledger.subtract(owners.me(), READING) => {}
             Side::Write if self.is_writer(owners.me()) => {
                 self.writer.store(0, Ordering::Relaxed);
+                crash_point!("rwlock.left");
                 self.readers_turn.store(u32::from(self.ledger.sum(WAITING_TO_READ) > 0), Ordering::Relaxed);
             }
             _ => return Err(NotHeld),

@@ -6,7 +6,7 @@
 
 use onecopy_os::Waited;
 
-use crate::door::{AtomicU32, Ordering, wake};
+use crate::door::{AtomicU32, Ordering, crash_point, wake};
 use crate::hunger::{Hunger, Turn};
 use crate::ledger::Ledger;
 use crate::mutex::Guard;
@@ -109,8 +109,10 @@ impl Semaphore {
         }
         if !self.is_signal() {
             self.ledger.add(owners.me(), HELD);
+            crash_point!("semaphore.taking");
         }
         self.value.store(value - 1, Ordering::Relaxed);
+        crash_point!("semaphore.taken");
         true
     }
 
@@ -124,6 +126,7 @@ impl Semaphore {
         let mut turn = Turn::new(Some(&self.hunger), owners.me());
         let mut guard = self.lock(owners);
         self.ledger.add(owners.me(), WAITING);
+        crash_point!("semaphore.waiting");
         let taken = loop {
             if turn.has_come() && self.take(owners) {
                 break Ok(());
@@ -144,6 +147,7 @@ impl Semaphore {
             }
         };
         self.ledger.subtract(owners.me(), WAITING);
+        crash_point!("semaphore.waited");
         drop(guard);
         taken
     }
@@ -192,10 +196,13 @@ impl Semaphore {
         let value = self.value.load(Ordering::Relaxed);
         let after = value.checked_add(count).filter(|&after| after <= most).ok_or(())?;
         let held = !self.is_signal() && (0..count).all(|_| self.ledger.subtract(owners.me(), HELD));
+        crash_point!("semaphore.releasing");
         self.value.store(after, Ordering::Relaxed);
+        crash_point!("semaphore.released");
         if !held {
             // After the value: a death in between leaves a semaphore that was not released.
             self.signals.store(1, Ordering::Relaxed);
+            crash_point!("semaphore.signalled");
         }
         let waiting = self.ledger.sum(WAITING) > 0;
         drop(guard);

@@ -75,6 +75,10 @@ pub enum FieldProblem {
 pub struct FieldError {
     /// Where the field begins.
     pub at: Location,
+    /// Row of the result, from 0.
+    pub row: u64,
+    /// Column of the file, from 1.
+    pub column: u64,
     /// Which field.
     pub field: FieldId,
     /// The text of the field, shortened when it is long, special bytes escaped.
@@ -86,25 +90,26 @@ pub struct FieldError {
 }
 
 impl fmt::Display for FieldError {
+    /// Begins, behind the place, with the sentence that `numpy.loadtxt` has for it, as programs look for that.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, field, text, expected, problem } = self;
-        write!(f, "{at}: {field}: '{text}' ")?;
+        let Self { at, row, column, field, text, expected, problem } = self;
+        write!(f, "{at}: could not convert string '{text}' to {expected} at row {row}, column {column}")?;
+        if let FieldId::Name(name) = field {
+            write!(f, " (field '{name}')")?;
+        }
         match problem {
             FieldProblem::Malformed => {
-                write!(f, "is not {expected}; correct it, choose another dtype, or list it as a missing value")
+                write!(f, "; correct it, choose another dtype, or list it as a missing value")
             }
-            FieldProblem::Overflow { range } => write!(f, "does not fit {expected} ({range}); choose a wider dtype"),
+            FieldProblem::Overflow { range } => write!(f, ": it does not fit ({range}); choose a wider dtype"),
             FieldProblem::TooLong { length, width } => {
-                write!(
-                    f,
-                    "has {length} characters and {expected} holds {width}; choose a wider dtype or set truncate=True"
-                )
+                write!(f, ": it has {length} characters and {width} fit; choose a wider dtype or set truncate=True")
             }
-            FieldProblem::InvalidUtf8 => write!(f, "is not UTF-8; set encoding='latin-1' if the file is"),
+            FieldProblem::InvalidUtf8 => write!(f, ": it is not UTF-8; set encoding='latin-1' if the file is"),
             FieldProblem::NotLatin1 { character } => {
-                write!(f, "has the character '{character}', which {expected} cannot hold; choose a U dtype")
+                write!(f, ": one byte cannot hold '{character}'; choose a U dtype")
             }
-            FieldProblem::Nul => write!(f, "contains a NUL byte; the file is binary, damaged, or in UTF-16"),
+            FieldProblem::Nul => write!(f, ": it contains a NUL byte; the file is binary, damaged, or in UTF-16"),
         }
     }
 }
@@ -137,28 +142,49 @@ pub enum ReadError {
     /// A field that cannot become an element of its type.
     #[error("{0}")]
     Field(Box<FieldError>),
-    /// A line has fewer columns than it must have.
+    /// A line has another number of columns than the first line.
     #[error(
-        "{at}: {found} columns where {expected} are needed; correct the line, or choose another delimiter or usecols"
+        "{at}: the number of columns changed from {expected} to {found} at row {row}; correct the line, or choose \
+         columns with usecols or another delimiter"
     )]
-    TooFewColumns {
-        /// Where the line ends.
+    ColumnsChanged {
+        /// Where the first column too many begins, or where the line ends too early.
         at: Location,
-        /// Columns that the line must have.
+        /// Row of the result, from 1.
+        row: u64,
+        /// Columns of the first line.
         expected: usize,
-        /// Columns that it has.
+        /// Columns of this line.
         found: usize,
     },
-    /// A line has more columns than the dtype or the first line.
+    /// A line has another number of columns than the dtype.
     #[error(
-        "{at}: {found} columns where {expected} are expected; choose columns with usecols, or another dtype or delimiter"
+        "{at}: the dtype passed requires {expected} columns but {found} were found at row {row}; choose columns with \
+         usecols, or another dtype or delimiter"
     )]
-    TooManyColumns {
-        /// Where the first column too many begins.
+    ColumnsOfDType {
+        /// Where the first column too many begins, or where the line ends too early.
         at: Location,
-        /// Columns that the line must have.
+        /// Row of the result, from 1.
+        row: u64,
+        /// Columns of the dtype.
         expected: usize,
-        /// Columns that it has.
+        /// Columns of this line.
+        found: usize,
+    },
+    /// A line does not have one of the chosen columns.
+    #[error(
+        "{at}: invalid column index {column} at row {row} with {found} columns; correct the line, or choose another \
+         delimiter or usecols"
+    )]
+    NoSuchColumn {
+        /// Where the line ends.
+        at: Location,
+        /// Row of the result, from 1.
+        row: u64,
+        /// The column that was chosen, negative from the end of the line.
+        column: i64,
+        /// Columns of this line.
         found: usize,
     },
     /// A line is longer than this reader takes; mostly a quote that is never closed, or no text at all.
@@ -258,7 +284,9 @@ impl ReadError {
     pub fn location(&self) -> Option<&Location> {
         match self {
             Self::Field(error) => Some(&error.at),
-            Self::TooFewColumns { at, .. } | Self::TooManyColumns { at, .. } => Some(at),
+            Self::ColumnsChanged { at, .. } | Self::ColumnsOfDType { at, .. } | Self::NoSuchColumn { at, .. } => {
+                Some(at)
+            }
             _ => None,
         }
     }
@@ -319,12 +347,18 @@ mod tests {
         let at = Location { file: "a.txt".into(), line: 3, column: 7 };
         let field = FieldError {
             at,
+            row: 2,
+            column: 4,
             field: FieldId::Name("pos".into()),
             text: "9999".into(),
             expected: Scalar::I8,
             problem: FieldProblem::Overflow { range: "-128 to 127".into() },
         };
         let message = ReadError::Field(Box::new(field)).to_string();
-        assert_eq!(message, "a.txt:3:7: field 'pos': '9999' does not fit int8 (-128 to 127); choose a wider dtype");
+        assert_eq!(
+            message,
+            "a.txt:3:7: could not convert string '9999' to int8 at row 2, column 4 (field 'pos'): it does not fit \
+             (-128 to 127); choose a wider dtype"
+        );
     }
 }

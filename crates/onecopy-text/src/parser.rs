@@ -21,6 +21,17 @@ const BATCH: usize = 64 << 10;
 pub(crate) struct Count {
     pub(crate) records: u64,
     pub(crate) lines: u64,
+    /// The first line that holds no record.
+    pub(crate) blank: Option<Blank>,
+}
+
+/// A line that holds no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Blank {
+    /// Where it begins in the block.
+    pub(crate) at: usize,
+    /// Records of the block before it.
+    pub(crate) records: u64,
 }
 
 /// A line that holds a record.
@@ -42,21 +53,23 @@ pub(crate) struct Parser<'a> {
     rows: Vec<Row>,
     /// Lines that need the exact rules.
     exact: Vec<Range<usize>>,
+    blank: Option<Blank>,
     first_fields: Vec<u32>,
     tokens: Tokens,
     records: Vec<u8>,
 }
 
-/// A wrong line: where in the block, and what about it.
+/// A wrong line: where in the block, which of its rows, and what about it.
 struct Flaw {
     at: usize,
+    row: usize,
     problem: Problem,
 }
 
 enum Problem {
-    Field { target: usize, text: Vec<u8>, fault: Fault },
-    TooFewColumns { expected: usize, found: usize },
-    TooManyColumns { expected: usize, found: usize },
+    Field { target: usize, column: usize, text: Vec<u8>, fault: Fault },
+    Columns { found: usize },
+    NoSuchColumn { target: usize, found: usize },
 }
 
 /// Why parsing a block ended early.
@@ -75,6 +88,7 @@ impl<'a> Parser<'a> {
             index: Index::default(),
             rows: Vec::new(),
             exact: Vec::new(),
+            blank: None,
             first_fields: Vec::new(),
             tokens: Tokens::default(),
             records: Vec::new(),
@@ -85,6 +99,7 @@ impl<'a> Parser<'a> {
     pub(crate) fn locate(&mut self, block: &Block) -> Count {
         self.rows.clear();
         self.exact.clear();
+        self.blank = None;
         let text = block.text();
         let quote = self.dialect.quote.filter(|_| self.dialect.has_quote(text));
         // Behind an open quote at the end of the file a block ends without a line end.
@@ -103,7 +118,7 @@ impl<'a> Parser<'a> {
         if let (Some(quote), true) = (quote, indexed) {
             self.index.strip(text, quote);
         }
-        Count { records: self.rows.len() as u64, lines }
+        Count { records: self.rows.len() as u64, lines, blank: self.blank }
     }
 
     fn locate_indexed(&mut self, text: &[u8]) {
@@ -123,11 +138,16 @@ impl<'a> Parser<'a> {
             while special.next_if(|&at| at < line.at).is_some() {}
             if fields.len() == self.plan.columns && !is_special && !is_blank(fields.clone()) {
                 self.rows.push(Row::Indexed(first_field));
-            } else if is_special || !is_blank(fields) {
+            } else {
                 let line_start = line_before.map_or(0, |before| after_line_end(text, before.at as usize));
                 let range = line_start..line.at as usize;
-                self.dialect.tokenize(&text[range.clone()], 0, &mut self.tokens);
-                if !self.tokens.is_blank() {
+                let blank = is_blank(fields) && !is_special;
+                if !blank {
+                    self.dialect.tokenize(&text[range.clone()], 0, &mut self.tokens);
+                }
+                if blank || self.tokens.is_blank() {
+                    note_blank(&mut self.blank, line_start, self.rows.len());
+                } else {
                     self.rows.push(Row::Exact(self.exact.len() as u32));
                     self.exact.push(range);
                 }
@@ -141,7 +161,9 @@ impl<'a> Parser<'a> {
         let mut start = 0;
         while start < text.len() {
             let next = self.dialect.tokenize(text, start, &mut self.tokens);
-            if !self.tokens.is_blank() {
+            if self.tokens.is_blank() {
+                note_blank(&mut self.blank, start, self.rows.len());
+            } else {
                 self.rows.push(Row::Exact(self.exact.len() as u32));
                 self.exact.push(start..next);
             }
@@ -167,10 +189,13 @@ impl<'a> Parser<'a> {
         for first in (0..count).step_by(per_batch) {
             let batch = first..count.min(first + per_batch);
             let out = &mut records[..batch.len() * record_size];
-            outcome = match self.parse_batch(block, batch, out) {
-                Ok(()) => sink.write(first_record + first as u64, out).map_err(Failure::Sink),
-                Err(flaw) => Err(Failure::Text(self.explain(block.text(), flaw, lines_before))),
-            };
+            let parsed = self.parse_batch(block, batch, out);
+            // What stands before a flaw is whole, and who reads in parts shall have it.
+            let whole = parsed.as_ref().map_or_else(|flaw| flaw.row - first, |()| out.len() / record_size.max(1));
+            outcome = sink.write(first_record + first as u64, &out[..whole * record_size]).map_err(Failure::Sink);
+            if let (Ok(()), Err(flaw)) = (&outcome, parsed) {
+                outcome = Err(Failure::Text(self.explain(block.text(), flaw, first_record, lines_before)));
+            }
             if outcome.is_err() {
                 break;
             }
@@ -199,6 +224,7 @@ impl<'a> Parser<'a> {
 
     fn parse_indexed(&mut self, block: &Block, rows: Range<usize>, out: &mut [u8]) -> Result<(), Flaw> {
         let plan = self.plan;
+        let first_row = rows.start;
         self.first_fields.clear();
         self.first_fields.extend(self.rows[rows].iter().map(|row| match row {
             Row::Indexed(field) | Row::Exact(field) => *field,
@@ -214,7 +240,8 @@ impl<'a> Parser<'a> {
                     let start = starts[rows.first[row] as usize + run.column + i] as usize;
                     let at =
                         start - usize::from(self.dialect.quote.is_some_and(|q| block.text()[..start].ends_with(&[q])));
-                    flaw = outcome.err().map(|fault| Flaw::field(at, run.target + i, text, fault));
+                    let (row, column) = (first_row + row, run.column + i);
+                    flaw = outcome.err().map(|fault| Flaw::field(at, row, run.target + i, column, text, fault));
                     false
                 }
             });
@@ -233,34 +260,34 @@ impl<'a> Parser<'a> {
         let found = self.tokens.len();
         let line_end = self.tokens.end();
         if self.plan.exact && found != self.plan.columns {
-            let expected = self.plan.columns;
-            return Err(if found < expected {
-                Flaw { at: line_end, problem: Problem::TooFewColumns { expected, found } }
-            } else {
-                let at = self.tokens.start(expected);
-                Flaw { at, problem: Problem::TooManyColumns { expected, found } }
-            });
+            let at = if found < self.plan.columns { line_end } else { self.tokens.start(self.plan.columns) };
+            return Err(Flaw { at, row, problem: Problem::Columns { found } });
         }
         for (i, target) in self.plan.targets.iter().enumerate() {
             let Some(column) = target.column_of(found) else {
-                let expected = target.columns_needed();
-                return Err(Flaw { at: line_end, problem: Problem::TooFewColumns { expected, found } });
+                return Err(Flaw { at: line_end, row, problem: Problem::NoSuchColumn { target: i, found } });
             };
             let field = self.tokens.get(column);
             convert(self.plan, target, field, target.place(record))
-                .map_err(|fault| Flaw::field(self.tokens.start(column), i, field, fault))?;
+                .map_err(|fault| Flaw::field(self.tokens.start(column), row, i, column, field, fault))?;
         }
         Ok(())
     }
 
-    fn explain(&self, text: &[u8], flaw: Flaw, lines_before: u64) -> ReadError {
+    fn explain(&self, text: &[u8], flaw: Flaw, first_record: u64, lines_before: u64) -> ReadError {
         let line_start = memchr::memrchr2(b'\n', b'\r', &text[..flaw.at]).map_or(0, |end| end + 1);
         let line = lines_before + count_line_ends(&text[..line_start]) + 1;
         let at = Location { file: self.file.into(), line, column: (flaw.at - line_start) as u64 + 1 };
+        let before = first_record + flaw.row as u64;
+        // As in numpy: columns are counted from 1, and rows from 0 where a field is wrong, else from 1.
+        let (row, expected) = (before + 1, self.plan.columns);
         match flaw.problem {
-            Problem::TooFewColumns { expected, found } => ReadError::TooFewColumns { at, expected, found },
-            Problem::TooManyColumns { expected, found } => ReadError::TooManyColumns { at, expected, found },
-            Problem::Field { target, text, fault } => {
+            Problem::Columns { found } if self.plan.by_dtype => ReadError::ColumnsOfDType { at, row, expected, found },
+            Problem::Columns { found } => ReadError::ColumnsChanged { at, row, expected, found },
+            Problem::NoSuchColumn { target, found } => {
+                ReadError::NoSuchColumn { at, row, column: self.plan.targets[target].column, found }
+            }
+            Problem::Field { target, column, text, fault } => {
                 let Target { id, cell, .. } = &self.plan.targets[target];
                 let problem = match fault {
                     Fault::Bad => FieldProblem::Malformed,
@@ -271,16 +298,21 @@ impl<'a> Parser<'a> {
                     Fault::Nul => FieldProblem::Nul,
                 };
                 let (field, text, expected) = (id.clone(), shorten(&text), cell.scalar);
-                ReadError::Field(Box::new(FieldError { at, field, text, expected, problem }))
+                let column = column as u64 + 1;
+                ReadError::Field(Box::new(FieldError { at, row: before, column, field, text, expected, problem }))
             }
         }
     }
 }
 
 impl Flaw {
-    fn field(at: usize, target: usize, text: &[u8], fault: Fault) -> Self {
-        Self { at, problem: Problem::Field { target, text: text.to_vec(), fault } }
+    fn field(at: usize, row: usize, target: usize, column: usize, text: &[u8], fault: Fault) -> Self {
+        Self { at, row, problem: Problem::Field { target, column, text: text.to_vec(), fault } }
     }
+}
+
+fn note_blank(first: &mut Option<Blank>, at: usize, records: usize) {
+    first.get_or_insert(Blank { at, records: records as u64 });
 }
 
 /// A field in all its spellings, missing values included.

@@ -20,7 +20,7 @@ pub(crate) struct FirstLines {
 #[derive(Debug)]
 pub(crate) struct Target {
     /// Negative from the end of the line.
-    column: i64,
+    pub(crate) column: i64,
     pub(crate) cell: Cell,
     pub(crate) offset: usize,
     pub(crate) id: FieldId,
@@ -65,6 +65,8 @@ pub(crate) struct Plan {
     pub(crate) columns: usize,
     /// Whether lines of another number of columns are errors.
     pub(crate) exact: bool,
+    /// Whether their number is that of the dtype, and not of the first line.
+    pub(crate) by_dtype: bool,
     pub(crate) record_size: usize,
     pub(crate) rules: Rules,
 }
@@ -101,7 +103,7 @@ impl Plan {
         // A column that lines of this length do not have: no line is for the kernels.
         let columns = if runs.is_some() { columns } else { usize::MAX };
         let runs = runs.unwrap_or_default();
-        Ok(Self { targets, runs, columns, exact, record_size: layout.record_size(), rules })
+        Ok(Self { targets, runs, columns, exact, by_dtype: named, record_size: layout.record_size(), rules })
     }
 
     /// Bytes of the shortest line that can be a record.

@@ -17,6 +17,8 @@ pub(crate) struct Preamble {
     pub(crate) rest: Vec<u8>,
     /// Lines before `rest`.
     pub(crate) lines: u64,
+    /// The first of these lines that is neither skipped nor holds anything.
+    pub(crate) blank: Option<u64>,
     /// Bytes before `rest`.
     pub(crate) bytes: u64,
     /// Bytes of the source that were taken for all this.
@@ -103,7 +105,10 @@ impl Scan {
                     preamble.first_length = next - self.at;
                     return Ok(true);
                 }
-                if !blank {
+                if blank {
+                    let line = preamble.lines + 1;
+                    preamble.blank.get_or_insert(line);
+                } else {
                     preamble.first.columns = self.tokens.len();
                     preamble.first.names = Some(self.names(file, dialect.encoding)?);
                     self.header = false;

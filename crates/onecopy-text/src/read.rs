@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::block::{Block, MAX_LINE};
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, count_line_ends};
 use crate::error::ReadError;
 use crate::layout::Schema;
 use crate::options::Options;
@@ -20,7 +20,7 @@ use crate::sink::{Expected, Sink};
 use crate::source::{Feed, Portion, Source, TextSize};
 
 /// What was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Records given to the sink. Zero is no error here: the text was empty, or all of it skipped or comment.
     pub records: u64,
@@ -28,6 +28,9 @@ pub struct Summary {
     pub columns: usize,
     /// The names of these columns in the header line.
     pub names: Option<Vec<String>>,
+    /// The first line, from 1, that was passed over because it held no record, if `max_rows` was given: such lines do not
+    /// count towards it.
+    pub blank_line: Option<u64>,
     /// Bytes taken from the source.
     pub bytes_in: u64,
     /// Bytes of text, after decompression.
@@ -73,7 +76,12 @@ pub fn read(
     let size = feed.text_size();
     sink.begin(&expected(&plan, options, &preamble, size)).map_err(ReadError::Sink)?;
     let rest = std::mem::take(&mut preamble.rest);
-    let skipped = Total { lines: preamble.lines, bytes_text: preamble.bytes, ..Total::default() };
+    let skipped = Total {
+        lines: preamble.lines,
+        bytes_text: preamble.bytes,
+        blank_line: options.max_rows.filter(|&most| most > 0).and(preamble.blank),
+        ..Total::default()
+    };
     let job = Job {
         file: &file,
         feed: &*feed,
@@ -97,6 +105,7 @@ pub fn read(
         records: total.records,
         columns: plan.targets.len(),
         names: preamble.first.names.map(|names| plan.select(&names)),
+        blank_line: total.blank_line,
         bytes_in: total.bytes_in,
         bytes_text: total.bytes_text,
     })
@@ -160,6 +169,7 @@ struct Total {
     lines: u64,
     bytes_in: u64,
     bytes_text: u64,
+    blank_line: Option<u64>,
     /// Whether `max_rows` was reached.
     enough: bool,
 }
@@ -215,6 +225,11 @@ impl<S: Sink> Job<'_, S> {
         let Some(mut total) = self.count.turn(ticket, &self.stop) else { return };
         let (first_record, lines_before) = (total.records, total.lines);
         let records = found.records.min(self.max_rows - first_record);
+        if self.max_rows < u64::MAX && total.blank_line.is_none() {
+            let before_the_last = found.blank.filter(|blank| first_record + blank.records < self.max_rows);
+            total.blank_line =
+                before_the_last.map(|blank| lines_before + count_line_ends(&block.text()[..blank.at]) + 1);
+        }
         total.records += records;
         total.lines += found.lines;
         total.bytes_in += bytes_in;
@@ -329,7 +344,10 @@ mod tests {
         job.fail(7, ReadError::Options { message: "latest".into() });
         process(2, b"y\n");
         let message = job.finish().unwrap_err().to_string();
-        assert!(message.starts_with("test.txt:3:1: column 1: 'x'"), "{message}");
-        assert_eq!(sink.into_bytes(), [1]);
+        assert!(
+            message.starts_with("test.txt:3:1: could not convert string 'x' to int8 at row 2, column 1;"),
+            "{message}"
+        );
+        assert_eq!(sink.into_bytes(), [1, 2]);
     }
 }

@@ -16,7 +16,8 @@ pub struct Expected {
 
 /// Receives records from all threads.
 ///
-/// Each record is written exactly once when the read succeeds. After an error some ranges below the error may be missing.
+/// Each record is written exactly once when the read succeeds. After an error in the text all records before it have been
+/// written, and maybe some behind it.
 pub trait Sink: Sync {
     /// Called once before the first write, from the thread that called [`read`](crate::read).
     ///

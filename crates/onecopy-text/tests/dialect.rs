@@ -18,7 +18,10 @@ fn explicit_delimiter_separates_empty_fields_too() {
     assert_eq!(floats("1, 2 ,3", &delimited(",")).unwrap(), [[1.0, 2.0, 3.0]]);
     assert_eq!(floats("1::2::3", &delimited("::")).unwrap(), [[1.0, 2.0, 3.0]]);
     assert_eq!(floats("1\u{0}2", &delimited("\0")).unwrap(), [[1.0, 2.0]]);
-    assert!(error(b"1,,3", Scalar::F64, &delimited(",")).starts_with("test.txt:1:3: column 2: '' is not float64"));
+    assert!(
+        error(b"1,,3", Scalar::F64, &delimited(","))
+            .starts_with("test.txt:1:3: could not convert string '' to float64")
+    );
 }
 
 #[test]
@@ -90,9 +93,12 @@ fn columns_are_chosen_by_index_and_by_name() {
 
     assert_eq!(
         error(b"1 2 3\n4", Scalar::F64, &choose(&[i(-2)])),
-        "test.txt:2:2: 1 columns where 2 are needed; correct the line, or choose another delimiter or usecols"
+        "test.txt:2:2: invalid column index -2 at row 2 with 1 columns; correct the line, or choose another delimiter or usecols"
     );
-    assert!(error(b"1 2", Scalar::F64, &choose(&[i(5)])).starts_with("test.txt:1:4: 2 columns where 6 are needed"));
+    assert!(
+        error(b"1 2", Scalar::F64, &choose(&[i(5)]))
+            .starts_with("test.txt:1:4: invalid column index 5 at row 1 with 2 columns")
+    );
     assert!(error(b"a\n1", Scalar::F64, &named).contains("no column is called 'c'; the header has a"));
     assert!(error(b"1 2 3", Scalar::F64, &choose(&[n("a")])).contains("there is no header"));
 }
@@ -104,7 +110,10 @@ fn header_gives_names() {
     assert_eq!(summary.names.unwrap(), ["a,b", "c"]);
     assert_eq!(bytes, [1, 2]);
     let message = error(b"x,y\n1,2\n3,z\n", Scalar::U8, &options);
-    assert!(message.starts_with("test.txt:3:3: field 'y': 'z' is not uint8"), "{message}");
+    assert!(
+        message.starts_with("test.txt:3:3: could not convert string 'z' to uint8 at row 1, column 2 (field 'y')"),
+        "{message}"
+    );
     assert!(error(b"x,y\n1\n", Scalar::U8, &options).contains("the header has 2 names and the first record 1 columns"));
     assert!(error(b"a\xff\n1", Scalar::U8, &options).contains("header is not UTF-8"));
 }
@@ -135,7 +144,12 @@ fn missing_values_are_filled() {
     let options = Options { missing: vec![missing("NA", "nan", Some("z"))], ..Options::default() };
     assert!(read_bytes(b"1 2 c", &schema, &options).unwrap_err().to_string().contains("field 'z', which there is not"));
     let options = Options { missing: vec![missing("NA", "nan", None)], ..Options::default() };
-    assert!(read_bytes(b"NA 2 c", &schema, &options).unwrap_err().to_string().contains("'NA' is not int16"));
+    assert!(
+        read_bytes(b"NA 2 c", &schema, &options)
+            .unwrap_err()
+            .to_string()
+            .contains("could not convert string 'NA' to int16")
+    );
 }
 
 #[test]
@@ -194,4 +208,20 @@ fn long_lines_of_many_columns_are_read() {
         let options = Options { block_size, threads: 2, ..Options::default() };
         assert_eq!(floats(&text, &options).unwrap(), [&expected[..], &expected[..]], "block size {block_size}");
     }
+}
+
+#[test]
+fn lines_that_hold_nothing_are_told_where_they_do_not_count() {
+    let blank = |text: &[u8], options: Options, max_rows| {
+        let options = Options { max_rows, block_size: 4, ..options };
+        read_bytes(text, &Schema::rows(Scalar::U8), &options).unwrap().0.blank_line
+    };
+    let text = b"1\n2\n\n# c\n3\n4\n\n5\n";
+    assert_eq!(blank(text, Options::default(), Some(3)), Some(3));
+    assert_eq!(blank(text, Options::default(), Some(2)), None);
+    assert_eq!(blank(text, Options::default(), None), None);
+    assert_eq!(blank(text, Options { skip_rows: 3, ..Options::default() }, Some(3)), Some(4));
+    assert_eq!(blank(b"\n1\n", Options::default(), Some(1)), Some(1));
+    let quoted = Options { quote: Some(b'"'), ..delimited(",") };
+    assert_eq!(blank(b"\"1\n\"\n\n\"2\n\n\"\n", quoted, Some(2)), Some(3));
 }

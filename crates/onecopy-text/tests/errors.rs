@@ -2,7 +2,7 @@
 
 mod support;
 
-use onecopy_text::{Encoding, Layout, Options, ReadError, Scalar, Schema, Unit};
+use onecopy_text::{Encoding, Layout, MemorySink, Options, Progress, ReadError, Scalar, Schema, Source, Unit, read};
 use support::{delimited, error, read_bytes};
 
 #[test]
@@ -11,40 +11,47 @@ fn messages_name_the_place_the_value_and_the_way_out() {
     let cases = [
         (
             error(b"1 2\n3 abc\n", Scalar::F64, &spaces),
-            "test.txt:2:3: column 2: 'abc' is not float64; correct it, choose another dtype, or list it as a missing value",
+            "test.txt:2:3: could not convert string 'abc' to float64 at row 1, column 2; correct it, choose another dtype, or list \
+             it as a missing value",
         ),
         (
             error(b"1\n300\n", Scalar::U8, &spaces),
-            "test.txt:2:1: column 1: '300' does not fit uint8 (0 to 255); choose a wider dtype",
+            "test.txt:2:1: could not convert string '300' to uint8 at row 1, column 1: it does not fit (0 to 255); choose a \
+             wider dtype",
         ),
         (
             error(b"1 2\n\n3\n", Scalar::F64, &spaces),
-            "test.txt:3:2: 1 columns where 2 are needed; correct the line, or choose another delimiter or usecols",
+            "test.txt:3:2: the number of columns changed from 2 to 1 at row 2; correct the line, or choose columns with usecols \
+             or another delimiter",
         ),
         (
             error(b"1 2\r\n3 4 5 6\r\n", Scalar::F64, &spaces),
-            "test.txt:2:5: 4 columns where 2 are expected; choose columns with usecols, or another dtype or delimiter",
+            "test.txt:2:5: the number of columns changed from 2 to 4 at row 2; correct the line, or choose columns with usecols \
+             or another delimiter",
         ),
         (
             error(b"chromosome1", Scalar::Bytes(4), &spaces),
-            "test.txt:1:1: column 1: 'chromosome1' has 11 characters and S4 holds 4; choose a wider dtype or set truncate=True",
+            "test.txt:1:1: could not convert string 'chromosome1' to S4 at row 0, column 1: it has 11 characters and 4 fit; \
+             choose a wider dtype or set truncate=True",
         ),
         (
             error(b"ab \xff\xfe", Scalar::Bytes(4), &delimited(" ")),
-            "test.txt:1:4: column 2: '\\xff\\xfe' is not UTF-8; set encoding='latin-1' if the file is",
+            "test.txt:1:4: could not convert string '\\xff\\xfe' to S4 at row 0, column 2: it is not UTF-8; set \
+             encoding='latin-1' if the file is",
         ),
         (
             error("€".as_bytes(), Scalar::Bytes(4), &spaces),
-            "test.txt:1:1: column 1: '€' has the character '€', which S4 cannot hold; choose a U dtype",
+            "test.txt:1:1: could not convert string '€' to S4 at row 0, column 1: one byte cannot hold '€'; choose a U dtype",
         ),
         (
             error(b"1 2\0", Scalar::I32, &spaces),
-            "test.txt:1:3: column 2: '2\\0' contains a NUL byte; the file is binary, damaged, or in UTF-16",
+            "test.txt:1:3: could not convert string '2\\0' to int32 at row 0, column 2: it contains a NUL byte; the file is \
+             binary, damaged, or in UTF-16",
         ),
         (
             error(b"2012-02-30", Scalar::DateTime(Unit::Day, 1), &spaces),
-            "test.txt:1:1: column 1: '2012-02-30' is not datetime64[D]; correct it, choose another dtype, or list it as a \
-             missing value",
+            "test.txt:1:1: could not convert string '2012-02-30' to datetime64[D] at row 0, column 1; correct it, choose another \
+             dtype, or list it as a missing value",
         ),
     ];
     for (message, expected) in cases {
@@ -63,9 +70,9 @@ fn structured_errors_carry_their_parts() {
     assert_eq!(field.expected, Scalar::I32);
 
     let failure = read_bytes(b"chr1 1 2\n", &schema, &Options::default()).unwrap_err();
-    assert!(matches!(failure, ReadError::TooManyColumns { expected: 2, found: 3, .. }), "{failure}");
+    assert!(matches!(failure, ReadError::ColumnsOfDType { expected: 2, found: 3, .. }), "{failure}");
     let failure = read_bytes(b"chr1\n", &schema, &Options::default()).unwrap_err();
-    assert!(matches!(failure, ReadError::TooFewColumns { expected: 2, found: 1, .. }), "{failure}");
+    assert!(matches!(failure, ReadError::ColumnsOfDType { expected: 2, found: 1, .. }), "{failure}");
 }
 
 #[test]
@@ -76,7 +83,10 @@ fn first_error_wins_whatever_thread_finds_one() {
         for threads in [1, 2, 4] {
             let options = Options { block_size, threads, ..Options::default() };
             let message = error(text.as_bytes(), Scalar::U8, &options);
-            assert!(message.starts_with("test.txt:301:3: column 2: 'x'"), "{message}");
+            assert!(
+                message.starts_with("test.txt:301:3: could not convert string 'x' to uint8 at row 300, column 2"),
+                "{message}"
+            );
         }
     }
 }
@@ -85,25 +95,38 @@ fn first_error_wins_whatever_thread_finds_one() {
 fn first_error_of_a_line_and_of_neighbours() {
     let schema = Schema::from(Layout::packed([("a", Scalar::I8), ("b", Scalar::F32), ("c", Scalar::I8)]));
     let failure = read_bytes(b"1 2 3\n4 5 x\n6 y 8\nz 1 2\n", &schema, &Options::default()).unwrap_err();
-    assert!(failure.to_string().starts_with("test.txt:2:5: field 'c': 'x'"), "{failure}");
+    assert!(
+        failure
+            .to_string()
+            .starts_with("test.txt:2:5: could not convert string 'x' to int8 at row 1, column 3 (field 'c')"),
+        "{failure}"
+    );
     let failure = read_bytes(b"1 2 3\n4 x y\n", &schema, &Options::default()).unwrap_err();
-    assert!(failure.to_string().starts_with("test.txt:2:3: field 'b': 'x'"), "{failure}");
+    assert!(
+        failure
+            .to_string()
+            .starts_with("test.txt:2:3: could not convert string 'x' to float32 at row 1, column 2 (field 'b')"),
+        "{failure}"
+    );
 }
 
 #[test]
 fn places_in_quoted_lines_are_physical() {
     let csv = Options { quote: Some(b'"'), ..delimited(",") };
     let message = error(b"\"1\n\",2\n\"3\n\n\",x\n", Scalar::I8, &csv);
-    assert!(message.starts_with("test.txt:5:3: column 2: 'x'"), "{message}");
+    assert!(message.starts_with("test.txt:5:3: could not convert string 'x' to int8 at row 1, column 2"), "{message}");
     let message = error(b"\"1\n\",2\n\"3\",4,\"5\"\n", Scalar::I8, &csv);
-    assert!(message.starts_with("test.txt:3:7: 3 columns where 2 are expected"), "{message}");
+    assert!(message.starts_with("test.txt:3:7: the number of columns changed from 2 to 3 at row 2"), "{message}");
 }
 
 #[test]
 fn skipped_header_and_comment_lines_count() {
     let options = Options { skip_rows: 2, header: true, ..Options::default() };
     let message = error(b"s\r\n\"\r#c\r\na b\n\n1 2\n#\n3 q", Scalar::F32, &options);
-    assert!(message.starts_with("test.txt:8:3: field 'b': 'q'"), "{message}");
+    assert!(
+        message.starts_with("test.txt:8:3: could not convert string 'q' to float32 at row 1, column 2 (field 'b')"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -122,4 +145,17 @@ fn truncation_is_allowed_when_asked_for() {
     assert_eq!(read_bytes(b"abcdef\nxy", &Schema::rows(Scalar::Bytes(3)), &truncate).unwrap().1, b"abcxy\0");
     let latin1 = Options { encoding: Encoding::Latin1, ..truncate };
     assert_eq!(read_bytes(b"ab\xe9\xff", &Schema::rows(Scalar::Bytes(3)), &latin1).unwrap().1, b"ab\xe9");
+}
+
+#[test]
+fn all_records_before_an_error_are_written() {
+    let good = "12 34\n".repeat(900);
+    for block_size in [50, 1000, 1 << 20] {
+        let text = format!("{good}1 x\n{good}");
+        let options = Options { block_size, threads: 3, ..Options::default() };
+        let sink = MemorySink::new();
+        let source = Source::memory("test.txt", text.as_bytes());
+        read(source, &Schema::rows(Scalar::U8), &options, &sink, &Progress::new()).unwrap_err();
+        assert_eq!(sink.into_bytes()[..1800], [12, 34].repeat(900));
+    }
 }

@@ -22,7 +22,10 @@ fn files_are_read_and_summed_up() {
     let path = directory.path().join("a.gz");
     fs::write(&path, "1 2\n".repeat(1000)).unwrap();
     let (summary, bytes) = read_path(&path).unwrap();
-    assert_eq!(summary, Summary { records: 1000, columns: 2, names: None, bytes_in: 4000, bytes_text: 4000 });
+    assert_eq!(
+        summary,
+        Summary { records: 1000, columns: 2, names: None, blank_line: None, bytes_in: 4000, bytes_text: 4000 }
+    );
     assert_eq!(bytes, [1, 2].repeat(1000));
 }
 

@@ -32,10 +32,11 @@ pub struct BlockHandle {
 }
 
 impl BlockHandle {
-    /// A handle to be received once; the block lives until then, or as long as the queue that the handle is for.
+    /// A handle to be received once; the block lives until then, or as long as the queue that the handle is for. One that
+    /// is for a container has no parcel, and is received as often as somebody looks at the item.
     pub fn post(block: &Block) -> Result<Self, Error> {
         let parcel = outbox::post(block)?;
-        Ok(Self { arena: block.arena().hint(), id: block.id(), parcel: Some(parcel) })
+        Ok(Self { arena: block.arena().hint(), id: block.id(), parcel })
     }
 
     /// Takes a reference to the block, joining its arena where this process is no member yet.

@@ -1,6 +1,7 @@
 //! The error of this crate.
 
 use onecopy_arena::ArenaError;
+use onecopy_collections::container::ContainerError;
 use onecopy_collections::queue::QueueError;
 
 use crate::dtype::DTypeError;
@@ -19,6 +20,9 @@ pub enum Error {
     /// Of a queue.
     #[error(transparent)]
     Queue(QueueError),
+    /// Of a dictionary or list.
+    #[error(transparent)]
+    Container(ContainerError),
     /// Of a pipe.
     #[error(transparent)]
     Pipe(#[from] PipeError),
@@ -62,6 +66,15 @@ impl From<QueueError> for Error {
         match error {
             QueueError::Arena(error) => Self::Arena(error),
             other => Self::Queue(other),
+        }
+    }
+}
+
+impl From<ContainerError> for Error {
+    fn from(error: ContainerError) -> Self {
+        match error {
+            ContainerError::Arena(error) => Self::Arena(error),
+            other => Self::Container(other),
         }
     }
 }

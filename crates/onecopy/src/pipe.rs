@@ -14,7 +14,7 @@ use onecopy_collections::queue::{Batch, QueueError};
 use onecopy_sync::{Bell, Patience, Waited};
 
 use crate::reader::Reader;
-use crate::{BlockHandle, Error, HandleError, Kind, Queue, Shareable, Shared, SharedObject, Source, Value};
+use crate::{BlockHandle, Error, HandleError, Kind, Queue, Shareable, Shared, SharedObject, Value, Waitable};
 
 const MAGIC: [u8; 3] = *b"op\x01";
 const READS: u8 = 1;
@@ -182,16 +182,16 @@ impl Connection {
     }
 
     /// To be told when there may be something to receive, or the end of the file.
-    pub fn messages(&self) -> Result<impl Source + use<>, Error> {
+    pub fn messages(&self) -> Result<impl Waitable + use<>, Error> {
         Ok(self.awaited(self.reader()?.messages()))
     }
 
     /// To be told when there may be room to send, or nobody to receive.
-    pub fn room(&self) -> Result<impl Source + use<>, Error> {
+    pub fn room(&self) -> Result<impl Waitable + use<>, Error> {
         Ok(self.awaited(self.writer()?.room()))
     }
 
-    fn awaited<S: Source>(&self, queue: S) -> Awaited<S> {
+    fn awaited<S: Waitable>(&self, queue: S) -> Awaited<S> {
         // Not the connection itself, which would keep this end open.
         let arena = self.own.as_ref().map(|own| own.block().arena());
         Awaited { queue, arena, peer: self.peer }
@@ -277,7 +277,7 @@ struct Awaited<S> {
     peer: BlockId,
 }
 
-impl<S: Source> Source for Awaited<S> {
+impl<S: Waitable> Waitable for Awaited<S> {
     fn bell(&self) -> Bell<'_> {
         self.queue.bell()
     }

@@ -25,7 +25,7 @@ const BLIND: Duration = Duration::from_millis(1);
 const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 
 /// Something that one can wait for.
-pub trait Source: Send + Sync + 'static {
+pub trait Waitable: Send + Sync + 'static {
     /// Says that the thread is about to sleep until something has happened.
     fn bell(&self) -> Bell<'_>;
     /// Whether it is worth to try. If it is to `look`, deaths count too.
@@ -55,7 +55,7 @@ pub struct Mailbox {
 pub struct Watch {
     reactor: &'static Reactor,
     id: u64,
-    _source: Arc<dyn Source>,
+    _source: Arc<dyn Waitable>,
 }
 
 impl std::fmt::Debug for Watch {
@@ -89,9 +89,9 @@ impl Mailbox {
     }
 
     /// Has the token delivered once the source may be ready, which may be at once.
-    pub fn watch(self: &Arc<Self>, source: impl Source, token: u64) -> Result<Watch, Error> {
+    pub fn watch(self: &Arc<Self>, source: impl Waitable, token: u64) -> Result<Watch, Error> {
         let reactor = Reactor::current();
-        let source: Arc<dyn Source> = Arc::new(source);
+        let source: Arc<dyn Waitable> = Arc::new(source);
         let id = reactor.add(Watched { source: source.clone(), mailbox: self.clone(), token })?;
         Ok(Watch { reactor, id, _source: source })
     }
@@ -108,7 +108,7 @@ impl Drop for Watch {
 }
 
 struct Watched {
-    source: Arc<dyn Source>,
+    source: Arc<dyn Waitable>,
     mailbox: Arc<Mailbox>,
     token: u64,
 }

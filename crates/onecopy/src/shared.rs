@@ -45,8 +45,14 @@ pub enum Kind {
     Barrier = 8,
     /// A [`Queue`](crate::Queue).
     Queue = 9,
+    /// A [`Counter`](crate::Counter).
+    Counter = 16,
     /// An end of a pipe, see [`Connection`](crate::Connection).
     PipeEnd = 32,
+    /// A [`Dict`](crate::Dict).
+    Dict = 48,
+    /// A [`List`](crate::List).
+    List = 49,
     /// The root of the published names.
     Names = 64,
 }

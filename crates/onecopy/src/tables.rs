@@ -16,6 +16,15 @@ pub enum LoadError {
     /// Of the arena that takes the records.
     #[error(transparent)]
     Arena(#[from] ArenaError),
+    /// The caller wanted to wait no longer. Nothing is lost.
+    #[error("interrupted while waiting for the next records of a text; take again to go on")]
+    Interrupted,
+    /// The threads that read are in the process that forked this one.
+    #[error("the text is being read by the parent of this process; begin anew here")]
+    Forked,
+    /// The thread that reads has ended by an error of this library.
+    #[error("the thread that reads the text has ended early; this is an error of onecopy: please report it")]
+    Panicked,
 }
 
 impl From<ReadError> for LoadError {

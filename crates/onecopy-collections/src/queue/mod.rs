@@ -5,23 +5,29 @@
 //! and out of it when that of the consumers' is. Whoever dies on the way has changed nothing. Design:
 //! `docs/design/queue.md`.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, Ordering::Relaxed};
-
-use onecopy_arena::{ArenaError, Block, Viewer};
+use onecopy_arena::ArenaError;
 use onecopy_sync::{Acquired, Bell, Gate, Guard, Patience, RobustMutex, Spin, Stopped};
 
+mod door;
+#[cfg(not(loom))]
+mod memory;
+#[cfg(all(test, loom))]
+mod models;
 mod orphans;
 mod position;
 mod put;
 mod record;
 mod segment;
+#[cfg(loom)]
+mod stand_in;
 mod take;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
+pub use door::Memory;
 pub use record::{Batch, Enclosed, MOST_BYTES, MOST_ENCLOSED, Message};
-pub use segment::Memory;
 
+use door::{AtomicU32, AtomicU64, Block, Ordering, Ordering::Relaxed, Viewer, crash_point};
 use position::Position;
 use segment::{Last, Name, Segment, damaged};
 
@@ -130,6 +136,20 @@ pub enum Await {
 pub const MOST_MESSAGES: u32 = u32::MAX / 2;
 
 impl Queue {
+    /// What zeros are in shared memory.
+    #[cfg(all(test, loom))]
+    fn zeros() -> Self {
+        let end = || End {
+            lock: RobustMutex::new(),
+            other: AtomicU64::new(0),
+            segments: [Name::zeros(), Name::zeros()],
+            position: Apart(AtomicU64::new(0)),
+        };
+        let [limit, closed, done] = [(); 3].map(|()| AtomicU32::new(0));
+        let tasks = Tasks { limit, closed, done, all_done: Gate::new() };
+        Self { put: end(), take: end(), arrived: Apart(Gate::new()), freed: Apart(Gate::new()), tasks: Apart(tasks) }
+    }
+
     /// Makes zeros an empty queue for at most `limit` messages. Nobody else has it yet.
     pub fn begin(&self, limit: u32) {
         self.tasks.0.limit.store(limit.clamp(1, MOST_MESSAGES), Relaxed);
@@ -165,6 +185,7 @@ impl Queue {
     /// Lets nothing more in. What is in the queue can still be taken; those who wait are told.
     pub fn close(&self) {
         self.tasks.0.closed.store(1, Ordering::Release);
+        crash_point!("queue.closed");
         self.rouse();
     }
 
@@ -199,6 +220,7 @@ impl Queue {
         let open = |n: u32| self.unfinished_after(n) > 0;
         let counted = done.fetch_update(Ordering::AcqRel, Relaxed, |n| open(n).then(|| n.wrapping_add(1)));
         let n = counted.map_err(|_| QueueError::TooManyDone)?;
+        crash_point!("queue.task-done");
         if !open(n.wrapping_add(1)) {
             all_done.open(u32::MAX >> 1);
         }
@@ -227,7 +249,7 @@ pub struct Channel<'a> {
     queue: &'a Queue,
     block: &'a Block,
     home: Memory,
-    owners: Viewer<'static>,
+    owners: Viewer,
     local: &'a Local,
 }
 
@@ -240,7 +262,9 @@ impl<'a> Channel<'a> {
 
     /// Puts a reference to a block into the queue's block, for a message that goes there next.
     pub fn enclose(&self, block: &Block) -> Result<Enclosed, ArenaError> {
-        Ok(Enclosed { block: block.id(), parcel: block.post_owned(self.block)? })
+        let enclosed = Enclosed { block: block.id(), parcel: block.post_owned(self.block)? };
+        crash_point!("queue.enclosed");
+        Ok(enclosed)
     }
 
     /// The lock of an end, and whether its last owner died with it. There is nothing to repair, only to tidy up.

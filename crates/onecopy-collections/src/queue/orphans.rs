@@ -1,10 +1,11 @@
 //! What the dead left in the queue's block without putting it into the queue.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use onecopy_arena::ParcelId;
 
+use super::door::Ordering::{Acquire, Relaxed};
+use super::door::crash_point;
 use super::record::Kind;
 use super::take::{linked, next_header};
 use super::{Channel, Last, Position, QueueError};
@@ -16,11 +17,13 @@ impl Channel<'_> {
         // Nobody else takes both locks, so the order is free.
         let (_taking, _) = self.lock(&self.queue.take);
         let (_putting, _) = self.lock(&self.queue.put);
+        crash_point!("queue.orphans.locked");
         let known = self.parcels_in_queue()?;
         let mut discarded = 0;
         for owned in self.block.owned()? {
             if !owned.sender_lives && !known.contains(&owned.parcel) {
                 discarded += u32::from(self.block.arena().discard(owned.parcel)?);
+                crash_point!("queue.orphans.discarded");
             }
         }
         Ok(discarded)

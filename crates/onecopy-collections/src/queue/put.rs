@@ -1,9 +1,9 @@
 //! The end where messages go in.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-
 use onecopy_sync::Patience;
 
+use super::door::Ordering::{Acquire, Relaxed, Release};
+use super::door::crash_point;
 use super::record::{Batch, Enclosed, Header, Kind, UNIT};
 use super::segment::{MOST_UNITS, Segment, damaged};
 use super::{Channel, Opened, Position, QueueError};
@@ -24,6 +24,7 @@ impl Channel<'_> {
             total += put;
             if put > 0 {
                 self.queue.arrived.0.open(put);
+                crash_point!("queue.put.told");
             }
             if *from >= batch.len() {
                 return Ok(total);
@@ -45,6 +46,7 @@ impl Channel<'_> {
         for (_, record) in batch.records(from) {
             for enclosed in super::record::message_of(record).iter().flat_map(super::Message::enclosed) {
                 self.block.arena().discard(enclosed.parcel)?;
+                crash_point!("queue.put.discarded");
             }
         }
         Ok(())
@@ -54,6 +56,7 @@ impl Channel<'_> {
     #[inline]
     fn put_some(&self, batch: &Batch, from: &mut usize) -> Result<u32, QueueError> {
         let (guard, died) = self.lock(&self.queue.put);
+        crash_point!("queue.put.locked");
         if self.queue.is_closed() {
             return Err(QueueError::Closed);
         }
@@ -62,6 +65,7 @@ impl Channel<'_> {
         let put = writer.publish();
         writer.opened.keep(&self.local.put);
         drop(guard);
+        crash_point!("queue.put.unlocked");
         if died {
             self.discard_orphans()?;
         }
@@ -112,6 +116,7 @@ impl<'a> Writer<'a> {
     fn publish(&mut self) -> u32 {
         // SYNC POINT: release pairs with the acquire in `Reader::new`. With this store the messages are in the queue.
         self.tail.store(&self.channel.queue.put.position.0, Release);
+        crash_point!("queue.put.published");
         self.tail.count.wrapping_sub(self.start)
     }
 
@@ -128,6 +133,7 @@ impl<'a> Writer<'a> {
         let moved = now != self.head;
         self.head = now;
         now.store(&self.channel.queue.put.other, Relaxed);
+        crash_point!("queue.put.looked");
         moved
     }
 
@@ -151,11 +157,13 @@ impl<'a> Writer<'a> {
             if !memory.write(self.tail.units, &Header::pad(to_end).pack().to_le_bytes()) {
                 return Err(damaged("a queue has no room for padding").into());
             }
+            crash_point!("queue.put.padded");
             self.tail.advance(to_end);
         }
         if !memory.write(self.tail.units, record) {
             return Err(damaged("a queue has less room than it says").into());
         }
+        crash_point!("queue.put.written");
         self.tail.advance(units);
         Ok(())
     }
@@ -170,11 +178,14 @@ impl<'a> Writer<'a> {
             return Err(damaged("a queue has more segments than it can number").into());
         }
         let (block, _) = channel.block.arena().allocate(u64::from(size) * UNIT as u64)?;
+        crash_point!("queue.grow.allocated");
         let segment = Box::new(Segment::over(block)?);
         let name = channel.enclose(segment.block())?;
+        crash_point!("queue.grow.enclosed");
         self.link(name)?;
         let next = self.tail.next_segment();
         channel.queue.put.segments[(next.segment & 1) as usize].set(next.segment, Some(name));
+        crash_point!("queue.grow.named");
         self.tail = next;
         // From here on the new segment is the queue's. Another may follow in the same batch, and its name takes the
         // place of the old one's: so this is told at once.

@@ -1,12 +1,12 @@
 //! The end where messages come out.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-
-use onecopy_arena::{ArenaError, Block};
+use onecopy_arena::ArenaError;
 use onecopy_sync::Patience;
 
+use super::door::Ordering::{Acquire, Relaxed, Release};
+use super::door::{Block, Memory, crash_point};
 use super::record::{Batch, Enclosed, Header, Kind};
-use super::segment::{Memory, damaged};
+use super::segment::damaged;
 use super::{Channel, Opened, Position, QueueError};
 
 impl Channel<'_> {
@@ -19,6 +19,7 @@ impl Channel<'_> {
             if taken > 0 {
                 if self.queue.limit() < super::MOST_MESSAGES {
                     self.queue.freed.0.open(taken);
+                    crash_point!("queue.take.told");
                 }
                 return Ok(taken);
             }
@@ -38,12 +39,14 @@ impl Channel<'_> {
     #[inline]
     fn take_some(&self, most: u32, batch: &mut Batch) -> Result<u32, QueueError> {
         let (guard, died) = self.lock(&self.queue.take);
+        crash_point!("queue.take.locked");
         let mut reader = Reader::new(self)?;
         let done = reader.read(most, batch);
         reader.publish();
         let taken = reader.taken;
         reader.opened.keep(&self.local.take);
         drop(guard);
+        crash_point!("queue.take.unlocked");
         if died {
             self.discard_orphans()?;
         }
@@ -97,6 +100,7 @@ impl<'a> Reader<'a> {
         // SYNC POINT: acquire pairs with the release in `Writer::publish`.
         self.tail = Position::load(&queue.put.position.0, Acquire);
         self.tail.store(&queue.take.other, Relaxed);
+        crash_point!("queue.take.looked");
         self.head != self.tail
     }
 
@@ -106,6 +110,7 @@ impl<'a> Reader<'a> {
         if !self.opened.memory.read(self.head.units, header, batch.bytes_mut()) {
             return Err(damaged("a message reaches beyond the end of its queue").into());
         }
+        crash_point!("queue.take.copied");
         let mut whole = true;
         if header.enclosed > 0 {
             let received = batch.last_from(start).map_or(Ok(None), |message| self.receive(message.enclosed()));
@@ -136,7 +141,12 @@ impl<'a> Reader<'a> {
     /// message.
     fn receive(&self, enclosed: impl Iterator<Item = Enclosed>) -> Result<Option<Vec<Block>>, ArenaError> {
         let arena = self.channel.block.arena();
-        let received = enclosed.map(|e| arena.receive(e.block, Some(e.parcel))).collect();
+        let receive = |e: Enclosed| {
+            let block = arena.receive(e.block, Some(e.parcel));
+            crash_point!("queue.take.received");
+            block
+        };
+        let received = enclosed.map(receive).collect();
         match received {
             Err(ArenaError::Stale { .. }) => Ok(None),
             other => other.map(Some),
@@ -151,12 +161,15 @@ impl<'a> Reader<'a> {
         let next = self.head.next_segment();
         let left = end.segments[(self.head.segment & 1) as usize].get(self.head.segment).flatten();
         let opened = channel.open_named(&channel.local.take, name)?;
+        crash_point!("queue.follow.opened");
         // The messages before this are taken now, as the place they lie in goes.
         self.publish();
         end.segments[(next.segment & 1) as usize].set(next.segment, Some(name));
+        crash_point!("queue.follow.named");
         // From here on the next consumer finds its way even if it finds the old segment gone.
         if let Some(left) = left {
             channel.block.arena().discard(left.parcel)?;
+            crash_point!("queue.follow.discarded");
         }
         self.head = next;
         self.publish();
@@ -168,6 +181,7 @@ impl<'a> Reader<'a> {
     fn publish(&self) {
         // SYNC POINT: release pairs with the acquire in `Writer::look_again`. With this store the messages are taken.
         self.head.store(&self.channel.queue.take.position.0, Release);
+        crash_point!("queue.take.published");
     }
 }
 

@@ -3,7 +3,7 @@
 use onecopy_arena::Arena;
 use onecopy_sync::{Arrival, Barrier as Part, Bell, Patience};
 
-use crate::{Kind, LockError, Shareable, Shared, SharedObject, Source};
+use crate::{Kind, LockError, Shareable, Shared, SharedObject, Waitable};
 
 // SAFETY: repr(C) of atomics of four bytes; zeros are a barrier for nobody, which lets everybody through.
 unsafe impl Shareable for Part {
@@ -85,7 +85,7 @@ impl Barrier {
     }
 
     /// To be told when something has changed since a [`moment`](Self::moment), which was asked for before the last try.
-    pub fn awaited(&self, moment: u32) -> impl Source + use<> {
+    pub fn awaited(&self, moment: u32) -> impl Waitable + use<> {
         Awaited(self.shared.clone(), moment)
     }
 
@@ -120,7 +120,7 @@ impl Barrier {
 /// A barrier to be told of, and the moment of the last try.
 struct Awaited(Shared<Part>, u32);
 
-impl Source for Awaited {
+impl Waitable for Awaited {
     fn bell(&self) -> Bell<'_> {
         self.0.bell()
     }

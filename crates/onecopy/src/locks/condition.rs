@@ -3,7 +3,7 @@
 use onecopy_arena::Arena;
 use onecopy_sync::{Bell, Condition as Part, Patience, Place};
 
-use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject, Source};
+use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject, Waitable};
 
 // SAFETY: repr(C) of atomics of four bytes; zeros are a condition for which nobody waits.
 unsafe impl Shareable for Part {
@@ -105,7 +105,7 @@ pub struct Waiter {
 
 impl Waiter {
     /// To be told when there may be a notification.
-    pub fn awaited(&self) -> impl Source + use<> {
+    pub fn awaited(&self) -> impl Waitable + use<> {
         Awaited { shared: self.shared.clone(), number: self.number }
     }
 
@@ -149,7 +149,7 @@ struct Awaited {
     number: usize,
 }
 
-impl Source for Awaited {
+impl Waitable for Awaited {
     fn bell(&self) -> Bell<'_> {
         self.shared.bell(self.number)
     }

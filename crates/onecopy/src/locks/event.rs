@@ -3,7 +3,7 @@
 use onecopy_arena::Arena;
 use onecopy_sync::{Bell, Event as Part, Patience};
 
-use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject, Source};
+use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject, Waitable};
 
 // SAFETY: an atomic; zero is an event that is not set.
 unsafe impl Shareable for Part {
@@ -48,7 +48,7 @@ impl Event {
     }
 
     /// To be told when it is set, if only for a moment from now on.
-    pub fn awaited(&self) -> impl Source + use<> {
+    pub fn awaited(&self) -> impl Waitable + use<> {
         let seen = self.shared.bell().seen();
         Awaited(self.shared.clone(), seen)
     }
@@ -62,7 +62,7 @@ impl Event {
 /// An event to be told of, and its word when that was asked for.
 struct Awaited(Shared<Part>, u32);
 
-impl Source for Awaited {
+impl Waitable for Awaited {
     fn bell(&self) -> Bell<'_> {
         self.0.bell()
     }

@@ -4,7 +4,7 @@ use onecopy_arena::Arena;
 use onecopy_sync::{Bell, Lock as Part, OnOwnerDied, Patience};
 
 use super::{ConditionLock, Told};
-use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject, Source};
+use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject, Waitable};
 
 // SAFETY: repr(C) of atomics of four bytes; zeros are a free lock.
 unsafe impl Shareable for Part {
@@ -81,7 +81,7 @@ impl Lock {
     }
 
     /// To be told when it may be free.
-    pub fn awaited(&self) -> impl Source + use<> {
+    pub fn awaited(&self) -> impl Waitable + use<> {
         Awaited(self.shared.clone())
     }
 
@@ -99,7 +99,7 @@ impl Lock {
 /// A lock to be told of.
 struct Awaited(Shared<Part>);
 
-impl Source for Awaited {
+impl Waitable for Awaited {
     fn bell(&self) -> Bell<'_> {
         self.0.bell()
     }

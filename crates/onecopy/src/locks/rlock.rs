@@ -4,7 +4,7 @@ use onecopy_arena::Arena;
 use onecopy_sync::{Bell, OnOwnerDied, Patience, RLock as Part, this_thread};
 
 use super::{ConditionLock, Told};
-use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject, Source};
+use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject, Waitable};
 
 // SAFETY: repr(C) of atomics whose padding nobody reads; zeros are a free lock.
 unsafe impl Shareable for Part {
@@ -71,7 +71,7 @@ impl RLock {
     }
 
     /// To be told when it may be free.
-    pub fn awaited(&self) -> impl Source + use<> {
+    pub fn awaited(&self) -> impl Waitable + use<> {
         Awaited(self.shared.clone())
     }
 
@@ -94,7 +94,7 @@ impl RLock {
 /// A lock to be told of.
 struct Awaited(Shared<Part>);
 
-impl Source for Awaited {
+impl Waitable for Awaited {
     fn bell(&self) -> Bell<'_> {
         self.0.bell()
     }

@@ -4,7 +4,7 @@ use onecopy_arena::Arena;
 use onecopy_sync::{Bell, OnOwnerDied, Patience, RwLock as Part, Side};
 
 use super::Told;
-use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject, Source};
+use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject, Waitable};
 
 // SAFETY: repr(C) of atomics of four bytes; zeros are a free lock.
 unsafe impl Shareable for Part {
@@ -59,7 +59,7 @@ impl RwLock {
     }
 
     /// To be told when a side may be free. Until then, or until that is dropped, readers let a writer go first.
-    pub fn awaited(&self, side: Side) -> Result<impl Source + use<>, LockError> {
+    pub fn awaited(&self, side: Side) -> Result<impl Waitable + use<>, LockError> {
         self.shared.enroll(&self.shared.owners()?, side);
         Ok(Awaited(self.shared.clone(), side))
     }
@@ -94,7 +94,7 @@ impl RwLock {
 /// A place among those that wait for a side.
 struct Awaited(Shared<Part>, Side);
 
-impl Source for Awaited {
+impl Waitable for Awaited {
     fn bell(&self) -> Bell<'_> {
         self.0.bell()
     }

@@ -3,7 +3,7 @@
 use onecopy_arena::Arena;
 use onecopy_sync::{Bell, Patience, Semaphore as Part, TooManyReleases};
 
-use crate::{Kind, LockError, Shareable, Shared, SharedObject, Source};
+use crate::{Kind, LockError, Shareable, Shared, SharedObject, Waitable};
 
 // SAFETY: repr(C) of atomics of four bytes; zeros are a semaphore without permits.
 unsafe impl Shareable for Part {
@@ -59,7 +59,7 @@ impl Semaphore {
     }
 
     /// To be told when there may be permits.
-    pub fn awaited(&self) -> Result<impl Source + use<>, LockError> {
+    pub fn awaited(&self) -> Result<impl Waitable + use<>, LockError> {
         self.shared.enroll(&self.shared.owners()?);
         Ok(Awaited(self.shared.clone()))
     }
@@ -78,7 +78,7 @@ impl Semaphore {
 /// A place among those that wait for permits.
 struct Awaited(Shared<Part>);
 
-impl Source for Awaited {
+impl Waitable for Awaited {
     fn bell(&self) -> Bell<'_> {
         self.0.bell()
     }

@@ -1,0 +1,147 @@
+"""What the package reads text by: a dialect spelled out for the compiled half."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from onecopy import _native
+from onecopy._arrays import Array
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from onecopy._text.lines import Text
+
+Path = str | os.PathLike[str]
+
+
+class LoadedFile(NamedTuple):
+    """What a text file became.
+
+    Attributes
+    ----------
+    array : numpy.ndarray
+        Shared; records, or rows times columns.
+    names : list of str or None
+        Names in the header line.
+    dtype : numpy.dtype
+        Of the array.
+    rows : int
+        Records, or rows.
+    bytes : int
+        Bytes of text, decompressed.
+    blank_line : int or None
+        With ``max_rows``: the first line that was passed over because it holds nothing.
+    """
+
+    array: Array
+    names: list[str] | None
+    dtype: np.dtype[Any]
+    rows: int
+    bytes: int
+    blank_line: int | None
+
+
+class Inferred(NamedTuple):
+    """What the first lines of a text look like.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        Structured, with a field per column (of those in ``usecols``); integers and floats as the sample needs, strings
+        with head-room.
+    names : list of str or None
+        Names of all columns, when there is a header.
+    delimiter, quotechar : str or None
+        Of the dialect.
+    header : bool
+        Whether the first line holds names.
+    """
+
+    dtype: np.dtype[Any]
+    names: list[str] | None
+    delimiter: str | None
+    quotechar: str | None
+    header: bool
+
+
+def dialect_for_native(
+    *,
+    delimiter: str | None = None,
+    comments: Sequence[str] = ("#",),
+    quotechar: str | None = None,
+    skiprows: int = 0,
+    max_rows: int | None = None,
+    usecols: Sequence[int | str] | None = None,
+    header: bool = False,
+    missing: Sequence[tuple[str, str, str | None]] = (),
+    truncate: bool = False,
+    encoding: Literal["utf-8", "latin-1"] = "utf-8",
+) -> dict[str, Any]:
+    """Spell a dialect out for the compiled half."""
+    return {
+        "delimiter": delimiter,
+        "comments": list(comments),
+        "quotechar": quotechar,
+        "skiprows": skiprows,
+        "max_rows": max_rows,
+        "usecols": None if usecols is None else list(usecols),
+        "header": header,
+        "missing": list(missing),
+        "truncate": truncate,
+        "latin1": encoding == "latin-1",
+    }
+
+
+def infer(path: Path | bytes, **dialect: Any) -> Inferred:
+    """Guess the delimiter (and with it the quote), the header and the types where `dialect` leaves them open."""
+    fields, names, delimiter, quotechar, header = _native.infer(
+        path, dialect_for_native(**dialect), "delimiter" not in dialect, "header" not in dialect
+    )
+    return Inferred(np.dtype(fields), names, delimiter, quotechar, header)
+
+
+def load(
+    path: Path | bytes,
+    dtype: npt.DTypeLike,
+    *,
+    threads: int = 0,
+    progress: Callable[[int], None] | None = None,
+    **dialect: Any,
+) -> LoadedFile:
+    """Load one text: a file, or the bytes of the text themselves.
+
+    `progress` is called now and then with the bytes of the file read since its last call; what it raises ends the
+    loading. The dialect is that of `dialect_for_native`.
+    """
+    array, names, size, blank_line = _native.load(
+        path, np.dtype(dtype), dialect_for_native(**dialect), threads, progress
+    )
+    return LoadedFile(array, names, array.dtype, len(array), size, blank_line)
+
+
+def item_of(text: Text, item: np.dtype[Any] | None, dialect: dict[str, Any]) -> np.dtype[Any]:
+    """Return the type of the items, guessed if there is none."""
+    if item is not None:
+        return item
+    return _inferred(text, dialect).dtype
+
+
+def header_of(text: Text, dialect: dict[str, Any]) -> Sequence[str] | None:
+    """Return the names that the header gives to the chosen columns, if there is a header."""
+    return _inferred(text, dialect).dtype.names if dialect["header"] else None
+
+
+def _inferred(text: Text, dialect: dict[str, Any]) -> Inferred:
+    assert text.content is not None
+    return infer(text.content, encoding=text.encoding, **dialect)
+
+
+def with_names(array: Array, names: Sequence[str]) -> Array:
+    """Return rows of equal items as records, whose fields have the names of the header."""
+    # Equal items side by side are a structure without padding.
+    return array.view([(name, array.dtype) for name in names])[:, 0]

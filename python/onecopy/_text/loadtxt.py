@@ -1,0 +1,261 @@
+"""`loadtxt`: numpy's, on all cores and into shared memory."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from onecopy._arrays import Array, asarray
+from onecopy._text import arguments
+from onecopy._text.lines import Text, as_files, text_of
+from onecopy._text.loading import LoadedFile, Path, item_of, load, with_names
+from onecopy._text.progress import showing
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+#: Compressions that numpy's reader knows by name and this one does not know by content.
+_ONLY_NUMPY_READS = (".bz2", ".xz", ".lzma")
+
+
+def loadtxt(
+    fname: Any,
+    dtype: npt.DTypeLike | None = float,
+    comments: str | bytes | Sequence[str | bytes] | None = "#",
+    delimiter: str | bytes | None = None,
+    converters: Any = None,
+    skiprows: int = 0,
+    usecols: arguments.Columns | None = None,
+    unpack: bool = False,
+    ndmin: Literal[0, 1, 2] = 0,
+    encoding: str | None = None,
+    max_rows: int | None = None,
+    *,
+    quotechar: str | None = None,
+    like: Any = None,
+    names: bool = False,
+    missing: arguments.Missing | None = None,
+    truncate: bool = False,
+    threads: int | None = None,
+    progress: bool | Callable[[int], None] = False,
+) -> Any:
+    """Load delimited text into a shared array, on all cores.
+
+    `numpy.loadtxt` with its parameters and results, and more: compressed files are recognised by their content, several
+    files are loaded at once, and the array travels to other processes as a handle.
+
+    Parameters
+    ----------
+    fname : path, file, iterable of lines, or sequence of paths
+        What to load. Plain text, gzip, BGZF and zstd are told apart by content. A sequence of `pathlib.Path`, or of
+        strings that all name existing files, is several files; any other sequence of strings holds lines, as for numpy.
+        A pattern with ``*``, ``?`` or ``[`` that is no file is all files that match it, sorted.
+    dtype : dtype-like or None, optional
+        Type of the items; a structured dtype makes records with a field per column. None guesses the type of each
+        column from the first lines: integers, floats, or strings with head-room. What does not fit later is an error.
+    comments : str, bytes or sequence of them, or None, optional
+        What starts a comment, anywhere in a line.
+    delimiter : str or bytes, optional
+        What separates columns; white space by default.
+    converters : callable or dict, optional
+        As in numpy, whose reader is then used.
+    skiprows : int, optional
+        Lines to skip at the beginning, comments included.
+    usecols : int, str or sequence of them, optional
+        Columns to load, by number (negative from the end) or by name in the header.
+    unpack : bool, optional
+        Return the columns: transposed, or one array per field.
+    ndmin : {0, 1, 2}, optional
+        Least number of dimensions; axes of length 1 are dropped otherwise.
+    encoding : str, optional
+        UTF-8 by default. ``"latin1"`` is as fast; numpy's reader is used for any other.
+    max_rows : int, optional
+        Rows to load, comments and empty lines not counted.
+    quotechar : str, optional
+        Character around fields that hold delimiters, comments or newlines; doubled inside such a field it stands for
+        itself.
+    like : array-like, optional
+        As in numpy, whose reader is then used.
+    names : bool, optional
+        The first line that is neither skipped nor a comment holds the names of the columns. With a plain dtype the
+        result is structured, with a field of that type for each column.
+    missing : mapping of str to scalar, optional
+        Texts that stand for missing values, and the value to store: ``{"NA": np.nan, "": -1}``. The name of a field
+        instead of a text holds a mapping for that field.
+    truncate : bool, optional
+        Cut strings that are longer than their field. By default they are an error; numpy cuts them silently.
+    threads : int, optional
+        Threads to use; all cores by default.
+    progress : bool or callable, optional
+        Show a progress bar; or call this now and then, with the bytes of the files read since its last call.
+
+    Returns
+    -------
+    numpy.ndarray or list of numpy.ndarray
+        A list with one array per file for several files. With `unpack` a structured array becomes a list of its fields.
+
+    Raises
+    ------
+    ParseError
+        The text does not hold what `dtype` says. The message starts with ``file:line:column`` and the exception has
+        `filename`, `line`, `column`, `field` and `text`. Integers never wrap. Also raised for compressed data that is
+        truncated or corrupt.
+    OutOfMemoryError
+        The result does not fit.
+    OSError
+        The file is missing, a directory, or not readable, or it changed while it was read.
+    ValueError, TypeError
+        Parameters that contradict each other or are of no use; the same of the two as from numpy.
+
+    Warns
+    -----
+    UserWarning
+        The input has no data; the result is empty. Or `max_rows` was given and there are lines without data, which do
+        not count.
+
+    See Also
+    --------
+    numpy.loadtxt, onecopy.iter_text, onecopy.to_hdf5
+
+    Examples
+    --------
+    >>> import onecopy as oc
+    >>> oc.loadtxt(["1 2", "3 4"])
+    array([[1., 2.],
+           [3., 4.]])
+    >>> calls = oc.loadtxt(["chr1 10468 0.75", "chr2 10471 NA"],
+    ...                    dtype="S4, i4, f4", missing={"NA": "nan"})
+    >>> calls["f2"]
+    array([0.75,  nan], dtype=float32)
+    >>> oc.loadtxt(["name,age", "Ada,36"], dtype=None, delimiter=",", names=True)["age"].item()
+    36
+    """
+    arguments.check_ndmin(ndmin)
+    options: dict[str, Any] = {
+        "dtype": dtype, "comments": comments, "delimiter": delimiter, "converters": converters, "skiprows": skiprows,
+        "usecols": usecols, "unpack": unpack, "ndmin": ndmin, "encoding": encoding, "max_rows": max_rows,
+        "quotechar": quotechar, "like": like,
+    }  # fmt: skip
+    files = as_files(fname)
+    if files is not None:
+        more = {"names": names, "missing": missing, "truncate": truncate}
+        with showing(progress, files) as report:
+            return _load_files(files, {**options, **more, "progress": report}, threads)
+    item = None if dtype is None else np.dtype(dtype)
+    dialect = arguments.dialect(
+        item, comments, delimiter, skiprows, usecols, max_rows, quotechar, names, missing, truncate
+    )
+    text = None
+    if not _only_numpy_can(fname, item, converters, encoding, max_rows, quotechar, like):
+        text = text_of(fname, encoding, quotechar)
+        fname = text.lines if text.content is None else fname
+    if text is None or text.content is None:
+        if names or missing or item is None:
+            raise ValueError(
+                "names, missing and dtype=None do not go together with converters, like, or what else numpy's reader "
+                "is for"
+            )
+        read = np.loadtxt(fname, **options)
+        return read if isinstance(read, list) or read.dtype.hasobject else asarray(read)
+    item = item_of(text, item, dialect)
+    with showing(progress, [text.content]) as report:
+        loaded = _load_named(text, item, threads or 0, report, dialect)
+    array = _shaped(loaded.array, ndmin)
+    _warn(array, loaded.blank_line, fname, max_rows)
+    if not unpack:
+        return array
+    return [array[name] for name in array.dtype.names] if array.dtype.names is not None else array.T
+
+
+def _warn(array: Array, blank_line: int | None, fname: Any, max_rows: int | None) -> None:
+    if array.shape[:1] == (0,):
+        warnings.warn(f'loadtxt: input contained no data: "{fname}"', UserWarning, stacklevel=3)
+    if blank_line is not None:
+        warnings.warn(
+            f"Input line {blank_line} contained no data and will not be counted towards `max_rows={max_rows}`; "
+            "to count lines, take as many with itertools.islice",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _load_named(
+    text: Text, item: np.dtype[Any], threads: int, report: Callable[[int], None] | None, dialect: dict[str, Any]
+) -> LoadedFile:
+    assert text.content is not None
+    loaded = load(text.content, item, threads=threads, progress=report, encoding=text.encoding, **dialect)
+    array = loaded.array
+    if item.names is None and loaded.names is not None and array.ndim == 2:
+        return loaded._replace(array=with_names(array, loaded.names))
+    if loaded.rows == 0 and item.names is None and dialect["usecols"] is None:
+        # Nothing says how many columns there would have been: numpy takes one.
+        return loaded._replace(array=array.reshape(-1)[:0].reshape(0, 1))
+    return loaded
+
+
+def _load_files(files: list[Path], options: dict[str, Any], threads: int | None) -> list[Any]:
+    """Load large files one after the other, each on all cores, and small ones side by side."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    cores = threads or len(os.sched_getaffinity(0))
+    small = [file for file in files if _size(file) < _LEAST_FOR_ALL_CORES]
+    with ThreadPoolExecutor(cores) as pool:
+        started = {file: pool.submit(loadtxt, file, threads=1, **options) for file in small}
+        return [
+            started[file].result() if file in started else loadtxt(file, threads=cores, **options) for file in files
+        ]
+
+
+#: A file below this is parsed by one core before others could help.
+_LEAST_FOR_ALL_CORES = 4 << 20
+
+
+def _size(file: Path) -> int:
+    try:
+        return os.path.getsize(file)
+    except OSError:
+        return 0  # the loader says what is wrong with it
+
+
+def _only_numpy_can(
+    fname: Any,
+    dtype: np.dtype[Any] | None,
+    converters: Any,
+    encoding: str | None,
+    max_rows: int | None,
+    quotechar: str | None,
+    like: Any,
+) -> bool:
+    """Tell what is left to numpy's reader: Python in the loop, and types and encodings that large files do not have."""
+    is_path = isinstance(fname, (str, os.PathLike))
+    return bool(
+        converters is not None
+        or like is not None
+        or (dtype is not None and not readable(dtype))
+        or not (encoding in (None, "bytes") or arguments.is_utf8(encoding) or arguments.is_latin1(encoding))
+        or (is_path and os.fspath(fname).endswith(_ONLY_NUMPY_READS))
+        or (quotechar is not None and not quotechar.isascii())
+        # numpy leaves a file behind the last row that it returns, and a generator may have no end.
+        or (max_rows is not None and not is_path and not isinstance(fname, (list, tuple)))
+    )
+
+
+def readable(dtype: np.dtype[Any]) -> bool:
+    """Tell whether the compiled half reads items of this type."""
+    if dtype.names is not None:
+        return all(readable(dtype[name].base) for name in dtype.names)
+    unsized = (dtype.kind in "SU" and dtype.itemsize == 0) or dtype.str in ("<M8", ">M8")
+    return dtype.kind in "biufcSUmM" and dtype.char not in "gG" and not unsized and dtype.subdtype is None
+
+
+def _shaped(array: Array, ndmin: int) -> Array:
+    """Drop and add axes, as numpy does."""
+    if array.ndim > ndmin:
+        array = np.squeeze(array)
+    if array.ndim < ndmin:
+        array = np.atleast_1d(array) if ndmin == 1 else np.atleast_2d(array).T
+    return array
