@@ -61,7 +61,7 @@ test-rust:
 	RUSTFLAGS="--cfg loom" cargo test --package onecopy-collections --lib --release --locked --quiet --target-dir target/loom models
 	cargo test --package onecopy --features crash-points --test crash --locked --quiet
 	RUSTFLAGS="--cfg loom" cargo test --package onecopy-sync --lib --release --locked --quiet --target-dir target/loom
-	RUSTFLAGS="--cfg loom" cargo test --package onecopy-arena --lib --release --locked --quiet --target-dir target/loom models
+	RUSTFLAGS="--cfg loom" cargo test --package onecopy-arena --package onecopy-collections --lib --release --locked --quiet --target-dir target/loom models
 
 test-python: $(VENV)/.stamp-test
 	$(VENV)/bin/python -W error -m pytest --quiet --doctest-modules python/onecopy tests

@@ -31,16 +31,20 @@ SURFACE = {
     "OwnerDiedError",
     "ParseError",
     "Pipe",
+    "Pool",
+    "ProcessPoolExecutor",
     "Queue",
     "RLock",
     "RWLock",
     "RawArray",
     "RawValue",
+    "Ref",
     "Semaphore",
     "ShutDownError",
     "SimpleQueue",
     "StaleHandleError",
     "Value",
+    "WorkerDiedError",
     "__version__",
     "array",
     "asarray",
@@ -50,12 +54,14 @@ SURFACE = {
     "from_hdf5",
     "full",
     "full_like",
+    "get",
     "is_shared",
     "iter_text",
     "loadtxt",
     "ones",
     "ones_like",
     "publish",
+    "put",
     "reap",
     "set_limit",
     "share",
@@ -87,7 +93,14 @@ def test_importing_it_brings_in_little_else():
     brought = set(out.stdout.split())
     assert "onecopy._native" in brought and "multiprocessing.reduction" in brought
     slow = {"h5py", "argparse", "tqdm", "json", "ctypes", "concurrent.futures", "asyncio", "inspect", "dataclasses"}
-    slow |= {"logging", "multiprocessing.pool", "multiprocessing.queues", "multiprocessing.managers", "onecopy._cli"}
+    slow |= {
+        "logging",
+        "multiprocessing.pool",
+        "multiprocessing.queues",
+        "multiprocessing.managers",
+        "onecopy._cli",
+        "onecopy._pool",
+    }
     assert brought & slow == set()
 
 

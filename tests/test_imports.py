@@ -37,14 +37,22 @@ from onecopy._imports import when_imported
 finders = list(sys.meta_path)
 when_imported("colorsys", lambda module: print("there", module.rgb_to_yiq(0, 0, 0)[0]))
 when_imported("no_such_module", lambda module: print("never"))
-import colorsys, importlib
+import importlib.util
+importlib.util.find_spec("colorsys")
+import colorsys
 importlib.reload(colorsys)
 try:
     import no_such_module
 except ModuleNotFoundError as error:
     print(error.name)
-print(sys.meta_path == finders)
+print(sys.meta_path[1:] == finders)
+when_imported("imaginary", lambda module: print("first"))
+when_imported("imaginary", lambda module: print("second"))
+try:
+    import imaginary
+except ModuleNotFoundError as error:
+    print(error.name)
 """
         )
-        == "there 0.0\nno_such_module\nTrue"
+        == "there 0.0\nno_such_module\nTrue\nimaginary"
     )

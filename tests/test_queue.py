@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import onecopy as oc
+from onecopy import _native, _queues
 
 pytestmark = pytest.mark.usefixtures("time_limit")
 KINDS = {"Queue": oc.Queue, "SimpleQueue": oc.SimpleQueue, "JoinableQueue": oc.JoinableQueue}
@@ -216,6 +217,35 @@ def test_processes_of_every_kind_share_a_queue(context):
     got = [answers.get(timeout=30) for _ in range(100)]
     assert [ended(worker) for worker in workers] == [0, 0]
     assert sorted(int(np.max(question)) for question, _ in got) == list(range(100))
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_letters_are_opened_by_those_who_know_that_they_are_letters():
+    q = oc.Queue()
+    for obj in [*OBJECTS, oc.ones(3), [oc.ones(3), 1]]:
+        q._post(7, -(2**63), 2**63 - 1, obj, _queues.dumps)
+        (letter,) = q._fetch(9, None)
+        assert (letter.topic, letter.number, letter.extra) == (7, -(2**63), 2**63 - 1)
+        assert repr(letter.open()) == repr(letter.open()) == repr(obj)
+        assert type(letter.open()) is type(obj)
+    assert q._fetch(1, 0) == []
+    q.put("no letter")
+    with pytest.raises(ValueError, match="changed"):
+        q._fetch(1, 0)
+    q._post(7, 1, 2, "a letter", pickle.dumps)
+    with pytest.raises(ValueError, match="letter"):
+        q.get()
+    del letter, obj
+
+
+def test_handles_go_with_the_queue_that_owns_them():
+    before, q, a = oc.stats()["handles_in_flight"], oc.Queue(), oc.ones(3)
+    handle = q._owning(lambda: _native.encode(a))
+    assert oc.stats()["handles_in_flight"] == before + 1
+    assert _native.decode(handle).sum() == 3
+    q._owning(lambda: _native.encode(a))
+    del q
+    assert oc.stats()["handles_in_flight"] == before
 
 
 def test_ctrl_c_ends_a_wait():

@@ -7,7 +7,8 @@ handles, without a copy.
 
 from typing import TYPE_CHECKING, Any
 
-from onecopy import _pickling as _pickling  # registers the reducers
+from onecopy import _foreign as _foreign  # registers reducers
+from onecopy import _pickling as _pickling  # registers reducers
 from onecopy._arrays import (
     array,
     asarray,
@@ -18,7 +19,6 @@ from onecopy._arrays import (
     is_shared,
     ones,
     ones_like,
-    share,
     zeros,
     zeros_like,
 )
@@ -35,10 +35,12 @@ from onecopy._errors import (
     ParseError,
     ShutDownError,
     StaleHandleError,
+    WorkerDiedError,
 )
 from onecopy._locks import Barrier, BoundedSemaphore, Condition, RWLock
 from onecopy._named import attach, publish, unpublish
 from onecopy._native import Counter, Event, Lock, RLock, Semaphore, __version__
+from onecopy._objects import Ref, get, put, share
 from onecopy._pipes import Connection, Pipe
 from onecopy._queues import JoinableQueue, Queue, SimpleQueue
 from onecopy._session import reap, set_limit, stats
@@ -46,6 +48,7 @@ from onecopy._text import iter_text, loadtxt
 
 if TYPE_CHECKING:
     from onecopy._hdf5 import from_hdf5, to_hdf5
+    from onecopy._pool import Pool, ProcessPoolExecutor
     from onecopy._sharedctypes import Array, RawArray, RawValue, Value
 
 __all__ = [
@@ -71,16 +74,20 @@ __all__ = [
     "OwnerDiedError",
     "ParseError",
     "Pipe",
+    "Pool",
+    "ProcessPoolExecutor",
     "Queue",
     "RLock",
     "RWLock",
     "RawArray",
     "RawValue",
+    "Ref",
     "Semaphore",
     "ShutDownError",
     "SimpleQueue",
     "StaleHandleError",
     "Value",
+    "WorkerDiedError",
     "__version__",
     "array",
     "asarray",
@@ -90,12 +97,14 @@ __all__ = [
     "from_hdf5",
     "full",
     "full_like",
+    "get",
     "is_shared",
     "iter_text",
     "loadtxt",
     "ones",
     "ones_like",
     "publish",
+    "put",
     "reap",
     "set_limit",
     "share",
@@ -109,6 +118,8 @@ __all__ = [
 #: Names whose modules need others (h5py, ctypes) that take long to import: those who do not use them shall not wait.
 _LATE = {
     "Array": "_sharedctypes",
+    "Pool": "_pool",
+    "ProcessPoolExecutor": "_pool",
     "RawArray": "_sharedctypes",
     "RawValue": "_sharedctypes",
     "Value": "_sharedctypes",

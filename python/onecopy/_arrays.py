@@ -324,50 +324,20 @@ def is_shared(array: Any) -> bool:
     return _native.is_shared(array)
 
 
-def share(array: Array, mode: Mode = "ro") -> Array:
-    """Return an equal array that travels between processes without a copy.
-
-    Parameters
-    ----------
-    array : numpy.ndarray
-        Any array without Python objects inside, also a `numpy.recarray` or `numpy.ma.MaskedArray`. If it lies in the
-        arena already, nothing is copied; else its items are copied there once.
-    mode : {'ro', 'rw', 'cow'}, optional
-        What this process and those that receive the result may do. ``"ro"``: read; numpy refuses to write, and a stray
-        native store ends the process that makes it instead of corrupting the others. ``"rw"``: read and write, and all
-        see it. ``"cow"``: read and write, but what is written stays in the process that writes; each receiver starts
-        with the items as they are in the arena.
-
-    Returns
-    -------
-    numpy.ndarray
-        Of the class of `array`.
-
-    Raises
-    ------
-    TypeError
-        `array` is not a numpy array, or has Python objects inside.
-    ValueError
-        The mode is not one of the three, or ``"rw"`` is asked for an array that is shared read-only.
-    OutOfMemoryError
-        There is not enough memory.
-
-    Examples
-    --------
-    >>> import numpy as np, onecopy as oc
-    >>> a = oc.share(np.arange(5))
-    >>> a.flags.writeable
-    False
-    >>> b = oc.share(np.arange(5), mode="cow")
-    >>> b[0] = 9
-    """
+def check_mode(mode: str) -> None:
+    """Refuse a word that is no mode."""
     if mode not in ("ro", "rw", "cow"):
         raise ValueError(f"mode={mode!r}: expected 'ro', 'rw' or 'cow'")
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"share() takes a numpy array, not {type(array).__name__}; make one with onecopy.array()")
+
+
+def share_array(array: Array, mode: Mode = "ro") -> Array:
+    """Return an equal array in the arena, of the same class; `onecopy.share` tells the rest."""
+    check_mode(mode)
     if is_masked(array):
-        mask = array.mask if array.mask is np.ma.nomask else share(np.asarray(array.mask), mode)
-        masked: Array = np.ma.MaskedArray(share(array.data, mode), mask, fill_value=array.fill_value, shrink=False)
+        mask = array.mask if array.mask is np.ma.nomask else share_array(np.asarray(array.mask), mode)
+        masked: Array = np.ma.MaskedArray(
+            share_array(array.data, mode), mask, fill_value=array.fill_value, shrink=False
+        )
         return masked
     plain = array.view(np.ndarray)
     shared = _native.view(plain, mode)

@@ -130,4 +130,25 @@ class ParseError(OnecopyError, ValueError):
 
 
 class ShutDownError(OnecopyError, _ShutDown):
-    """The queue has been shut down; also `queue.ShutDown` where Python has that, from 3.13 on."""
+    """The queue has been shut down, or the pool was terminated; also `queue.ShutDown` where Python has that (3.13)."""
+
+
+class WorkerDiedError(OnecopyError, RuntimeError):
+    """A worker of a pool ended in the middle of a task: it was killed, crashed or left by itself.
+
+    Attributes
+    ----------
+    pid : int
+        The worker.
+    exitcode : int or None
+        As `multiprocessing.Process.exitcode` says it: negative for a signal. None if it is not known.
+    signal : str or None
+        Name of the signal that ended it, such as ``"SIGKILL"``.
+    task : str or None
+        What it was doing.
+    """
+
+    pid: int
+    exitcode: int | None
+    signal: str | None
+    task: str | None

@@ -19,7 +19,7 @@ def when_imported(name: str, work: Callable[[ModuleType], object]) -> None:
 
 
 class _Finder:
-    """Asks the finders behind it, once, and has something done after the module that they find."""
+    """Asks the finders behind it, and has something done after the module that they find, when that is executed."""
 
     def __init__(self, name: str, work: Callable[[ModuleType], object]) -> None:
         self._name = name
@@ -28,12 +28,19 @@ class _Finder:
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> Any:
         if fullname != self._name:
             return None
-        sys.meta_path.remove(self)
-        specs = (finder.find_spec(fullname, path, target) for finder in list(sys.meta_path))
+        # Only those behind: the finder before this one may be another that waits for the same module.
+        behind = sys.meta_path[sys.meta_path.index(self) + 1 :]
+        specs = (finder.find_spec(fullname, path, target) for finder in behind)
         spec: Any = next((spec for spec in specs if spec is not None), None)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self._work)
+            # Who only asks whether there is such a module (`importlib.util.find_spec`) does not execute it.
+            spec.loader = _Loader(spec.loader, self._done)
         return spec
+
+    def _done(self, module: ModuleType) -> None:
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+            self._work(module)
 
 
 class _Loader:

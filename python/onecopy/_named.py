@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from onecopy import _native
-from onecopy._arrays import Array, share
+from onecopy._arrays import Array, share_array
 from onecopy._pickling import DERIVED, LEAST_BYTES_TO_MOVE, _is_plain
 
 
@@ -118,7 +118,7 @@ def unpublish(name: str) -> None:
 
 
 def _shared(array: Array) -> Array:
-    return array if _native.is_shared(array) else share(array)
+    return array if _native.is_shared(array) else share_array(array)
 
 
 class _Pickler(pickle.Pickler):

@@ -93,6 +93,11 @@ BY_HANDLE: dict[type, Callable[[Any], tuple[Any, ...]]] = dict.fromkeys(
 )
 
 
+def send_by_handle(class_: type) -> None:
+    """Let objects of a class that is derived from one of onecopy travel through queues as handles, too."""
+    BY_HANDLE[class_] = _locks.by_handle
+
+
 class _Pickler(pickle.Pickler):
     """Reduces arrays as `multiprocessing` does with onecopy, and shared objects to their handles."""
 

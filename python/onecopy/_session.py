@@ -99,7 +99,8 @@ def _bytes_of(size: int | str) -> int:
 def reap(*, in_flight: bool = False) -> tuple[int, int]:
     """Take away what processes left that have been killed.
 
-    This happens by itself whenever memory is needed or a process joins; call it to have the memory back now.
+    This happens by itself whenever memory is needed or a process joins; call it to have the memory back now. Segments
+    that programs made by `onecopy.multiprocessing.shared_memory` and left are removed, too.
 
     Parameters
     ----------
@@ -116,15 +117,19 @@ def reap(*, in_flight: bool = False) -> tuple[int, int]:
     Warns
     -----
     RuntimeWarning
-        The memory was freed, but the runtime directory, in which published names are found, cannot be used.
+        The memory was freed, but the directory of segments, or the runtime directory, in which published names are
+        found, cannot be used.
 
     Examples
     --------
     >>> import onecopy as oc
     >>> processes, blocks = oc.reap()
     """
+    from onecopy import _segments
+
     reaped = _native.reap(in_flight)
     try:
+        _segments.sweep()
         _native.sweep_names()
     except OSError as error:
         # The memory has been freed, and the caller shall learn how much: no reason to raise.

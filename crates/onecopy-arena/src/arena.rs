@@ -476,5 +476,5 @@ fn extent_size(len: u64) -> Result<u64, ArenaError> {
         .ok_or_else(|| ArenaError::InvalidHandle(format!("{len} bytes are more than a process can address")))
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

@@ -81,7 +81,7 @@ impl Data {
         &self.files[0]
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn allocated(&self) -> u64 {
         self.files.iter().map(|file| file.allocated().unwrap()).sum()
     }
@@ -261,7 +261,7 @@ impl PrivateCopy {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -25,7 +25,7 @@ impl Heap<'_> {
 
     fn free_one_if_garbage(&self, index: u32, referred: &mut Vec<u32>) -> Result<bool, ArenaError> {
         let entry = self.entry(index)?;
-        if state_of(entry) != State::Used || entry.parcels.load(Relaxed) != 0 || self.meta.is_held(index) {
+        if !self.life(index)?.is_garbage() {
             return Ok(false);
         }
         // First: should one of these fail, the block is still garbage as a whole.

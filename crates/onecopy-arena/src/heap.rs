@@ -4,29 +4,19 @@
 //! extents in size classes and the counters; all of these are caches of the used entries (see `recovery`). Links come
 //! from shared memory, so each is checked before it is followed.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{Ordering::Relaxed, Ordering::Release};
 
-use onecopy_os::{crash_point, page_size};
+use onecopy_os::page_size;
 use onecopy_sync::{Acquired, Guard, Tag};
 
 use crate::ArenaError;
+use crate::block_life::Life;
+pub(crate) use crate::block_life::State;
 use crate::data::Data;
+use crate::door::{AtomicU32, AtomicU64, crash_point};
 use crate::layout::{BlockEntry, CLASSES, GRAIN, NONE, Superblock};
 use crate::meta::{BlockId, Meta};
 use crate::slots::{Roll, Slots, Viewer};
-
-/// What a directory entry describes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Nothing.
-    Unused = 0,
-    /// Free, page-aligned, without memory: reads as zeros.
-    Fresh = 1,
-    /// Free, with memory behind it.
-    Warm = 2,
-    /// A block.
-    Used = 3,
-}
 
 /// Handed out read-only for ever.
 pub(crate) const SEALED: u32 = 1;
@@ -35,12 +25,7 @@ pub(crate) const SEALED: u32 = 1;
 pub(crate) const DRAFT: u32 = 2;
 
 pub(crate) fn state_of(entry: &BlockEntry) -> State {
-    match entry.state.load(Relaxed) {
-        1 => State::Fresh,
-        2 => State::Warm,
-        3 => State::Used,
-        _ => State::Unused,
-    }
+    State::load(&entry.state)
 }
 
 /// Bytes of memory that a used entry accounts for.
@@ -119,6 +104,10 @@ impl<'a> Heap<'a> {
 
     pub(crate) fn entry(&self, index: u32) -> Result<&BlockEntry, ArenaError> {
         self.meta.block(index).map_err(|_| self.damaged(format!("link to block {index}")))
+    }
+
+    pub(crate) fn life(&self, index: u32) -> Result<Life<'_>, ArenaError> {
+        Ok(self.meta.life(index, self.entry(index)?))
     }
 
     /// Offset and size of an entry's extent, which lies in the data area; each is read once.
@@ -404,27 +393,18 @@ impl<'a> Heap<'a> {
         let entry = self.entry(index)?;
         entry.len.store(len, Relaxed);
         entry.flags.store(flags, Relaxed);
-        entry.parcels.store(0, Relaxed);
         entry.owned.store(NONE, Relaxed);
-        for word in self.meta.holders(index) {
-            word.store(0, Relaxed);
-        }
-        crash_point!("publish.described");
-        self.meta.set_holder(index, self.me.slot());
-        crash_point!("publish.held");
-        // SYNC POINT: with this store the block exists; `recovery` believes the fields above from now on.
-        entry.state.store(State::Used as u32, Release);
-        crash_point!("publish.used");
+        let generation = self.life(index)?.begin(self.me.slot());
         add(&self.first().used_bytes, committed_of(entry));
         count(&self.first().used_blocks, 1);
         crash_point!("publish.counted");
-        Ok(BlockId { index, generation: entry.generation.load(Relaxed) })
+        Ok(BlockId { index, generation })
     }
 
     /// The entry of a block that still is the one named.
     pub(crate) fn block(&self, id: BlockId) -> Result<&BlockEntry, ArenaError> {
         let entry = self.meta.block(id.index)?;
-        if state_of(entry) == State::Used && entry.generation.load(Relaxed) == id.generation {
+        if self.meta.life(id.index, entry).is(id.generation) {
             Ok(entry)
         } else {
             Err(ArenaError::Stale { block: id.index, generation: id.generation })
@@ -437,12 +417,7 @@ impl<'a> Heap<'a> {
         subtract(&self.first().used_bytes, committed_of(entry));
         count(&self.first().used_blocks, -1);
         crash_point!("retire.discounted");
-        entry.generation.store(entry.generation.load(Relaxed).wrapping_add(1), Relaxed);
-        crash_point!("retire.renamed");
-        // SYNC POINT: the generation has moved on, so handles of the block fail from here on; with this store the block
-        // is no more.
-        entry.state.store(State::Unused as u32, Release);
-        crash_point!("retire.ended");
+        self.life(index)?.end();
         self.set_free(index, state)
     }
 
@@ -472,7 +447,7 @@ impl<'a> Heap<'a> {
     /// Puts back what `borrow_warm` took, now without memory.
     pub(crate) fn return_fresh(&self, id: BlockId) -> Result<(), ArenaError> {
         self.block(id)?;
-        self.meta.clear_holder(id.index, self.me.slot());
+        self.life(id.index)?.let_go(self.me.slot());
         self.retire(id.index, State::Fresh)
     }
 

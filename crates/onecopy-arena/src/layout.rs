@@ -1,12 +1,12 @@
 //! Where everything lies in the metadata file. All of it is atomics: any of it may be changed by another process at any
 //! time.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64};
-
 use onecopy_sync::{RobustMutex, Tag};
+use std::fmt;
 
 use crate::ArenaError;
+use crate::door::{AtomicU32, AtomicU64};
+use crate::parcel_word::ParcelWord;
 use crate::slot_word::SlotWord;
 
 /// First bytes of the file.
@@ -212,8 +212,7 @@ pub(crate) struct BlockEntry {
 /// A reference to a block from no process: a handle in flight, or one that lies in another block.
 #[repr(C, align(32))]
 pub(crate) struct ParcelEntry {
-    /// Sequence number in the upper half; in the lower the tag of the sender, or zero where the parcel is empty.
-    pub(crate) word: AtomicU64,
+    pub(crate) word: ParcelWord,
     pub(crate) block: AtomicU32,
     pub(crate) generation: AtomicU32,
     /// The block that the parcel lies in; `NONE` while it is in a channel that the arena knows nothing of.
@@ -224,6 +223,8 @@ pub(crate) struct ParcelEntry {
     pub(crate) next: AtomicU32,
 }
 
+/// The atomics of models are larger.
+#[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<Superblock>() <= 4096);
     assert!(size_of::<SlotEntry>() == 64);

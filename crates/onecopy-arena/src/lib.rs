@@ -2,13 +2,15 @@
 //!
 //! The design, with definitions, invariants and what a crash leaves behind, is in `docs/design/arena.md`. From the
 //! bottom up: [`layout`] says where everything lies, [`meta`] is the checked access to it, [`slots`] the processes (the states of one: [`slot_word`]),
-//! [`heap`] the free space, [`parcels`] references from no process, [`garbage`] what nobody needs, [`sweep`] takes from
+//! [`heap`] the free space (what decides about a block: [`block_life`]), [`parcels`] references from no process ([`parcel_word`]), [`garbage`] what nobody needs, [`sweep`] takes from
 //! the dead, [`recovery`] rebuilds what a crash damaged, [`data`] maps the bytes, [`budget`] decides what may be
 //! committed, and [`arena`] puts them together behind [`Arena`].
 
 mod arena;
+mod block_life;
 mod budget;
 mod data;
+mod door;
 mod error;
 mod garbage;
 mod heap;
@@ -19,6 +21,7 @@ mod meta;
 #[cfg(all(test, loom))]
 mod models;
 mod orphans;
+mod parcel_word;
 mod parcels;
 mod recovery;
 mod registry;

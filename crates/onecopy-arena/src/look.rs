@@ -65,7 +65,7 @@ pub(crate) fn details_of(hint: JoinHint, known: &[&'static Arena]) -> Result<Det
     look().map_err(|error| hint.unreachable(error))
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::layout::file_name;

@@ -4,11 +4,13 @@
 //! race, whatever it writes.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use onecopy_os::{Mapping, MemoryFile, Protection};
 
 use crate::ArenaError;
+use crate::block_life::{Holders, Life};
+use crate::door::AtomicU64;
 use crate::layout::{
     ArenaId, BYTE_ORDER, BlockEntry, Geometry, MAGIC, META, NO_ROOT, NONE, ParcelEntry, SlotEntry, Superblock, VERSION,
     file_name,
@@ -169,7 +171,7 @@ impl Meta {
     }
 
     /// All tables as words, to be damaged.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn words(&self) -> &[AtomicU64] {
         // SAFETY: the mapping starts at a page, lives as long as `self`, and is used as atomics only.
         unsafe { std::slice::from_raw_parts(self.mapping.base().as_ptr().cast(), self.mapping.len() / 8) }
@@ -183,24 +185,30 @@ impl Meta {
         Ok(self.entry(self.geometry.parcels_at(), index as usize))
     }
 
+    /// The words that decide about the block at `index`, whose entry this is.
+    pub(crate) fn life<'a>(&'a self, index: u32, entry: &'a BlockEntry) -> Life<'a> {
+        let BlockEntry { state, generation, parcels, .. } = entry;
+        Life { state, generation, parcels, holders: Holders(self.holders(index)) }
+    }
+
     pub(crate) fn set_holder(&self, block: u32, slot: u32) {
-        self.holders(block)[slot as usize / 64].fetch_or(1 << (slot % 64), Relaxed);
+        Holders(self.holders(block)).set(slot);
     }
 
     pub(crate) fn clear_holder(&self, block: u32, slot: u32) {
-        self.holders(block)[slot as usize / 64].fetch_and(!(1 << (slot % 64)), Relaxed);
+        Holders(self.holders(block)).clear(slot);
     }
 
     pub(crate) fn holds(&self, block: u32, slot: u32) -> bool {
-        self.holders(block)[slot as usize / 64].load(Relaxed) & 1 << (slot % 64) != 0
+        Holders(self.holders(block)).has(slot)
     }
 
     pub(crate) fn is_held(&self, block: u32) -> bool {
-        self.holders(block).iter().any(|word| word.load(Relaxed) != 0)
+        Holders(self.holders(block)).are_some()
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -1,12 +1,12 @@
 //! References to blocks that no process has: a parcel keeps its block alive until it is received or discarded, or until
 //! the block that it lies in is freed.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::Ordering::Relaxed;
 
-use onecopy_os::crash_point;
 use onecopy_sync::{Owners, Tag};
 
 use crate::ArenaError;
+use crate::door::{AtomicU32, crash_point};
 use crate::heap::Heap;
 use crate::layout::{NONE, ParcelEntry};
 use crate::meta::BlockId;
@@ -32,17 +32,13 @@ pub struct Owned {
     pub sender_lives: bool,
 }
 
-fn pack(sequence: u32, sender: Option<Tag>) -> u64 {
-    u64::from(sequence) << 32 | u64::from(sender.map_or(0, Tag::bits))
-}
-
 pub(crate) fn sequence_of(entry: &ParcelEntry) -> u32 {
-    (entry.word.load(Relaxed) >> 32) as u32
+    entry.word.sequence()
 }
 
 /// The tag of the sender; none where the parcel is empty.
 pub(crate) fn sender_of(entry: &ParcelEntry) -> Option<Tag> {
-    Tag::from_bits(entry.word.load(Relaxed) as u32)
+    entry.word.sender()
 }
 
 pub(crate) fn block_of(entry: &ParcelEntry) -> BlockId {
@@ -77,11 +73,7 @@ impl Heap<'_> {
         entry.generation.store(block.generation, Relaxed);
         entry.owner.store(owner.map_or(NONE, |owner| owner.index), Relaxed);
         entry.owner_generation.store(owner.map_or(0, |owner| owner.generation), Relaxed);
-        let sequence = sequence_of(entry);
-        crash_point!("post.described");
-        // SYNC POINT: with this store the parcel exists; `recovery` believes the fields above from now on.
-        entry.word.store(pack(sequence, Some(self.me)), Release);
-        crash_point!("post.full");
+        let sequence = entry.word.fill(self.me);
         add_one(&target.parcels);
         add_one(&self.first().parcels_full);
         if let Some(owner) = owner {
@@ -94,7 +86,7 @@ impl Heap<'_> {
 
     fn full_parcel(&self, parcel: ParcelId) -> Result<Option<&ParcelEntry>, ArenaError> {
         let entry = self.meta.parcel(parcel.index)?;
-        Ok((sender_of(entry).is_some() && sequence_of(entry) == parcel.sequence).then_some(entry))
+        Ok(entry.word.is(parcel.sequence).then_some(entry))
     }
 
     /// Whether a parcel is still in flight and of this block.
@@ -111,9 +103,7 @@ impl Heap<'_> {
             self.unlink(entry, owner.index)?;
             crash_point!("unpost.unchained");
         }
-        // SYNC POINT: whoever receives has set its holder bit before this store.
-        entry.word.store(pack(parcel.sequence.wrapping_add(1), None), Release);
-        crash_point!("unpost.empty");
+        entry.word.empty();
         if let Ok(target) = self.block(block) {
             subtract_one(&target.parcels);
         }
@@ -260,7 +250,7 @@ impl Heap<'_> {
                     }
                 }
                 _ => {
-                    entry.word.store(pack(sequence_of(entry).wrapping_add(1), None), Relaxed);
+                    entry.word.empty();
                     crash_point!("recover.emptied");
                     if index < kept {
                         self.push_empty(index, entry);

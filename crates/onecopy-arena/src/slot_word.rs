@@ -110,7 +110,7 @@ impl SlotWord {
     }
 
     /// Puts the slot into any state, as damage would.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn damage(&self, word: u64) {
         self.0.store(word, Relaxed);
     }

@@ -57,12 +57,7 @@ impl Heap<'_> {
             if state_of(self.entry(index)?) != State::Used {
                 continue;
             }
-            for (word, dead) in self.meta.holders(index).iter().zip(dead) {
-                if word.load(Relaxed) & dead != 0 {
-                    word.fetch_and(!dead, Relaxed);
-                    crash_point!("sweep.cleared");
-                }
-            }
+            self.life(index)?.holders.forget(dead);
             freed += self.free_if_garbage(index)?;
         }
         Ok(freed)

@@ -1,5 +1,8 @@
 //! numpy arrays over blocks of the arena, and the handles of such arrays.
 
+use std::num::NonZero;
+use std::ptr::NonNull;
+
 use numpy::{PyArrayDescr, PyArrayDescrMethods};
 use onecopy::{Access, Arena, ArrayHandle, Block, BlockHandle, Counters, Error, Mode, PrivateCopy, copy_interruptibly};
 use pyo3::exceptions::PyValueError;
@@ -16,17 +19,49 @@ pub(crate) const RELEASE_GIL_ABOVE: usize = 64 << 10;
 
 /// Keeps a block alive for the arrays over it: the base of every shared array.
 #[pyclass(frozen, name = "Block", module = "onecopy._native")]
-struct BlockOwner {
+pub(crate) struct BlockOwner {
     block: Block,
     /// Set where the arrays are private views of the block.
     private: Option<PrivateCopy>,
 }
 
-/// Memory of an array that lies in the arena.
-struct Located {
-    block: Block,
-    offset: u64,
+/// A block as arrays of this process see it.
+pub(crate) struct Window<'py> {
+    owner: Bound<'py, BlockOwner>,
+    start: NonNull<u8>,
     mode: Mode,
+}
+
+impl BlockOwner {
+    /// The block in one of the modes.
+    pub(crate) fn window(py: Python<'_>, block: Block, mode: Mode) -> PyResult<Window<'_>> {
+        let private = if mode == Mode::CopyOnWrite { Some(block.private_copy().or_raise(py)?) } else { None };
+        let access = if mode == Mode::ReadWrite { Access::ReadWrite } else { Access::ReadOnly };
+        let start = private.as_ref().map(PrivateCopy::address).or_else(|| block.address(access));
+        let start = start.ok_or_else(|| PyValueError::new_err("the block is sealed: ask for mode=\"ro\""))?;
+        Ok(Window { owner: Bound::new(py, Self { block, private })?, start, mode })
+    }
+}
+
+impl<'py> Window<'py> {
+    /// The array whose first item lies `offset` bytes into the block. The caller has checked that all items lie inside.
+    pub(crate) fn array(
+        &self,
+        offset: u64,
+        dtype: Bound<'py, PyArrayDescr>,
+        (shape, strides): (&[u64], &[i64]),
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let first = self.start.map_addr(|address| address.saturating_add(offset as usize));
+        let writable = self.mode != Mode::ReadOnly;
+        over(self.owner.clone().into_any(), dtype, &Placement { first, shape, strides, writable })
+    }
+}
+
+/// Memory of an array that lies in the arena.
+pub(crate) struct Located {
+    pub(crate) block: Block,
+    pub(crate) offset: u64,
+    pub(crate) mode: Mode,
 }
 
 /// Adds this file's names to the module.
@@ -76,15 +111,9 @@ fn wrap<'py>(
     mode: Mode,
     offset: u64,
     dtype: Bound<'py, PyArrayDescr>,
-    (shape, strides): (&[u64], &[i64]),
+    geometry: (&[u64], &[i64]),
 ) -> PyResult<Bound<'py, PyAny>> {
-    let private = if mode == Mode::CopyOnWrite { Some(block.private_copy().or_raise(py)?) } else { None };
-    let access = if mode == Mode::ReadWrite { Access::ReadWrite } else { Access::ReadOnly };
-    let start = private.as_ref().map(PrivateCopy::address).or_else(|| block.address(access));
-    let start = start.ok_or_else(|| PyValueError::new_err("the block is sealed: ask for mode=\"ro\""))?;
-    let first = start.map_addr(|address| address.saturating_add(offset as usize));
-    let owner = Bound::new(py, BlockOwner { block, private })?.into_any();
-    over(owner, dtype, &Placement { first, shape, strides, writable: mode != Mode::ReadOnly })
+    BlockOwner::window(py, block, mode)?.array(offset, dtype, geometry)
 }
 
 /// New shared array without defined contents, or of zeros.
@@ -115,7 +144,7 @@ fn empty<'py>(
 }
 
 /// Runs `work` with the GIL released, and so that Ctrl-C stops it, if it moves many bytes.
-fn release_above<T: Send>(
+pub(crate) fn release_above<T: Send>(
     py: Python<'_>,
     bytes: usize,
     work: impl FnOnce(&mut dyn FnMut() -> bool) -> Result<T, Error> + Send,
@@ -163,7 +192,7 @@ fn extent(array: &NdArray<'_>) -> (usize, usize) {
 }
 
 /// Where in an arena an array lies, if it lies in one.
-fn locate(array: &NdArray<'_>) -> Option<Located> {
+pub(crate) fn locate(array: &NdArray<'_>) -> Option<Located> {
     let (before, behind) = extent(array);
     let low = array.address().checked_sub(before)?;
     if let Some((block, offset, access)) = Arena::block_of(low) {
@@ -191,16 +220,33 @@ fn private_owner<'py>(array: &NdArray<'py>) -> Option<Bound<'py, BlockOwner>> {
     }
 }
 
+/// The mode that a word means.
+pub(crate) fn mode_of(word: &str) -> PyResult<Mode> {
+    match word {
+        "ro" => Ok(Mode::ReadOnly),
+        "rw" => Ok(Mode::ReadWrite),
+        "cow" => Ok(Mode::CopyOnWrite),
+        other => Err(PyValueError::new_err(format!("mode={other:?}: expected \"ro\", \"rw\" or \"cow\""))),
+    }
+}
+
+/// The bytes that the items of an array lie between, as a writable array, and how many of them are before the first item.
+pub(crate) fn span_of<'py>(array: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, usize)> {
+    let source = NdArray::of(array)?;
+    let (before, behind) = extent(&source);
+    let first = source.address().checked_sub(before).and_then(NonZero::new);
+    let first = first.ok_or_else(|| PyValueError::new_err("the array has no memory"))?;
+    let shape = [(before + behind) as u64];
+    let placement = Placement { first: source.pointer_to(first), shape: &shape, strides: &[1], writable: true };
+    let bytes = over(array.clone(), numpy::dtype::<u8>(array.py()), &placement)?;
+    Ok((bytes, before))
+}
+
 /// The same items of a shared array in another mode; none for an array that is not shared.
 #[pyfunction]
 fn view<'py>(py: Python<'py>, array: &Bound<'py, PyAny>, mode: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
     let source = NdArray::of(array)?;
-    let mode = match mode {
-        "ro" => Mode::ReadOnly,
-        "rw" => Mode::ReadWrite,
-        "cow" => Mode::CopyOnWrite,
-        other => return Err(PyValueError::new_err(format!("mode={other:?}: expected \"ro\", \"rw\" or \"cow\""))),
-    };
+    let mode = mode_of(mode)?;
     let Some(place) = locate(&source) else { return Ok(None) };
     if mode == Mode::ReadWrite && place.mode != Mode::ReadWrite {
         return Err(PyValueError::new_err("the array is read-only here; share a copy of it for mode=\"rw\""));

@@ -16,6 +16,7 @@ mod interrupt;
 mod locks;
 mod named;
 mod ndarray;
+mod object;
 mod pipe;
 mod queue;
 mod session;
@@ -39,6 +40,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     locks::register(m)?;
     named::register(m)?;
     pipe::register(m)?;
+    object::register(m)?;
     queue::register(m)?;
     session::register(m)?;
     text::register(m)?;

@@ -1,6 +1,7 @@
 //! numpy arrays through numpy's C API: the only module here with `unsafe`.
 
 use std::ffi::c_int;
+use std::num::NonZero;
 use std::ptr::{NonNull, null_mut};
 
 use numpy::npyffi::flags::{NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE};
@@ -51,6 +52,11 @@ impl<'py> NdArray<'py> {
     /// Address of the first item.
     pub(crate) fn address(&self) -> usize {
         self.fields().data as usize
+    }
+
+    /// A pointer into the array's memory, to an address between those of its items.
+    pub(crate) fn pointer_to(&self, address: NonZero<usize>) -> NonNull<u8> {
+        NonNull::new(self.fields().data.cast::<u8>()).map_or(NonNull::dangling(), |first| first.with_addr(address))
     }
 
     pub(crate) fn shape(&self) -> &[npy_intp] {

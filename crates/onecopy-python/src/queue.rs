@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use onecopy::{Batch, Error, LockError, Message, Patience, QueueError, SharedObject, ValueKind};
-use pyo3::exceptions::{PyStopIteration, PyValueError};
+use pyo3::exceptions::{PyException, PyMemoryError, PyStopIteration, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -14,7 +15,12 @@ use crate::errors::OrRaise;
 use crate::locks::{handle_of, limit, wait};
 use crate::value::{self, Raised, changed};
 
+mod letter;
+
+use letter::{Letter, Stamp};
+
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<Letter>()?;
     m.add_class::<Queue>()
 }
 
@@ -42,6 +48,8 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 struct Queue {
     inner: onecopy::Queue,
     closed: AtomicBool,
+    /// Whether this process has put anything: the standard library's queue is another one after that.
+    used: AtomicBool,
 }
 
 #[pymethods]
@@ -53,7 +61,7 @@ impl Queue {
             Some(handle) => onecopy::Queue::receive(handle),
             None => onecopy::session().and_then(|arena| onecopy::Queue::new(arena, bound(maxsize))),
         };
-        Ok(Self { inner: inner.or_raise(py)?, closed: AtomicBool::new(false) })
+        Ok(Self { inner: inner.or_raise(py)?, closed: AtomicBool::new(false), used: AtomicBool::new(false) })
     }
 
     /// Put an object into the queue.
@@ -78,17 +86,20 @@ impl Queue {
     /// OutOfMemoryError
     ///     There is no memory for the object.
     #[pyo3(signature = (obj, block=true, timeout=None))]
-    fn put(&self, py: Python<'_>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
-        self.check_open()?;
+    fn put(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.check_open()?;
         let limit = how_long(block, timeout)?;
         let mut batch = Batch::new();
-        push(py, &self.inner, &mut batch, obj)?;
-        self.put_batch(py, &batch, limit).map(drop)
+        if let Err(error) = push(py, &this.inner, &mut batch, obj) {
+            return not_put(slf, obj, error);
+        }
+        this.put_batch(py, &batch, limit).map(drop)
     }
 
     /// Put an object into the queue if there is room now.
-    fn put_nowait(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.put(py, obj, false, None)
+    fn put_nowait(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::put(slf, obj, false, None)
     }
 
     /// Put several objects into the queue, which costs much less than one by one.
@@ -232,6 +243,39 @@ impl Queue {
     #[expect(clippy::unused_self, reason = "a method, as in the standard library")]
     fn cancel_join_thread(&self) {}
 
+    fn _has_put(&self) -> bool {
+        self.used.load(Relaxed)
+    }
+
+    /// Put an object with a stamp that is read without it. What is neither plain nor an array is made bytes by `dumps`.
+    fn _post(
+        &self,
+        py: Python<'_>,
+        topic: u8,
+        number: i64,
+        extra: i64,
+        obj: &Bound<'_, PyAny>,
+        dumps: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let mut batch = Batch::new();
+        letter::push(&self.inner, &mut batch, Stamp { topic, number, extra }, obj, dumps)?;
+        self.put_batch(py, &batch, None).map(drop)
+    }
+
+    /// Take at most `most` letters, as they are; none when the time was up.
+    fn _fetch(&self, py: Python<'_>, most: u32, timeout: Option<f64>) -> PyResult<Vec<Letter>> {
+        let mut batch = Batch::new();
+        match self.take_within(py, most, &mut batch, limit(timeout)?)? {
+            Some(_) => letter::all_of(py, batch),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Call `work`; handles that it makes and that nobody has received go when this queue goes.
+    fn _owning<'py>(&self, work: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.inner.owning(|| work.call0())
+    }
+
     fn _task_done(&self, py: Python<'_>) -> PyResult<()> {
         self.inner.task_done().or_raise(py)
     }
@@ -270,6 +314,7 @@ impl Queue {
     }
 
     fn put_batch(&self, py: Python<'_>, batch: &Batch, limit: Option<Duration>) -> PyResult<u32> {
+        self.used.store(true, Relaxed);
         let mut from = 0;
         // With room in the queue nothing has to be waited for, and the GIL is kept.
         let put = match self.inner.put_rest(batch, &mut from, &Patience::none()) {
@@ -288,15 +333,25 @@ impl Queue {
     }
 
     fn take(&self, py: Python<'_>, most: u32, batch: &mut Batch, limit: Option<Duration>) -> PyResult<()> {
-        self.check_open()?;
-        let taken = match self.inner.take_batch(most, batch, &Patience::none()) {
-            Err(Error::Queue(QueueError::TimedOut)) if limit != Some(Duration::ZERO) => {
-                wait(py, limit, |patience| self.inner.take_batch(most, batch, patience).map_err(stopped))?
-            }
-            Err(Error::Queue(QueueError::TimedOut)) => None,
-            other => Some(other.or_raise(py)?),
-        };
+        let taken = self.take_within(py, most, batch, limit)?;
         taken.map(drop).ok_or_else(|| raise_from_queue(py, "Empty"))
+    }
+
+    fn take_within(
+        &self,
+        py: Python<'_>,
+        most: u32,
+        batch: &mut Batch,
+        limit: Option<Duration>,
+    ) -> PyResult<Option<u32>> {
+        self.check_open()?;
+        match self.inner.take_batch(most, batch, &Patience::none()) {
+            Err(Error::Queue(QueueError::TimedOut)) if limit != Some(Duration::ZERO) => {
+                wait(py, limit, |patience| self.inner.take_batch(most, batch, patience).map_err(stopped))
+            }
+            Err(Error::Queue(QueueError::TimedOut)) => Ok(None),
+            other => other.map(Some).or_raise(py),
+        }
     }
 }
 
@@ -310,6 +365,19 @@ pub(crate) fn push(
     match value::plain(object) {
         Some((kind, plain)) => queue.push(batch, kind, plain.as_bytes()).or_raise(py),
         None => queue.push_made(batch, || value::made(py, object)).map_err(|Raised(error)| error),
+    }
+}
+
+/// Raises for an object that cannot be pickled; or leaves that to a derived class that promises otherwise, as the standard
+/// library's queue does.
+fn not_put(queue: &Bound<'_, Queue>, object: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+    let py = queue.py();
+    if !error.is_instance_of::<PyException>(py) || error.is_instance_of::<PyMemoryError>(py) {
+        return Err(error);
+    }
+    match queue.getattr_opt(intern!(py, "_on_queue_feeder_error"))? {
+        Some(report) => report.call1((error.into_value(py), object)).map(drop),
+        None => Err(error),
     }
 }
 

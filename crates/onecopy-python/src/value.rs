@@ -72,16 +72,22 @@ impl From<PyErr> for Raised {
 
 /// Bytes for an object that has no form of its own: a handle or a pickle.
 pub(crate) fn made(py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
-    static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let dumps = DUMPS.get_or_try_init(py, || PyResult::Ok(py.import("onecopy._queues")?.getattr("dumps")?.unbind()))?;
+    made_with(object, dumps.bind(py))
+}
+
+/// The same, with another function that pickles.
+pub(crate) fn made_with(object: &Bound<'_, PyAny>, dumps: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
+    static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let py = object.py();
     if object.get_type().is(NDARRAY.import(py, "numpy", "ndarray")?)
         && object.getattr("dtype")?.getattr("metadata")?.is_none()
         && let Some(handle) = array::sent(py, object)?
     {
         return Ok((ValueKind::Array, handle));
     }
-    let dumps = DUMPS.get_or_try_init(py, || PyResult::Ok(py.import("onecopy._queues")?.getattr("dumps")?.unbind()))?;
-    let pickle = dumps.bind(py).call1((object,))?;
+    let pickle = dumps.call1((object,))?;
     Ok((ValueKind::Pickle, pickle.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes().to_vec()))
 }
 
@@ -99,9 +105,11 @@ pub(crate) fn decode<'py>(py: Python<'py>, kind: ValueKind, payload: &Payload<'_
         ValueKind::Str => text(py, payload)?.into_any(),
         ValueKind::Array => array::decode(py, bytes()?.as_bytes())?,
         ValueKind::Pickle => loads(py, &bytes()?)?,
+        ValueKind::Letter => return Err(PyValueError::new_err("a letter among values: only a pool reads these")),
     })
 }
 
+/// The object at the start of the bytes; what is behind it does not matter.
 pub(crate) fn loads<'py>(py: Python<'py>, pickle: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     LOADS.import(py, "pickle", "loads")?.call1((pickle,))

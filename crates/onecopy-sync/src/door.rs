@@ -19,18 +19,8 @@ pub(crate) fn relax() {
     loom::thread::yield_now();
 }
 
-/// Under the model a sleep is a wake at the next poll: the transitions of the words are explored, the sleeping is the
-/// kernel's.
 #[cfg(loom)]
-pub(crate) fn wait(_word: &AtomicU32, _expected: u32, _limit: std::time::Duration) -> onecopy_os::Waited {
-    loom::thread::yield_now();
-    onecopy_os::Waited::TimedOut
-}
-
-#[cfg(loom)]
-pub(crate) fn wake(_word: &AtomicU32, _count: u32) -> usize {
-    0
-}
+pub(crate) use crate::futex::{wait, wake};
 
 /// The model checker explores orders of steps, not deaths.
 #[cfg(not(loom))]

@@ -12,6 +12,8 @@ mod condition;
 mod deaths;
 mod door;
 mod event;
+#[cfg(loom)]
+mod futex;
 mod gate;
 mod hunger;
 mod ledger;
@@ -28,6 +30,8 @@ pub use barrier::{Arrival, Barrier, NotPassed};
 pub use condition::{Condition, Place, TooManyWaiters};
 pub use deaths::{Death, Held, OnOwnerDied, Refused};
 pub use event::Event;
+#[cfg(loom)]
+pub use futex::trust_wakes;
 pub use gate::{Gate, Spin};
 pub use lock::{Lock, NotHeld};
 pub use mutex::{Acquired, Guard, RobustMutex};

@@ -29,6 +29,7 @@ mod error;
 mod handle;
 mod locks;
 pub mod names;
+mod object;
 mod outbox;
 mod pipe;
 mod queue;
@@ -56,12 +57,13 @@ pub use locks::{
     Arrival, Barrier, Condition, ConditionLock, Event, Lock, LockError, LockGuard, Patience, RLock, RwLock, Semaphore,
     SharedObject, Side, Waited,
 };
+pub use object::{Extent, Source, StoredObject};
 pub use onecopy_arena::{
     Access, Arena, ArenaError, ArenaId, Block, BlockId, Contents, Details, Draft, FreeSpace, JoinHint, LargeBlock,
     Member, Options, Owned, ParcelId, PrivateCopy, Sighting, Stats, Viewer,
 };
 pub use onecopy_collections::container::{ContainerError, Picked, Record};
-pub use onecopy_collections::list::Source;
+pub use onecopy_collections::list::Origin;
 pub use onecopy_collections::queue::{Batch, MOST_ENCLOSED, MOST_MESSAGES, Message, QueueError};
 pub use onecopy_filters as filters;
 pub use onecopy_os::{ByteSize, Machine};

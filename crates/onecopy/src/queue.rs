@@ -81,6 +81,11 @@ impl Queue {
         }
     }
 
+    /// Does `work`; handles that it makes in this thread and that nobody has received go when this queue goes.
+    pub fn owning<T>(&self, work: impl FnOnce() -> T) -> T {
+        outbox::collect(self.shared.block(), work).0
+    }
+
     fn push_enclosing(
         &self,
         batch: &mut Batch,

@@ -35,10 +35,12 @@ pub enum ValueKind {
     Pickle = 8,
     /// Bytes that are no object: what `send_bytes` sends.
     Raw = 9,
+    /// A value of another kind with a stamp behind it, as the pools of the Python package send them.
+    Letter = 10,
 }
 
 impl ValueKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::None,
         Self::False,
         Self::True,
@@ -49,6 +51,7 @@ impl ValueKind {
         Self::Array,
         Self::Pickle,
         Self::Raw,
+        Self::Letter,
     ];
 
     /// What a message says that it is.
@@ -56,11 +59,15 @@ impl ValueKind {
         Self::of_tag(message.tag)
     }
 
+    /// The kind of a number, if it is one.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(byte)).copied()
+    }
+
     /// What a tag says.
     #[inline]
     pub(crate) fn of_tag(tag: u8) -> Result<Self, Error> {
-        let kind = Self::ALL.get(usize::from(tag & !LONG)).copied();
-        kind.ok_or_else(|| HandleError(format!("a value of kind {tag}")).into())
+        Self::from_byte(tag & !LONG).ok_or_else(|| HandleError(format!("a value of kind {tag}")).into())
     }
 }
 
@@ -177,6 +184,7 @@ impl Value {
             ValueKind::Pickle => Self::Pickle(payload.to_vec()),
             ValueKind::Raw => Self::Raw(payload.to_vec()),
             ValueKind::Array => Self::Array(Array::receive(&payload.to_vec())?),
+            ValueKind::Letter => return Err(HandleError("a letter among values".into()).into()),
         })
     }
 

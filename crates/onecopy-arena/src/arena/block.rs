@@ -74,14 +74,14 @@ impl Arena {
             Some(parcel) if heap.parcel_is(parcel, id)? => Some(parcel),
             _ => None,
         };
-        if parcel.is_none() && !heap.meta.is_held(id.index) && entry.parcels.load(Relaxed) == 0 {
+        let life = heap.life(id.index)?;
+        if parcel.is_none() && !life.is_needed() {
             return Err(ArenaError::Stale { block: id.index, generation: id.generation });
         }
-        heap.meta.set_holder(id.index, heap.me.slot());
-        crash_point!("receive.held");
-        if let Some(parcel) = parcel {
-            heap.unpost(parcel)?;
-        }
+        life.receive(heap.me.slot(), || match parcel {
+            Some(parcel) => heap.unpost(parcel).map(drop),
+            None => Ok(()),
+        })?;
         drop(heap);
         Ok(self.hold_in(&mut holds, id, offset, len, sealed))
     }
@@ -146,8 +146,7 @@ impl Arena {
     /// Clears this process's bit of a block; answers how many blocks that freed.
     fn let_go(&self, id: BlockId) -> Result<u32, ArenaError> {
         let heap = self.heap()?;
-        heap.meta.clear_holder(id.index, heap.me.slot());
-        crash_point!("drop.cleared");
+        heap.life(id.index)?.let_go(heap.me.slot());
         heap.free_if_garbage(id.index)
     }
 }

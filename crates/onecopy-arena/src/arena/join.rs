@@ -102,7 +102,7 @@ impl FromStr for JoinHint {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::Options;

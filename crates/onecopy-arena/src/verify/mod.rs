@@ -51,5 +51,5 @@ fn require(holds: bool, what: impl FnOnce() -> String) -> Result<(), ArenaError>
     if holds { Ok(()) } else { Err(ArenaError::damaged(what())) }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

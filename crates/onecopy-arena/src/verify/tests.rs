@@ -103,7 +103,7 @@ const DAMAGES: &[(&str, bool, Damage)] = &[
     ("which is gone", true, |h, _| set(&parcel(h, 0).generation, 99)),
     ("which is gone", true, |h, _| set(&parcel(h, 0).owner_generation, 99)),
     ("which is gone", true, |h, _| set(&parcel(h, 0).block, u32::MAX)),
-    ("was sent by", false, |h, _| raise(&parcel(h, 0).word, 1000)),
+    ("was sent by", false, |h, _| parcel(h, 0).word.damage(|word| raise(word, 1000))),
     ("are counted as full", true, |h, _| set(&h.first().parcels_full, 0)),
     ("counts 0 parcels, there are 3", true, |h, id| set(&entry(h, id(1).index).parcels, 0)),
     ("lists 0 parcels, in it lie 3", true, |h, id| set(&entry(h, id(0).index).owned, NONE)),

@@ -16,7 +16,7 @@ use crate::container::view::{Geometry, Kind, View};
 use crate::container::{Container, ContainerError, Local, Open, Picked, Record, damaged};
 use cells::State;
 
-pub use write::Source;
+pub use write::Origin;
 
 /// The shared part of a list. Zeros are no list yet: [`Channel::begin`] makes them one.
 #[derive(Debug)]

@@ -126,14 +126,14 @@ proptest! {
                     let (start, stop) = (a.min(b), a.max(b));
                     let mut items: Vec<_> = values.iter().map(|value| item(value, &[])).collect();
                     let order = |len: usize| {
-                        let new = (0..values.len()).map(Source::New);
-                        Ok::<_, ContainerError>((0..start).map(Source::Old).chain(new).chain((stop..len).map(Source::Old)).collect())
+                        let new = (0..values.len()).map(Origin::New);
+                        Ok::<_, ContainerError>((0..start).map(Origin::Old).chain(new).chain((stop..len).map(Origin::Old)).collect())
                     };
                     list.channel().arrange(order, &mut items).unwrap();
                     model.splice(start..stop, values.clone());
                 }
                 Step::Reverse => {
-                    let order = |len: usize| Ok::<_, ContainerError>((0..len).rev().map(Source::Old).collect());
+                    let order = |len: usize| Ok::<_, ContainerError>((0..len).rev().map(Origin::Old).collect());
                     list.channel().arrange(order, &mut []).unwrap();
                     model.reverse();
                 }
@@ -176,7 +176,7 @@ fn blocks_of_items_live_with_them() {
     assert_eq!(there(), 4);
     assert!(list.channel().set(-1, item(b"none", &[])).unwrap());
     assert_eq!(there(), 3);
-    list.channel().arrange(|_| Ok::<_, ContainerError>(vec![Source::Old(2), Source::Old(0)]), &mut []).unwrap();
+    list.channel().arrange(|_| Ok::<_, ContainerError>(vec![Origin::Old(2), Origin::Old(0)]), &mut []).unwrap();
     assert_eq!(there(), 2);
     (0..100).for_each(|_| list.extend(&[b"growth"]));
     assert_eq!(there(), 2);
@@ -213,7 +213,7 @@ fn readers_see_one_order_or_the_other() {
             });
         }
         for n in 0..5_000_i64 {
-            let reverse = |len: usize| Ok::<_, ContainerError>((0..len).rev().map(Source::Old).collect());
+            let reverse = |len: usize| Ok::<_, ContainerError>((0..len).rev().map(Origin::Old).collect());
             list.channel().arrange(reverse, &mut []).unwrap();
             list.channel().insert(0, item(&(if n % 2 == 0 { LEN } else { -1 }).to_le_bytes(), &[])).unwrap();
             list.channel().pop(0).unwrap().unwrap();

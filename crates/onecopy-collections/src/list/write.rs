@@ -12,7 +12,7 @@ use crate::container::{ContainerError, Item, Picked, damaged};
 
 /// Where an item of the new order comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum Origin {
     /// From this position of the list as it was. Each is named once at most.
     Old(usize),
     /// The new item of this number. Each is named once.
@@ -76,8 +76,8 @@ impl Channel<'_> {
         let order = |len: usize| {
             let at =
                 if index < 0 { (index.saturating_add(len as i64)).max(0) as usize } else { index as usize }.min(len);
-            let old = |range: std::ops::Range<usize>| range.map(Source::Old);
-            Ok::<_, ContainerError>(old(0..at).chain([Source::New(0)]).chain(old(at..len)).collect())
+            let old = |range: std::ops::Range<usize>| range.map(Origin::Old);
+            Ok::<_, ContainerError>(old(0..at).chain([Origin::New(0)]).chain(old(at..len)).collect())
         };
         self.arrange(order, &mut [item])
     }
@@ -86,7 +86,7 @@ impl Channel<'_> {
     /// may refuse; what it does not name goes.
     pub fn arrange<E: From<ContainerError>>(
         &self,
-        order: impl FnOnce(usize) -> Result<Vec<Source>, E>,
+        order: impl FnOnce(usize) -> Result<Vec<Origin>, E>,
         items: &mut [Item<'_>],
     ) -> Result<(), E> {
         let _writing = self.open.write()?;
@@ -95,7 +95,7 @@ impl Channel<'_> {
         Ok(self.arrange_as(&order, items)?)
     }
 
-    fn arrange_as(&self, order: &[Source], items: &mut [Item<'_>]) -> Result<(), ContainerError> {
+    fn arrange_as(&self, order: &[Origin], items: &mut [Item<'_>]) -> Result<(), ContainerError> {
         let body = self.with_room(items.len(), items)?;
         let view = body.view();
         let state = State::load(view);
@@ -105,8 +105,8 @@ impl Channel<'_> {
         let mut gone = vec![true; state.len as usize];
         for (position, source) in (0..len).zip(order) {
             let at = match *source {
-                Source::New(number) => places.get(number).copied(),
-                Source::Old(old) => {
+                Origin::New(number) => places.get(number).copied(),
+                Origin::Old(old) => {
                     gone.get_mut(old).map(|gone| *gone = false).and_then(|()| cells::load(from, old as u32).ok())
                 }
             };

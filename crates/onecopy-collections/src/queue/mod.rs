@@ -5,24 +5,29 @@
 //! and out of it when that of the consumers' is. Whoever dies on the way has changed nothing. Design:
 //! `docs/design/queue.md`.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, Ordering::Relaxed};
-
-use onecopy_arena::{ArenaError, Block, Viewer};
-use onecopy_os::crash_point;
+use onecopy_arena::ArenaError;
 use onecopy_sync::{Acquired, Gate, Guard, Patience, RobustMutex, Spin, Stopped};
 
+mod door;
+#[cfg(not(loom))]
+mod memory;
+#[cfg(all(test, loom))]
+mod models;
 mod orphans;
 mod position;
 mod put;
 mod record;
 mod segment;
+#[cfg(loom)]
+mod stand_in;
 mod take;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
+pub use door::Memory;
 pub use record::{Batch, Enclosed, MOST_BYTES, MOST_ENCLOSED, Message};
-pub use segment::Memory;
 
+use door::{AtomicU32, AtomicU64, Block, Ordering, Ordering::Relaxed, Viewer, crash_point};
 use position::Position;
 use segment::{Last, Name, Segment, damaged};
 
@@ -120,6 +125,20 @@ impl From<Stopped> for QueueError {
 pub const MOST_MESSAGES: u32 = u32::MAX / 2;
 
 impl Queue {
+    /// What zeros are in shared memory.
+    #[cfg(all(test, loom))]
+    fn zeros() -> Self {
+        let end = || End {
+            lock: RobustMutex::new(),
+            other: AtomicU64::new(0),
+            segments: [Name::zeros(), Name::zeros()],
+            position: Apart(AtomicU64::new(0)),
+        };
+        let [limit, closed, done] = [(); 3].map(|()| AtomicU32::new(0));
+        let tasks = Tasks { limit, closed, done, all_done: Gate::new() };
+        Self { put: end(), take: end(), arrived: Apart(Gate::new()), freed: Apart(Gate::new()), tasks: Apart(tasks) }
+    }
+
     /// Makes zeros an empty queue for at most `limit` messages. Nobody else has it yet.
     pub fn begin(&self, limit: u32) {
         self.tasks.0.limit.store(limit.clamp(1, MOST_MESSAGES), Relaxed);
@@ -201,7 +220,7 @@ pub struct Channel<'a> {
     queue: &'a Queue,
     block: &'a Block,
     home: Memory,
-    owners: Viewer<'static>,
+    owners: Viewer,
     local: &'a Local,
 }
 

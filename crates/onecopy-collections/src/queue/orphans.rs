@@ -1,11 +1,11 @@
 //! What the dead left in the queue's block without putting it into the queue.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use onecopy_arena::ParcelId;
-use onecopy_os::crash_point;
 
+use super::door::Ordering::{Acquire, Relaxed};
+use super::door::crash_point;
 use super::record::Kind;
 use super::take::{linked, next_header};
 use super::{Channel, Last, Position, QueueError};

@@ -1,6 +1,6 @@
 //! Where an end of the queue stands, in one word that one store changes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::door::{AtomicU64, Ordering};
 
 const SEGMENT_BITS: u32 = 15;
 const UNIT_BITS: u32 = 17;

@@ -1,10 +1,9 @@
 //! The end where messages go in.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-
-use onecopy_os::crash_point;
 use onecopy_sync::Patience;
 
+use super::door::Ordering::{Acquire, Relaxed, Release};
+use super::door::crash_point;
 use super::record::{Batch, Enclosed, Header, Kind, UNIT};
 use super::segment::{MOST_UNITS, Segment, damaged};
 use super::{Channel, Opened, Position, QueueError};

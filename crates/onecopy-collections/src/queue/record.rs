@@ -9,7 +9,9 @@
 //! | 16 × n | block (index, generation), parcel (index, sequence) |
 //! | rest | contents, filled up to whole units |
 
-use onecopy_arena::{Block, BlockId, ParcelId};
+use onecopy_arena::{BlockId, ParcelId};
+
+use super::door::Block;
 
 /// What memory is given out in.
 pub(super) const UNIT: usize = 16;

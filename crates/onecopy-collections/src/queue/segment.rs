@@ -1,96 +1,15 @@
-//! The memory of the ring: the end of the queue's own block at first, blocks of their own when it has grown.
+//! The segments of the ring: the end of the queue's own block at first, blocks of their own when it has grown.
 
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::AcqRel, Ordering::Relaxed};
+use std::sync::atomic::AtomicPtr;
 
-use onecopy_arena::{Access, ArenaError, Block, BlockId, ParcelId};
-use onecopy_os::crash_point;
+use onecopy_arena::{ArenaError, BlockId, ParcelId};
 
-use super::record::{Enclosed, HEADER, Header, UNIT};
+use super::door::{AtomicU32, Block, Memory, Ordering::AcqRel, Ordering::Relaxed, crash_point};
+use super::record::Enclosed;
 
 /// Units of the largest segment, 1 MiB: half of what a position can tell apart.
 pub(super) const MOST_UNITS: u32 = 1 << 16;
-/// Units of the smallest segment.
-const LEAST_UNITS: u32 = 1 << 6;
-
-/// Memory of a ring, whose length in units is a power of two.
-#[derive(Debug, Clone, Copy)]
-pub struct Memory {
-    first: NonNull<u8>,
-    units: u32,
-}
-
-// SAFETY: an address that is good as long as the block that it was made for; what lies there is copied in and out by
-// whoever holds the lock of that end of the queue, in this process as in others.
-unsafe impl Send for Memory {}
-// SAFETY: as above.
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    /// Finds out how much of `len` bytes a ring can use; none where they are too few.
-    ///
-    /// # Safety
-    ///
-    /// `first` is the address of `len` writable bytes, aligned to 16, that live as long as this is used.
-    pub unsafe fn new(first: NonNull<u8>, len: u64) -> Option<Self> {
-        let units = u32::try_from(len / UNIT as u64).unwrap_or(u32::MAX).min(MOST_UNITS);
-        let units = (units >= LEAST_UNITS).then(|| 1 << units.ilog2())?;
-        first.cast::<[u64; 2]>().is_aligned().then_some(Self { first, units })
-    }
-
-    pub(super) fn units(self) -> u32 {
-        self.units
-    }
-
-    /// Units from a position to the end of the memory.
-    pub(super) fn to_end(self, position: u32) -> u32 {
-        self.units - (position & (self.units - 1))
-    }
-
-    fn at(self, position: u32, bytes: usize) -> Option<NonNull<u8>> {
-        let start = (position & (self.units - 1)) as usize * UNIT;
-        let fits = start + bytes <= self.units as usize * UNIT;
-        // SAFETY: the start lies inside the memory, as its unit is less than their number.
-        fits.then(|| unsafe { self.first.add(start) })
-    }
-
-    /// The header at a position, if it is one.
-    #[inline]
-    pub(super) fn header(self, position: u32) -> Option<Header> {
-        let at = self.at(position, HEADER)?;
-        // SAFETY: eight bytes inside the memory, aligned to 16; volatile, so that what is checked is what is used.
-        Header::unpack(u64::from_le(unsafe { at.cast::<u64>().read_volatile() }))
-    }
-
-    /// Copies a record in; answers whether there was room before the end of the memory.
-    #[inline]
-    #[must_use]
-    pub(super) fn write(self, position: u32, record: &[u8]) -> bool {
-        let Some(at) = self.at(position, record.len()) else { return false };
-        // SAFETY: the bytes lie inside the memory (checked), and a slice of this process's does not overlap with it.
-        unsafe { record.as_ptr().copy_to_nonoverlapping(at.as_ptr(), record.len()) };
-        true
-    }
-
-    /// Appends a record to `bytes`, with the header that was checked; answers whether it lay inside the memory.
-    #[inline]
-    #[must_use]
-    pub(super) fn read(self, position: u32, header: Header, bytes: &mut Vec<u8>) -> bool {
-        let len = header.units() as usize * UNIT;
-        let Some(at) = self.at(position, len) else { return false };
-        let start = bytes.len();
-        bytes.reserve(len);
-        // SAFETY: the bytes lie inside the memory (checked), room for them was reserved, and they are all written to
-        // before the length says so.
-        unsafe {
-            bytes.as_mut_ptr().add(start).copy_from_nonoverlapping(at.as_ptr(), len);
-            bytes.set_len(start + len);
-        }
-        bytes[start..start + HEADER].copy_from_slice(&header.pack().to_le_bytes());
-        true
-    }
-}
-
 /// A segment that this process has open.
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -100,10 +19,7 @@ pub(super) struct Segment {
 
 impl Segment {
     pub(super) fn over(block: Block) -> Result<Self, ArenaError> {
-        let first = block.address(Access::ReadWrite);
-        // SAFETY: the address is of as many bytes as the block has, and the block lives as long as the segment.
-        let memory = first.and_then(|first| unsafe { Memory::new(first, block.len()) });
-        let memory = memory.ok_or_else(|| damaged("a segment of the queue is too short or sealed"))?;
+        let memory = Memory::of(&block).ok_or_else(|| damaged("a segment of the queue is too short or sealed"))?;
         Ok(Self { block, memory })
     }
 
@@ -164,6 +80,12 @@ pub(super) struct Name {
 const HOME: u32 = u32::MAX;
 
 impl Name {
+    #[cfg(all(test, loom))]
+    pub(super) fn zeros() -> Self {
+        let [number, index, generation, parcel, sequence] = [(); 5].map(|()| AtomicU32::new(0));
+        Self { number, block: [index, generation], parcel: [parcel, sequence] }
+    }
+
     /// The name of a segment, none if this is another's; a segment has no block if it is the queue's own.
     #[expect(clippy::option_option, reason = "no name, and the name of a segment that is no block, are two things")]
     pub(super) fn get(&self, number: u32) -> Option<Option<Enclosed>> {

@@ -1,13 +1,12 @@
 //! The end where messages come out.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-
-use onecopy_arena::{ArenaError, Block};
-use onecopy_os::crash_point;
+use onecopy_arena::ArenaError;
 use onecopy_sync::Patience;
 
+use super::door::Ordering::{Acquire, Relaxed, Release};
+use super::door::{Block, Memory, crash_point};
 use super::record::{Batch, Enclosed, Header, Kind};
-use super::segment::{Memory, damaged};
+use super::segment::damaged;
 use super::{Channel, Opened, Position, QueueError};
 
 impl Channel<'_> {

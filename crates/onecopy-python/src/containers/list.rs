@@ -2,7 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "the docstrings are Python's")]
 
-use onecopy::{Container, Encoded, Error, Source};
+use onecopy::{Container, Encoded, Error, Origin};
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PySlice, PyTuple};
@@ -61,7 +61,7 @@ impl List {
             let order = |len: usize| {
                 let mut kept = vec![true; len];
                 bounds.positions(len).into_iter().for_each(|position| kept[position] = false);
-                Ok((0..len).filter(|&position| kept[position]).map(Source::Old).collect())
+                Ok((0..len).filter(|&position| kept[position]).map(Origin::Old).collect())
             };
             return self.arrange(py, &[], order);
         }
@@ -141,7 +141,7 @@ impl List {
 
     /// Reverse the list, in one step.
     fn reverse(&self, py: Python<'_>) -> PyResult<()> {
-        self.arrange(py, &[], |len| Ok((0..len).rev().map(Source::Old).collect()))
+        self.arrange(py, &[], |len| Ok((0..len).rev().map(Origin::Old).collect()))
     }
 
     fn _snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
@@ -155,7 +155,7 @@ impl List {
             let mut named = vec![false; len];
             let fits = order.iter().all(|&old| named.get_mut(old).is_some_and(|named| !std::mem::replace(named, true)));
             if fits && order.len() == len {
-                return Ok(order.iter().copied().map(Source::Old).collect());
+                return Ok(order.iter().copied().map(Origin::Old).collect());
             }
             Err(PyValueError::new_err("the list changed while it was put into another order"))
         })
@@ -207,10 +207,10 @@ impl List {
     fn replace(&self, py: Python<'_>, bounds: Bounds, values: &Bound<'_, PyAny>) -> PyResult<()> {
         let values = encode_all(py, self.inner.home(), values)?;
         self.arrange(py, &values, |len| {
-            let new = (0..values.len()).map(Source::New);
+            let new = (0..values.len()).map(Origin::New);
             if bounds.is_contiguous() {
                 let range = bounds.range(len);
-                let old = |range: std::ops::Range<usize>| range.map(Source::Old);
+                let old = |range: std::ops::Range<usize>| range.map(Origin::Old);
                 return Ok(old(0..range.start).chain(new).chain(old(range.end..len)).collect());
             }
             let positions = bounds.positions(len);
@@ -219,7 +219,7 @@ impl List {
                 let message = format!("attempt to assign sequence of size {n} to extended slice of size {room}");
                 return Err(PyValueError::new_err(message));
             }
-            let mut order: Vec<_> = (0..len).map(Source::Old).collect();
+            let mut order: Vec<_> = (0..len).map(Origin::Old).collect();
             positions.into_iter().zip(new).for_each(|(position, source)| order[position] = source);
             Ok(order)
         })
@@ -229,7 +229,7 @@ impl List {
         &self,
         py: Python<'_>,
         values: &[Encoded<'_>],
-        order: impl Fn(usize) -> PyResult<Vec<Source>>,
+        order: impl Fn(usize) -> PyResult<Vec<Origin>>,
     ) -> PyResult<()> {
         let mut refused = None;
         let arranged = patiently(py, &self.inner, || {

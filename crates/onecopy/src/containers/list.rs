@@ -2,7 +2,7 @@
 
 use onecopy_arena::{Arena, Block};
 use onecopy_collections::container::{Local, Open, Picked, Record};
-use onecopy_collections::list::{Channel, List as Part, Source};
+use onecopy_collections::list::{Channel, List as Part, Origin};
 
 use super::dict::value;
 use super::{Container, Encoded, patiently};
@@ -138,7 +138,7 @@ impl List {
     /// and may refuse; what it does not name goes.
     pub fn arrange<E: From<Error>>(
         &self,
-        order: impl FnOnce(usize) -> Result<Vec<Source>, E>,
+        order: impl FnOnce(usize) -> Result<Vec<Origin>, E>,
         values: &[Encoded<'_>],
     ) -> Result<(), E> {
         let mut items = values.iter().map(|value| value.item(None)).collect::<Result<Vec<_>, _>>()?;

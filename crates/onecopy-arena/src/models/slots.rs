@@ -1,4 +1,4 @@
-//! Models of the process table, explored by loom: `RUSTFLAGS="--cfg loom" cargo test -p onecopy-arena --lib --release`.
+//! The process table.
 //!
 //! The transitions are those of `slot_word.rs`; the locks of the kernel are a table here, and a death lets go of them.
 

@@ -1,0 +1,473 @@
+"""Gives tasks to workers, and settles what becomes of each."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from time import perf_counter_ns
+from typing import Any
+
+from onecopy import _native
+from onecopy._errors import OnecopyError, OutOfMemoryError, ShutDownError
+from onecopy._pool import letters
+from onecopy._pool.failures import Failure, Fault, again, death, error_of
+from onecopy._pool.pickling import dumps, dumps_by_value
+from onecopy._pool.tasks import Function, Source, Task
+from onecopy._pool.workers import Worker, Workers
+
+#: Nanoseconds of work that a worker has before it: that long it can do without the pool.
+AHEAD = 1_000_000
+LEAST_AHEAD, MOST_AHEAD = 2, 64
+#: Functions of which it is remembered how long they take.
+MOST_PACES = 1000
+#: Letters that are looked at before tasks are given out again.
+BATCH = 64
+#: Seconds after which a task that waits behind another one is taken back for a worker that has nothing to do.
+WAIT_BEHIND = 0.005
+#: Seconds after which a task is sent again for which there was no memory; and how long that goes on if no other task is
+#: there whose end would change it. Somebody may be about to free some.
+LACK_OF_MEMORY, END_OF_LACK = 0.02, 1.0
+#: Workers in a row that may be killed before they are ready.
+MOST_FAILED_STARTS = 8
+
+
+class Dispatcher:
+    """A thread that owns the workers of a pool.
+
+    All that it has to know comes through one queue: results, deaths and requests. So what a worker has said is always
+    dealt with before its death is.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        results: _native.Queue,
+        size: int,
+        *,
+        retries: int | None,
+        on_demand: bool = False,
+        name: str,
+    ) -> None:
+        self._workers = workers
+        self._results = results
+        self._size = size
+        #: How often a task is tried again whose worker died; None: any death is the end of the pool.
+        self._retries = retries
+        #: Whether workers are started when there is work for them.
+        self._on_demand = on_demand
+        self._lock = threading.Lock()
+        self._sources: deque[Source] = deque()
+        self._returned: deque[Task] = deque()
+        self._tasks: dict[int, Task] = {}
+        self._numbers = itertools.count()
+        self._awake = False
+        self._open = True
+        self._feeders = 0
+        self._terminated = False
+        self._ended = False
+        self._cancel: Callable[[Any], object] | None = None
+        self._failed_starts = 0
+        #: Nanoseconds that tasks take, by their functions; and the function of the last one that was given out.
+        self._paces: dict[int, float] = {}
+        self._last = 0
+        #: Numbers of functions that nobody will call any more.
+        self._gone: deque[int] = deque()
+        self._short_of_memory = False
+        self._by_value = False
+        self.broken: OnecopyError | None = None
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    # What other threads call.
+
+    def submit(self, source: Source) -> None:
+        """Have the tasks of a source done, after those of the sources before it."""
+        with self._lock:
+            if self.broken is not None:
+                raise again(self.broken)
+            if self._ended:
+                raise ShutDownError("the pool has ended: it takes no more tasks")
+            self._sources.append(source)
+        self.wake()
+
+    def feed(self, change: int) -> None:
+        """Count those that will submit more, for which a pool that was closed waits."""
+        with self._lock:
+            self._feeders += change
+        if change < 0:
+            self.wake()
+
+    def close(self) -> None:
+        """Let the pool end when all is done."""
+        self._open = False
+        self.wake()
+
+    def cancel_rest(self, cancel: Callable[[Any], object]) -> None:
+        """Have a function called with each task for which no worker is free now, instead of having it done."""
+        self._cancel = cancel
+        self.wake()
+
+    def terminate(self) -> None:
+        """End the workers at once; what has not been done fails."""
+        self._open = False
+        self._terminated = True
+        self.wake()
+        if threading.current_thread() is not self.thread:
+            self.thread.join()
+
+    def wake(self) -> None:
+        """Have the thread look what there is to do."""
+        if not self._awake:
+            self._awake = True
+            self._results._post(letters.WAKE, 0, 0, None, dumps)
+
+    def start(self) -> None:
+        """Begin, after the first workers were started."""
+        self._workers.watch()
+        self.thread.start()
+
+    # What only the thread does.
+
+    def _run(self) -> None:
+        try:
+            while not self._is_over():
+                self._handle_all()
+                if self.broken is None and not self._terminated:
+                    if self._on_demand:
+                        self._grow()
+                    self._give_all()
+                    self._cancel_rest()
+                    self._forget_functions()
+        except BaseException as error:
+            self.broken = OnecopyError(f"the pool failed: {error!r}")
+            self.broken.__cause__ = error
+        self._end()
+
+    def _is_over(self) -> bool:
+        with self._lock:
+            called_off = self.broken is not None or self._terminated
+            busy = self._open or self._feeders or self._sources or self._returned or self._tasks
+            self._ended = called_off or not busy
+            return self._ended
+
+    def _end(self) -> None:
+        with self._lock:
+            self._ended = True
+        if self._terminated or self.broken is not None:
+            self._fail_all(self.broken or ShutDownError("the pool was terminated before the task was done"))
+            self._workers.kill()
+        else:
+            self._workers.dismiss()
+
+    def _fail_all(self, error: OnecopyError) -> None:
+        tasks, self._tasks = list(self._tasks.values()), {}
+        self._returned.clear()
+        tasks += [task for task in self._drop_sources() if task.begin()]
+        for task in tasks:
+            _settle(task.fail, Fault(again(error)))
+
+    def _drop_sources(self) -> Iterator[Task]:
+        with self._lock:
+            dropped = list(self._sources)
+            self._sources.clear()
+        for source in dropped:
+            while (task := source.next_task(self._size)) is not None:
+                yield task
+
+    def _cancel_rest(self) -> None:
+        if self._cancel is not None:
+            for task in self._drop_sources():
+                _settle(self._cancel, task)
+
+    # Letters.
+
+    def _handle_all(self) -> None:
+        for letter in self._results._fetch(BATCH, self._patience()) or (None,):
+            if letter is None:
+                self._short_of_memory = False
+                self._share_out()
+            else:
+                self._handle(letter)
+
+    def _patience(self) -> float | None:
+        """How long nothing may come before something is done about it."""
+        if self._short_of_memory:
+            return LACK_OF_MEMORY
+        if self._sources or self._returned:
+            return None
+        waits = any(len(worker.assigned) > worker.ready for worker in self._workers)
+        return WAIT_BEHIND if waits and self._has_idle() else None
+
+    def _handle(self, letter: _native.Letter) -> None:
+        topic, number = letter.topic, letter.number
+        if topic == letters.RESULT:
+            self._handle_result(letter, number)
+        elif topic == letters.FAILED:
+            self._handle_failure(letter, number)
+        elif topic == letters.READY:
+            self._handle_ready(number)
+        elif topic == letters.ENDED:
+            self._handle_end(number)
+        elif topic == letters.UNFIT:
+            self._handle_unfit(letter)
+        elif topic == letters.WAKE:
+            self._awake = False
+
+    def _take(self, number: int) -> Task | None:
+        task = self._tasks.pop(number, None)
+        if task is not None and task.worker is not None:
+            task.worker.assigned.pop(number, None)
+            self._short_of_memory = False
+        return task
+
+    def _handle_result(self, letter: _native.Letter, number: int) -> None:
+        task = self._take(number)
+        if task is None:
+            return
+        pace = letter.extra
+        self._failed_starts = 0
+        self._learn(task.function, pace)
+        try:
+            value = letter.open()
+        except BaseException as error:
+            _settle(task.fail, Fault(error, letters.OPENING))
+        else:
+            _settle(task.succeed, value, pace)
+
+    def _learn(self, function: Function, pace: int) -> None:
+        paces = self._paces
+        if len(paces) > MOST_PACES:
+            paces.clear()
+        paces[function.number] = 0.75 * paces.get(function.number, pace) + 0.25 * pace
+
+    def _handle_failure(self, letter: _native.Letter, number: int) -> None:
+        task = self._take(number)
+        if task is None:
+            return None
+        stage = letter.extra
+        try:
+            failure = Failure(*letter.open())
+            error = error_of(failure)
+        except Exception as unreadable:
+            return _settle(task.fail, Fault(unreadable, stage))
+        if stage == letters.UNPICKLING and not task.by_value and isinstance(error, (AttributeError, ImportError)):
+            return self._send_by_value(task)
+        return _settle(task.fail, Fault(error, stage, failure.done, failure.shown))
+
+    def _send_by_value(self, task: Task) -> None:
+        """Try again what is not where its name says, such as a function of a notebook. So go all tasks from here on."""
+        task.by_value = self._by_value = True
+        for worker in self._workers:
+            worker.functions.discard(task.function.number)
+        self._tasks[task.number] = task
+        self._returned.append(task)
+
+    def _handle_ready(self, serial: int) -> None:
+        worker = self._workers.get(serial)
+        if worker is not None:
+            worker.ready, worker.cradle = True, None
+            self._failed_starts = 0
+
+    def _handle_unfit(self, letter: _native.Letter) -> None:
+        cause = error_of(Failure(*letter.open()))
+        worker = self._workers.get(letter.number)
+        error = death(worker.pid if worker else 0, 1, None)
+        error.args = (f"the initializer of the workers raised {type(cause).__name__}: {cause}",)
+        error.__cause__ = cause
+        self.broken = error
+
+    def _handle_end(self, serial: int) -> None:
+        worker = self._workers.remove(serial)
+        if worker is None:
+            return
+        self._short_of_memory = False
+        self._return(worker)
+        if worker.assigned or not worker.stopping:
+            self._handle_death(worker)
+        if self.broken is None:
+            self._replace()
+
+    def _handle_death(self, worker: Worker) -> None:
+        exitcode = worker.process.exitcode
+        lost = [self._tasks[number] for number in worker.assigned if number in self._tasks]
+        if self._retries is None:
+            self.broken = death(worker.pid, exitcode, lost[0].describe() if lost else None)
+            return
+        if not worker.ready:
+            self._failed_starts += 1
+            by_itself = exitcode is not None and exitcode >= 0
+            if by_itself or self._failed_starts > max(MOST_FAILED_STARTS, 2 * self._size):
+                self.broken = death(worker.pid, exitcode, None)
+                self.broken.args = (f"{self.broken} before it could begin. {_START_ADVICE}",)
+            return
+        for task in lost:
+            task.attempts += 1
+            if task.attempts <= self._retries:
+                self._returned.append(task)
+            else:
+                del self._tasks[task.number]
+                _settle(task.fail, Fault(death(worker.pid, exitcode, task.describe())))
+
+    def _replace(self) -> None:
+        wanted = self._open or self._sources or self._tasks or self._feeders
+        if wanted and not self._on_demand and len(self._workers) < self._size:
+            self._start_one()
+
+    def _grow(self) -> None:
+        """Start as many workers as there is work for."""
+        work = len(self._sources) + len(self._tasks)
+        while len(self._workers) < min(work, self._size) and self._start_one():
+            pass
+
+    def _start_one(self) -> bool:
+        try:
+            self._workers.start()
+        except Exception as error:
+            if len(self._workers) == 0:
+                self.broken = OnecopyError(f"no worker can be started: {error!r}")
+                self.broken.__cause__ = error
+            return False
+        return True
+
+    # Tasks.
+
+    def _give_all(self) -> None:
+        """Give tasks to the workers that have least, until there are none or all have enough."""
+        free = [worker for worker in self._workers if not worker.stopping]
+        free.sort(key=_load)
+        while free and not self._short_of_memory:
+            for worker in free:
+                if _load(worker) >= self._ahead():
+                    # The others have as many.
+                    return
+                task = self._next()
+                if task is None:
+                    return
+                self._give(worker, task)
+                if self._short_of_memory:
+                    return
+            free = [worker for worker in free if worker.ready and not worker.stopping]
+
+    def _ahead(self) -> int:
+        pace = self._paces.get(self._last, AHEAD)
+        return max(LEAST_AHEAD, min(MOST_AHEAD, int(AHEAD / (pace + 1))))
+
+    def _next(self) -> Task | None:
+        if self._returned:
+            return self._returned.popleft()
+        while self._sources:
+            with self._lock:
+                source = self._sources[0] if self._sources else None
+            if source is None:
+                break
+            task = source.next_task(self._size)
+            if task is None:
+                with self._lock:
+                    if self._sources and self._sources[0] is source:
+                        self._sources.popleft()
+            elif task.begin():
+                task.number = next(self._numbers)
+                self._tasks[task.number] = task
+                return task
+        return None
+
+    def _give(self, worker: Worker, task: Task) -> None:
+        number, function = task.number, task.function
+        task.worker = worker
+        task.by_value = task.by_value or self._by_value
+        self._last = function.number
+        worker.assigned[number] = None
+        pickle = dumps_by_value if task.by_value else dumps
+        began = perf_counter_ns()
+        try:
+            if function.number not in worker.functions:
+                self._introduce(worker, function, pickle)
+            order = letters.order(task.what, task.by_value, function.number)
+            worker.tasks._post(letters.TASK, number, order, task.given, pickle)
+        except BaseException as error:
+            del worker.assigned[number]
+            self._keep_back(task, error)
+            return
+        spent = perf_counter_ns() - began
+        if spent > self._paces.get(function.number, spent):
+            # Large arguments take longer to send than to work on.
+            self._paces[function.number] = spent
+        if worker.quota is not None:
+            worker.quota -= 1
+            self._retire(worker)
+
+    def _introduce(self, worker: Worker, function: Function, pickle: Callable[[Any], bytes]) -> None:
+        worker.tasks._post(letters.FUNCTION, function.number, 0, function.call, pickle)
+        worker.functions.add(function.number)
+        if not function.watched:
+            function.watched = True
+            function.when_gone(self._gone.append)
+
+    def _keep_back(self, task: Task, error: BaseException) -> None:
+        """Deal with a task that could not be sent."""
+        if isinstance(error, OutOfMemoryError) and self._may_pass(task):
+            self._short_of_memory = True
+            self._returned.appendleft(task)
+        else:
+            del self._tasks[task.number]
+            _settle(task.fail, Fault(error))
+
+    def _may_pass(self, task: Task) -> bool:
+        """Say whether memory may still come for a task."""
+        now = time.monotonic()
+        if task.lacks_memory_since is None or any(worker.assigned for worker in self._workers):
+            task.lacks_memory_since = now
+        return now - task.lacks_memory_since < END_OF_LACK
+
+    def _forget_functions(self) -> None:
+        """Have workers forget functions that nobody will call any more, and with them what belongs to these."""
+        while self._gone:
+            number = self._gone.popleft()
+            for worker in self._workers:
+                if number in worker.functions:
+                    worker.functions.discard(number)
+                    worker.tasks._post(letters.FORGET, number, 0, None, dumps)
+
+    def _retire(self, worker: Worker) -> None:
+        if worker.quota == 0:
+            worker.stop()
+
+    def _share_out(self) -> None:
+        """Take tasks back that wait behind others while a worker has nothing to do."""
+        if self._has_idle():
+            for worker in self._workers:
+                if len(worker.assigned) > worker.ready:
+                    self._return(worker)
+
+    def _return(self, worker: Worker) -> None:
+        """Take the tasks back that a worker has not begun."""
+        for number in worker.take_back():
+            worker.assigned.pop(number, None)
+            if number in self._tasks:
+                self._returned.append(self._tasks[number])
+
+    def _has_idle(self) -> bool:
+        return any(worker.ready and not worker.assigned for worker in self._workers)
+
+
+_START_ADVICE = (
+    "Where the start method is spawn or forkserver, the program must be a module that can be imported, with what "
+    "starts the pool under `if __name__ == '__main__':`"
+)
+
+
+def _load(worker: Worker) -> int:
+    """How much it has to do; that it has to start is as much as one task."""
+    return len(worker.assigned) + (not worker.ready)
+
+
+def _settle(tell: Callable[..., object], *what: Any) -> None:
+    """Tell a task what became of it; an error in a callback of the user's is reported, and the pool goes on."""
+    try:
+        tell(*what)
+    except BaseException:
+        import sys
+
+        sys.excepthook(*sys.exc_info())

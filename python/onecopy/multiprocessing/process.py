@@ -1,0 +1,9 @@
+"""Processes: the standard library's, since a program has one state of them."""
+
+import multiprocessing.process as _std
+from multiprocessing.process import *  # noqa: F403
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(_std, name)
