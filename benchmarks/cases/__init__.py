@@ -1,6 +1,19 @@
 """One module per question; each has ``TITLE`` and ``run(scale) -> Table``, and its peers beside onecopy."""
 
-from benchmarks.cases import attach, compressed, fork, handover, locks, memory, pipeline, put, queue, start, text
+from benchmarks.cases import (
+    attach,
+    compressed,
+    containers,
+    fork,
+    handover,
+    locks,
+    memory,
+    pipeline,
+    put,
+    queue,
+    start,
+    text,
+)
 
 CASES = {
     "start": start,
@@ -8,6 +21,7 @@ CASES = {
     "put": put,
     "handover": handover,
     "queue": queue,
+    "containers": containers,
     "memory": memory,
     "fork": fork,
     "locks": locks,
