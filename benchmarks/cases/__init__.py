@@ -3,6 +3,7 @@
 from benchmarks.cases import (
     attach,
     compressed,
+    containers,
     counter,
     fork,
     handover,
@@ -24,6 +25,7 @@ CASES = {
     "handover": handover,
     "queue": queue,
     "pipe": pipe,
+    "containers": containers,
     "memory": memory,
     "objects": objects,
     "fork": fork,
