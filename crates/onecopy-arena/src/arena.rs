@@ -56,6 +56,9 @@ const SMALL_COMMIT: u64 = 1 << 20;
 /// Budget is asked for, and memory made, in steps of this size.
 const STEP: u64 = 64 << 20;
 
+/// No process has more addresses than this.
+const MOST_ADDRESSES: u64 = 1 << 47;
+
 /// An arena smaller than this is no use as a default.
 const LEAST_DEFAULT_LIMIT: u64 = 16 << 20;
 
@@ -246,7 +249,7 @@ impl Arena {
         len: u64,
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<(Block, Contents), ArenaError> {
-        let size = extent_size(len)?;
+        let size = self.extent_size(len)?;
         if let Some(id) = self.take_warm(len, size)? {
             return Ok((self.hold(id, len, false)?, Contents::Garbage));
         }
@@ -349,6 +352,19 @@ impl Arena {
             let id = heap.publish(index, len, flags)?;
             return Ok((id, promise));
         }
+    }
+
+    /// Bytes of the extent for a block of `len` bytes: whole pages where a page is little beside it.
+    fn extent_size(&self, len: u64) -> Result<u64, ArenaError> {
+        let grain = if len < SMALL_COMMIT { GRAIN } else { page_size() as u64 };
+        let size = len.max(1).checked_next_multiple_of(grain).filter(|&size| size <= MOST_ADDRESSES);
+        if let Some(size) = size {
+            return Ok(size);
+        }
+        // No limit of an arena is as large as that: this says which one is the narrowest.
+        let heap = self.heap_with_budget(len, len)?;
+        let largest = heap.largest(State::Fresh)?.map_or(0, |(_, size)| size);
+        Err(self.no_addresses(len, largest))
     }
 
     fn no_addresses(&self, asked: u64, free: u64) -> ArenaError {
@@ -501,15 +517,6 @@ impl Arena {
         self.me.store(0, Relaxed);
         self.slots().leave(tag)
     }
-}
-
-/// Bytes of the extent for a block of `len` bytes: whole pages where a page is little beside it.
-fn extent_size(len: u64) -> Result<u64, ArenaError> {
-    let grain = if len < SMALL_COMMIT { GRAIN } else { page_size() as u64 };
-    len.max(1)
-        .checked_next_multiple_of(grain)
-        .filter(|&size| size <= 1 << 47)
-        .ok_or_else(|| ArenaError::InvalidHandle(format!("{len} bytes are more than a process can address")))
 }
 
 #[cfg(all(test, not(loom)))]
