@@ -1,6 +1,6 @@
 //! An arena as a process sees it.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
 use onecopy_os::{Bound, ByteSize, LockByte, Machine, crash_point, forked_unnoticed, page_size, random_u64};
@@ -23,6 +23,7 @@ mod closing;
 mod draft;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+mod huge_pages;
 mod join;
 mod on_disk;
 mod root;
@@ -72,6 +73,8 @@ pub struct Arena {
     holds: Mutex<Holds>,
     /// How often this process has opened it and not closed it again; an arena that it came by otherwise is never closed.
     opened: Mutex<Opened>,
+    /// Whether this process puts huge pages behind the blocks that it makes.
+    huge_pages: AtomicBool,
 }
 
 impl Arena {
@@ -119,7 +122,14 @@ impl Arena {
     }
 
     fn over(meta: Meta, data: Data) -> Self {
-        Self { meta, data, me: AtomicU32::new(0), holds: Mutex::default(), opened: Mutex::default() }
+        Self {
+            meta,
+            data,
+            me: AtomicU32::new(0),
+            holds: Mutex::default(),
+            opened: Mutex::default(),
+            huge_pages: AtomicBool::new(false),
+        }
     }
 
     fn leaked(meta: Meta, data: Data) -> &'static Self {
@@ -251,7 +261,9 @@ impl Arena {
     ) -> Result<(Block, Contents), ArenaError> {
         let size = self.extent_size(len)?;
         if let Some(id) = self.take_warm(len, size)? {
-            return Ok((self.hold(id, len, false)?, Contents::Garbage));
+            let block = self.hold(id, len, false)?;
+            self.make_huge_pages(block.offset(), size, stop)?;
+            return Ok((block, Contents::Garbage));
         }
         let (id, promise) = self.take_fresh(len, size, false)?;
         let block = self.hold(id, len, false)?;
@@ -259,6 +271,7 @@ impl Arena {
             // Outside of the lock: making pages takes a tenth of a second per GiB. The block exists already, so a death
             // here leaves garbage, not a leak.
             self.make_pages(block.offset(), size, &promise, stop)?;
+            self.make_huge_pages(block.offset(), size, stop)?;
             crash_point!("allocate.reserved");
             self.heap()?.complete(id, len)?;
         }

@@ -198,6 +198,7 @@ impl Draft {
         self.arena.heap()?.shrink(place.block.id(), len, size.min(place.size), place.warm)?;
         let mut block = place.block;
         block.shorten(len);
+        self.arena.make_huge_pages(block.offset(), len, &mut || false)?;
         Ok(block)
     }
 }
