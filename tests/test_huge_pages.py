@@ -42,10 +42,6 @@ def huge_bytes(array):
     return int(mapping_of(array)["ShmemPmdMapped"][0]) * 1024
 
 
-def mode():
-    return re.search(r"\[(\w+)\]", MODES.read_text()).group(1)
-
-
 def insisting(**options):
     try:
         return oc.arena(hugepages=True, limit="256MiB", **options)
@@ -103,26 +99,35 @@ def test_other_processes_see_the_same_bytes():
         assert (array == np.arange(MIB)).all()
 
 
-def test_advice_is_given_where_it_is_heeded():
-    heeded = mode() in {"advise", "within_size", "always"}
-    with oc.arena(limit="64MiB") as asking, oc.arena(limit="64MiB", hugepages=False) as silent:
-        assert advised(asking.zeros(4 * MIB, "u1")) == heeded
-        assert not advised(silent.zeros(4 * MIB, "u1"))
+def elsewhere(prepare, program, *arguments):
+    """Run a program where the kernel seems to have other settings; what it prints."""
+    unshare = shutil.which("unshare")
+    prefix = [str(unshare), "--mount", "--propagation", "private", "sh", "-c", f'{prepare} && exec "$@"', "sh"]
+    if unshare is None or subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.skip("a mount namespace cannot be made here")
+    environment = {k: v for k, v in os.environ.items() if k != _native.SESSION_VARIABLE}
+    command = [*prefix, sys.executable, "-W", "error", "-c", program, *arguments]
+    out = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert (out.returncode, out.stderr) == (0, ""), out
+    return out.stdout.split()
 
 
-@pytest.mark.skipif(not os.access(MODES, os.W_OK), reason="only root can change what the kernel does")
-def test_advice_is_given_where_the_kernel_waits_for_it():
-    before = mode()
-    try:
-        MODES.write_text("advise")
-    except OSError as error:
-        pytest.skip(f"the kernel's mode cannot be changed here: {error}")
-    try:
-        with oc.arena(limit="64MiB") as asking, oc.arena(limit="64MiB", hugepages=False) as silent:
-            assert advised(asking.zeros(4 * MIB, "u1"))
-            assert not advised(silent.zeros(4 * MIB, "u1"))
-    finally:
-        MODES.write_text(before)
+ADVISED = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import onecopy as oc
+from test_huge_pages import MIB, advised
+for hugepages in (None, False):
+    with oc.arena(limit="64MiB", hugepages=hugepages) as arena:
+        print(advised(arena.zeros(4 * MIB, "u1")))
+"""
+
+
+@pytest.mark.parametrize("mode", ["always", "within_size", "advise", "never", "deny"])
+def test_advice_is_given_where_it_is_heeded(tmp_path, mode):
+    (tmp_path / "modes").write_text(f"others [{mode}] force\n")
+    found = elsewhere(f"mount --bind {tmp_path / 'modes'} {MODES}", ADVISED, str(Path(__file__).parent))
+    assert found == [str(mode in {"always", "within_size", "advise"}), "False"]
 
 
 def test_an_arena_on_disk_has_none(tmp_path):
@@ -135,11 +140,6 @@ def test_an_arena_on_disk_has_none(tmp_path):
 
 
 def test_a_kernel_without_them_is_an_error_that_says_so():
-    unshare = shutil.which("unshare")
-    mount = f'mount -t tmpfs tmpfs {SETTINGS} && exec "$@"'
-    prefix = [str(unshare), "--mount", "--propagation", "private", "sh", "-c", mount, "sh"]
-    if unshare is None or subprocess.run([*prefix, "true"], capture_output=True).returncode:
-        pytest.skip("a mount namespace cannot be made here")
     program = """
 import onecopy as oc
 try:
@@ -148,7 +148,4 @@ except oc.ArenaError as error:
     print("leave hugepages=True out" in str(error))
 print(oc.arena(limit="64MiB").zeros(3).sum())
 """
-    environment = {k: v for k, v in os.environ.items() if k != _native.SESSION_VARIABLE}
-    command = [*prefix, sys.executable, "-W", "error", "-c", program]
-    out = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
-    assert (out.returncode, out.stderr, out.stdout.split()) == (0, "", ["True", "0.0"]), out
+    assert elsewhere(f"mount -t tmpfs tmpfs {SETTINGS}", program) == ["True", "0.0"]
