@@ -64,6 +64,7 @@ test-rust:
 	RUSTFLAGS="--cfg loom" cargo test --package onecopy-arena --package onecopy-collections --lib --release --locked --quiet --target-dir target/loom models
 
 test-python: $(VENV)/.stamp-test
+	cargo build --package onecopy --example echo --locked --quiet
 	$(VENV)/bin/python -W error -m pytest --quiet --doctest-modules python/onecopy tests
 
 # ---- environments -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 import onecopy
 
 SURFACE = {
+    "Arena",
     "ArenaError",
     "Array",
     "Barrier",
@@ -17,8 +18,10 @@ SURFACE = {
     "Condition",
     "Connection",
     "Counter",
+    "DamagedArenaError",
     "Dict",
     "Event",
+    "ForeignArenaError",
     "InvalidHandleError",
     "JoinableQueue",
     "List",
@@ -46,6 +49,7 @@ SURFACE = {
     "Value",
     "WorkerDiedError",
     "__version__",
+    "arena",
     "array",
     "asarray",
     "attach",

@@ -3,6 +3,7 @@
 from benchmarks.cases import (
     attach,
     compressed,
+    counter,
     fork,
     handover,
     locks,
@@ -25,6 +26,7 @@ CASES = {
     "objects": objects,
     "fork": fork,
     "locks": locks,
+    "counter": counter,
     "text": text,
     "compressed": compressed,
     "pipeline": pipeline,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from onecopy import _foreign as _foreign  # registers reducers
 from onecopy import _pickling as _pickling  # registers reducers
+from onecopy._arena import Arena, arena
 from onecopy._arrays import (
     array,
     asarray,
@@ -26,6 +27,8 @@ from onecopy._containers import Dict, List, Namespace
 from onecopy._errors import (
     ArenaError,
     BrokenBarrierError,
+    DamagedArenaError,
+    ForeignArenaError,
     InvalidHandleError,
     NameTakenError,
     NameUnknownError,
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from onecopy._sharedctypes import Array, RawArray, RawValue, Value
 
 __all__ = [
+    "Arena",
     "ArenaError",
     "Array",
     "Barrier",
@@ -60,8 +64,10 @@ __all__ = [
     "Condition",
     "Connection",
     "Counter",
+    "DamagedArenaError",
     "Dict",
     "Event",
+    "ForeignArenaError",
     "InvalidHandleError",
     "JoinableQueue",
     "List",
@@ -89,6 +95,7 @@ __all__ = [
     "Value",
     "WorkerDiedError",
     "__version__",
+    "arena",
     "array",
     "asarray",
     "attach",

@@ -17,6 +17,7 @@ mod locks;
 mod named;
 mod ndarray;
 mod object;
+mod open_arena;
 mod pipe;
 mod queue;
 mod session;
@@ -41,6 +42,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     named::register(m)?;
     pipe::register(m)?;
     object::register(m)?;
+    open_arena::register(m)?;
     queue::register(m)?;
     session::register(m)?;
     text::register(m)?;

@@ -5,12 +5,13 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use onecopy::{Batch, Error, LockError, Message, Patience, QueueError, SharedObject, ValueKind};
+use onecopy::{Batch, Error, LockError, Message, Patience, Payload, QueueError, SharedObject, ValueKind};
 use pyo3::exceptions::{PyException, PyMemoryError, PyStopIteration, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use crate::array;
 use crate::errors::OrRaise;
 use crate::locks::{handle_of, limit, wait};
 use crate::value::{self, Raised, changed};
@@ -328,7 +329,9 @@ impl Queue {
             }
             other => other.map(Some).or_raise(py),
         };
-        self.inner.drop_rest(batch, from).or_raise(py)?;
+        if from < batch.len() {
+            self.inner.drop_rest(batch, from).or_raise(py)?;
+        }
         put?.ok_or_else(|| raise_from_queue(py, "Full"))
     }
 
@@ -362,10 +365,13 @@ pub(crate) fn push(
     batch: &mut Batch,
     object: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    match value::plain_unless_audited(object) {
-        Some((kind, plain)) => queue.push(batch, kind, plain.as_bytes()).or_raise(py),
-        None => queue.push_made(batch, || value::made(py, object)).map_err(|Raised(error)| error),
+    if let Some((kind, plain)) = value::plain_unless_audited(object) {
+        return queue.push(batch, kind, plain.as_bytes()).or_raise(py);
     }
+    if let Some((block, handle)) = value::plain_array(object)? {
+        return queue.push_array(batch, &block, handle).or_raise(py);
+    }
+    queue.push_made(batch, || value::made(py, object)).map_err(|Raised(error)| error)
 }
 
 /// Raises for an object that cannot be pickled; or leaves that to a derived class that promises otherwise, as the standard
@@ -384,7 +390,13 @@ fn not_put(queue: &Bound<'_, Queue>, object: &Bound<'_, PyAny>, error: PyErr) ->
 /// The object that a message is.
 pub(crate) fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
     let kind = ValueKind::of(message).or_raise(py)?;
-    value::decode(py, kind, &onecopy::Queue::contents(batch, message).or_raise(py)?)
+    let payload = onecopy::Queue::contents(batch, message).or_raise(py)?;
+    match (kind, &payload) {
+        // Its block came with it.
+        (ValueKind::Array, Payload::Inline(handle)) => array::taken(py, handle, batch),
+        (ValueKind::Array, _) => array::taken(py, value::bytes_of(py, &payload)?.as_bytes(), batch),
+        _ => value::decode(py, kind, &payload),
+    }
 }
 
 fn bound(maxsize: i64) -> Option<u32> {

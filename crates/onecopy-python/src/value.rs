@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use onecopy::{Error, Payload, ValueKind};
+use onecopy::{ArrayHandle, Block, Error, Payload, ValueKind};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -100,10 +100,8 @@ pub(crate) fn made(py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<(ValueKi
 
 /// The same, with another function that pickles.
 pub(crate) fn made_with(object: &Bound<'_, PyAny>, dumps: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
-    static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = object.py();
-    if !AUDITED.load(Relaxed)
-        && object.get_type().is(NDARRAY.import(py, "numpy", "ndarray")?)
+    if is_plain_array(object)?
         && object.getattr("dtype")?.getattr("metadata")?.is_none()
         && let Some(handle) = array::sent(py, object)?
     {
@@ -111,6 +109,16 @@ pub(crate) fn made_with(object: &Bound<'_, PyAny>, dumps: &Bound<'_, PyAny>) -> 
     }
     let pickle = dumps.call1((object,))?;
     Ok((ValueKind::Pickle, pickle.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes().to_vec()))
+}
+
+/// Where a shared array lies and how, if that is all there is to say of it.
+pub(crate) fn plain_array(object: &Bound<'_, PyAny>) -> PyResult<Option<(Block, ArrayHandle)>> {
+    if is_plain_array(object)? { array::plain(object) } else { Ok(None) }
+}
+
+fn is_plain_array(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    Ok(!AUDITED.load(Relaxed) && object.get_type().is(NDARRAY.import(object.py(), "numpy", "ndarray")?))
 }
 
 /// The object that a value is.

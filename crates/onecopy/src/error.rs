@@ -45,6 +45,17 @@ pub enum Error {
     /// A name under which something is published already.
     #[error("name {0:?} is taken; choose another, unpublish it, or say replace=True")]
     NameTaken(String),
+    /// A name under which there is an arena already.
+    #[error("there is an arena of the name {0:?}; leave create=True out to open it, or choose another name")]
+    ArenaExists(String),
+    /// A name that leads to an arena of another version.
+    #[error("name {name:?} is taken: {reason}, or choose another name")]
+    NameForeign {
+        /// It.
+        name: String,
+        /// Why it leads nowhere.
+        reason: String,
+    },
     /// A name under which there is nothing.
     #[error("nothing has the name {name:?}; the names that can be seen from here are {known:?}")]
     NameUnknown {

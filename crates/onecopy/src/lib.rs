@@ -60,7 +60,7 @@ pub use locks::{
 pub use object::{Extent, Source, StoredObject};
 pub use onecopy_arena::{
     Access, Arena, ArenaError, ArenaId, Block, BlockId, Contents, Details, Draft, FreeSpace, JoinHint, LargeBlock,
-    Member, Options, Owned, ParcelId, PrivateCopy, Sighting, Stats, Viewer,
+    Member, Options, Owned, ParcelId, PrivateCopy, Sighting, Stats, Trouble, Viewer,
 };
 pub use onecopy_collections::container::{ContainerError, Picked, Record};
 pub use onecopy_collections::list::Origin;
@@ -69,7 +69,7 @@ pub use onecopy_filters as filters;
 pub use onecopy_os::{ByteSize, Machine};
 pub use onecopy_text as text;
 pub use pipe::{Connection, PipeError, pipe};
-pub use queue::Queue;
+pub use queue::{Queue, array_in};
 pub use schema::schema_of;
 pub use session::{SESSION_VARIABLE, leave_session, parse_size, session, session_hint};
 pub use shared::{Kind, Shareable, Shared};

@@ -7,7 +7,15 @@ use onecopy_collections::queue::{
 use onecopy_sync::Patience;
 
 use crate::value::LONG;
-use crate::{Error, HandleError, Kind, Payload, Shareable, Shared, SharedObject, Value, ValueKind, copy_into, outbox};
+use crate::{
+    Array, ArrayHandle, Counters, Error, HandleError, Kind, Payload, Shareable, Shared, SharedObject, Value, ValueKind,
+    copy_into, outbox,
+};
+
+mod arrays;
+mod spin;
+
+pub use arrays::array_in;
 
 /// Bytes of a queue's first segment.
 const RING: u64 = 64 << 10;
@@ -170,7 +178,11 @@ impl Queue {
 
     pub(crate) fn push_value(&self, batch: &mut Batch, value: &Value) -> Result<(), Error> {
         match value {
-            Value::Array(array) => self.push_made(batch, || Ok((ValueKind::Array, array.send()?))),
+            Value::Array(array) => {
+                let (block, handle) = array.described();
+                Counters::count_sent(array.nbytes());
+                self.push_array(batch, block, handle)
+            }
             other => {
                 let (kind, contents) = other.plain();
                 self.push(batch, kind, &contents)
@@ -188,7 +200,12 @@ impl Queue {
     /// The first value of a batch.
     pub(crate) fn first_value(batch: &Batch) -> Result<Value, Error> {
         let message = batch.messages().next().ok_or_else(|| HandleError("a message that changed".into()))?;
-        Value::from_payload(ValueKind::of(&message)?, &Self::contents(batch, &message)?)
+        let (kind, payload) = (ValueKind::of(&message)?, Self::contents(batch, &message)?);
+        if kind != ValueKind::Array {
+            return Value::from_payload(kind, &payload);
+        }
+        let found = |handle: &ArrayHandle, itemsize| array_in(batch, handle, itemsize);
+        Ok(Value::Array(Array::receive_by(&payload.to_vec(), found)?))
     }
 
     /// Says that one more of the values that were taken has been dealt with.
@@ -234,7 +251,7 @@ impl Queue {
 
 impl From<Shared<Part>> for Queue {
     fn from(shared: Shared<Part>) -> Self {
-        Self { shared, local: Local::new() }
+        Self { shared, local: Local::spinning(spin::longest_spin()) }
     }
 }
 
