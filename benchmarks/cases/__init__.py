@@ -1,6 +1,6 @@
 """One module per question; each has ``TITLE`` and ``run(scale) -> Table``, and its peers beside onecopy."""
 
-from benchmarks.cases import attach, compressed, fork, handover, locks, memory, pipeline, put, queue, start, text
+from benchmarks.cases import attach, compressed, fork, handover, locks, memory, pipeline, pool, put, queue, start, text
 
 CASES = {
     "start": start,
@@ -8,6 +8,7 @@ CASES = {
     "put": put,
     "handover": handover,
     "queue": queue,
+    "pool": pool,
     "memory": memory,
     "fork": fork,
     "locks": locks,

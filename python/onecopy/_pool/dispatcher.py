@@ -13,7 +13,8 @@ from typing import Any
 from onecopy import _native
 from onecopy._errors import OnecopyError, OutOfMemoryError, ShutDownError
 from onecopy._pool import letters
-from onecopy._pool.failures import Failure, Fault, again, death, error_of
+from onecopy._pool.errors import Fault, again, death, error_of
+from onecopy._pool.failures import Failure
 from onecopy._pool.pickling import dumps, dumps_by_value
 from onecopy._pool.tasks import Function, Source, Task
 from onecopy._pool.workers import Worker, Workers
