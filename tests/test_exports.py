@@ -9,6 +9,7 @@ import pytest
 import onecopy
 
 SURFACE = {
+    "Arena",
     "ArenaError",
     "Array",
     "Barrier",
@@ -17,12 +18,17 @@ SURFACE = {
     "Condition",
     "Connection",
     "Counter",
+    "DamagedArenaError",
+    "Dict",
     "Event",
+    "ForeignArenaError",
     "InvalidHandleError",
     "JoinableQueue",
+    "List",
     "Lock",
     "NameTakenError",
     "NameUnknownError",
+    "Namespace",
     "OnecopyError",
     "OutOfMemoryError",
     "OwnerDiedError",
@@ -43,9 +49,11 @@ SURFACE = {
     "Value",
     "WorkerDiedError",
     "__version__",
+    "arena",
     "array",
     "asarray",
     "attach",
+    "audit",
     "empty",
     "empty_like",
     "from_hdf5",
@@ -96,6 +104,7 @@ def test_importing_it_brings_in_little_else():
         "multiprocessing.queues",
         "multiprocessing.managers",
         "onecopy._cli",
+        "onecopy._audit",
         "onecopy._pool",
     }
     assert brought & slow == set()

@@ -345,6 +345,11 @@ def test_what_pickle_refuses_is_named_with_its_place(function: Any) -> None:
         function(Stubborn())
 
 
+def test_locks_are_refused_as_by_the_standard_library() -> None:
+    with pytest.raises(RuntimeError, match=r"through inheritance; it is obj\['lock'\], of type onecopy\.Lock"):
+        oc.put({"lock": oc.Lock()})
+
+
 def test_an_object_in_a_circle_of_refusals_is_named_too() -> None:
     stubborn = Plain(part=Stubborn())
     stubborn.self = stubborn

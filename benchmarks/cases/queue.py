@@ -1,6 +1,7 @@
 """Queues: messages from one process to another, one by one and many at once, and exchanges of small ones and arrays."""
 
 import multiprocessing
+import os
 import statistics
 import time
 from functools import partial
@@ -16,8 +17,13 @@ TITLE = "Queue: one producer, one consumer, two processes"
 
 ONE_BY_ONE, MANY = "small objects, one by one", "small objects, many at once"
 EXCHANGE = "exchange of a small object"
+ASLEEP = "exchange of a small object, both sides asleep meanwhile"
+BUSY = "exchange of a small object while other programs keep all cores busy"
 ARRAYS = "1 MiB arrays"
 SHARED = "exchange of a 1 MiB array that is shared already"
+SMALL = "onecopy, a small object"
+P99 = ", 99th percentile"
+PIPE = "os.pipe, 32 bytes"
 
 PEERS = ("multiprocessing.Queue", "faster-fifo", "pyzmq ipc")
 
@@ -27,15 +33,21 @@ def run(scale: Scale) -> Table:
     count = scale.rows(200_000)
     measure(table, scale, ONE_BY_ONE, "messages/s", rate, ("onecopy", *PEERS), count)
     measure(table, scale, MANY, "messages/s", rate_many, ("onecopy", "faster-fifo"), 10 * count)
-    measure(table, scale, EXCHANGE, "s", exchange, ("onecopy", *PEERS), count // 20, "small")
+    exchanges = count // 20
+    measure_exchange(table, scale, EXCHANGE, ("onecopy", *PEERS, PIPE), exchanges)
+    # The peers always sleep.
+    measure_exchange(table, scale, ASLEEP, ("onecopy", PIPE), exchanges, environment={"ONECOPY_SPIN": "0"})
+    measure_exchange(table, scale, BUSY, ("onecopy", *PEERS, PIPE), exchanges // 10, "small", True)
     measure(table, scale, ARRAYS, "arrays/s", rate_of_arrays, ("onecopy", *PEERS), scale.rows(2_000))
-    measure(table, scale, SHARED, "s", exchange, ("onecopy",), count // 20, "array")
+    measure_exchange(table, scale, SHARED, ("onecopy", SMALL), exchanges, "array")
     table.claim_ratio(ONE_BY_ONE, 8, peers=["multiprocessing.Queue"])
     table.claim_ratio(ONE_BY_ONE, 6, peers=["faster-fifo"])
     table.claim_ratio(ONE_BY_ONE, 1.5, peers=["pyzmq ipc"])
     table.claim_ratio(ARRAYS, 30, peers=["multiprocessing.Queue"])
     table.claim_ratio(ARRAYS, 3, peers=["pyzmq ipc"])
     table.claim_limit(EXCHANGE, 5e-6, peer="multiprocessing.Queue")
+    table.claim_limit(ASLEEP, 17e-6, peer=PIPE)
+    table.claim_ratio(SHARED, 1 / 3, peers=[SMALL])
     return table
 
 
@@ -47,6 +59,38 @@ def measure(
     for name, values in results.items():
         table.add(figure, name, values, unit)
     table.notes += notes
+
+
+def measure_exchange(
+    table: Table,
+    scale: Scale,
+    figure: str,
+    names: tuple[str, ...],
+    count: int,
+    what: str = "small",
+    busy: bool = False,
+    environment: dict[str, str] | None = None,
+) -> None:
+    """Add the median of an exchange, and the 99th percentile as a figure of its own."""
+    contenders = {name: partial(isolated, exchange, name, count, what, busy, environment=environment) for name in names}
+    results, notes = take_turns(contenders, scale.rounds)
+    for position, suffix in enumerate(["", P99]):
+        for name, rounds in results.items():
+            table.add(figure + suffix, name, [result[position] for result in rounds], "s")
+    table.notes += notes
+
+
+class Pipe:
+    """Bytes through the system's pipe, from Python: what nothing that sleeps can be much faster than."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+
+    def put(self, obj: Any) -> None:
+        os.write(self._write, b"%032d" % obj)
+
+    def get(self) -> Any:
+        return int(os.read(self._read, 32))
 
 
 class Zmq:
@@ -80,10 +124,12 @@ class Zmq:
 
 
 def make(name: str) -> Any:
-    if name == "onecopy":
+    if name in ("onecopy", SMALL):
         import onecopy
 
         return onecopy.Queue()
+    if name == PIPE:
+        return Pipe()
     if name == "faster-fifo":
         from faster_fifo import Queue
 
@@ -164,20 +210,28 @@ def drain_arrays(there: Any, back: Any, count: int, window: Any) -> None:
     back.put(total)
 
 
-def exchange(name: str, count: int, what: str) -> float:
-    """Median seconds from putting an object to getting it back from another process."""
+def exchange(name: str, count: int, what: str, busy: bool) -> tuple[float, float]:
+    """Seconds from putting an object to getting it back from another process: the median and the 99th percentile."""
     there, back = make(name), make(name)
     start(echo, there, back, count)
-    if what == "array":
+    message: Any = 7
+    if what == "array" and name != SMALL:
         import onecopy
 
-        message: Any = onecopy.zeros(MIB // 8)
-    else:
-        message = 7
+        message = onecopy.zeros(MIB // 8)
+    for _ in range(len(os.sched_getaffinity(0)) if busy else 0):
+        start(keep_busy, os.getpid())
     seconds = []
     for _ in range(count):
         begin = time.perf_counter()
         there.put(message)
         back.get()
         seconds.append(time.perf_counter() - begin)
-    return statistics.median(seconds)
+    percentiles = statistics.quantiles(seconds, n=100)
+    return percentiles[49], percentiles[98]
+
+
+def keep_busy(parent: int) -> None:
+    """Use a core as long as the parent lives, which does not end its workers when it fails."""
+    while os.getppid() == parent:
+        sum(range(10_000))

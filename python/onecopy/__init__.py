@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from onecopy import _foreign as _foreign  # registers reducers
 from onecopy import _pickling as _pickling  # registers reducers
+from onecopy._arena import Arena, arena
 from onecopy._arrays import (
     array,
     asarray,
@@ -22,9 +23,12 @@ from onecopy._arrays import (
     zeros,
     zeros_like,
 )
+from onecopy._containers import Dict, List, Namespace
 from onecopy._errors import (
     ArenaError,
     BrokenBarrierError,
+    DamagedArenaError,
+    ForeignArenaError,
     InvalidHandleError,
     NameTakenError,
     NameUnknownError,
@@ -42,7 +46,7 @@ from onecopy._native import Counter, Event, Lock, RLock, Semaphore, __version__
 from onecopy._objects import Ref, get, put, share
 from onecopy._pipes import Connection, Pipe
 from onecopy._queues import JoinableQueue, Queue, SimpleQueue
-from onecopy._session import reap, set_limit, stats
+from onecopy._session import audit, reap, set_limit, stats
 from onecopy._text import iter_text, loadtxt
 
 if TYPE_CHECKING:
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
     from onecopy._sharedctypes import Array, RawArray, RawValue, Value
 
 __all__ = [
+    "Arena",
     "ArenaError",
     "Array",
     "Barrier",
@@ -59,12 +64,17 @@ __all__ = [
     "Condition",
     "Connection",
     "Counter",
+    "DamagedArenaError",
+    "Dict",
     "Event",
+    "ForeignArenaError",
     "InvalidHandleError",
     "JoinableQueue",
+    "List",
     "Lock",
     "NameTakenError",
     "NameUnknownError",
+    "Namespace",
     "OnecopyError",
     "OutOfMemoryError",
     "OwnerDiedError",
@@ -85,9 +95,11 @@ __all__ = [
     "Value",
     "WorkerDiedError",
     "__version__",
+    "arena",
     "array",
     "asarray",
     "attach",
+    "audit",
     "empty",
     "empty_like",
     "from_hdf5",

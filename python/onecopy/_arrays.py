@@ -34,7 +34,11 @@ def _dimensions(shape: Shape) -> tuple[int, ...]:
     return dimensions
 
 
-def _new(shape: Shape, dtype: npt.DTypeLike, order: str, zero: bool) -> Array:
+#: Where arrays are made: an open arena, or None for the session's.
+Place = _native.OpenArena | None
+
+
+def _new(shape: Shape, dtype: npt.DTypeLike, order: str, zero: bool, place: Place = None) -> Array:
     if order not in ("C", "F"):
         raise ValueError(f"order={order!r}: expected 'C' or 'F'")
     dimensions, item = _dimensions(shape), np.dtype(dtype)
@@ -43,7 +47,7 @@ def _new(shape: Shape, dtype: npt.DTypeLike, order: str, zero: bool) -> Array:
         dimensions += inner
     if item.itemsize == 0 and item.char in "SU":
         item = np.dtype(item.str[:-1] + "1")  # as numpy does for a string type without a length
-    return _native.empty(dimensions, item, order == "F", zero)
+    return _native.empty(dimensions, item, order == "F", zero, place)
 
 
 def empty(shape: Shape, dtype: npt.DTypeLike = float, order: Order = "C") -> Array:
@@ -123,8 +127,12 @@ def full(shape: Shape, fill_value: Any, dtype: npt.DTypeLike | None = None, orde
     >>> oc.full(2, 7)
     array([7, 7])
     """
+    return _filled(shape, fill_value, dtype, order)
+
+
+def _filled(shape: Shape, fill_value: Any, dtype: npt.DTypeLike | None, order: Order, place: Place = None) -> Array:
     item = np.asarray(fill_value).dtype if dtype is None else dtype
-    array = _new(shape, item, order, False)
+    array = _new(shape, item, order, False, place)
     np.copyto(array, fill_value, casting="unsafe")
     return array
 
@@ -141,19 +149,21 @@ def ones(shape: Shape, dtype: npt.DTypeLike = float, order: Order = "C") -> Arra
     return full(shape, 1, dtype, order)
 
 
-def _new_like(prototype: npt.ArrayLike, dtype: npt.DTypeLike | None, order: str, shape: Shape | None) -> Array:
+def _new_like(
+    prototype: npt.ArrayLike, dtype: npt.DTypeLike | None, order: str, shape: Shape | None, place: Place = None
+) -> Array:
     like = np.asarray(prototype)
     item = like.dtype if dtype is None else np.dtype(dtype)
     dimensions = like.shape if shape is None else _dimensions(shape)
     if order == "A":
         order = "F" if like.flags.fnc else "C"
     if order != "K":
-        return _new(dimensions, item, order, False)
+        return _new(dimensions, item, order, False, place)
     if len(dimensions) != like.ndim:
-        return _new(dimensions, item, "C", False)
+        return _new(dimensions, item, "C", False, place)
     # Lay the axes out as they lie in the prototype: the one with the largest step outermost.
     outermost = sorted(range(like.ndim), key=lambda axis: -abs(like.strides[axis]))
-    array = _new([dimensions[axis] for axis in outermost], item, "C", False)
+    array = _new([dimensions[axis] for axis in outermost], item, "C", False, place)
     extra = range(like.ndim, array.ndim)
     return array.transpose([*np.argsort(outermost), *extra]) if like.ndim > 1 else array
 
@@ -239,11 +249,11 @@ def ones_like(
     return full_like(prototype, 1, dtype, order, shape)
 
 
-def _move_in(array: Array, *, seal: bool = False) -> Array:
+def _move_in(array: Array, *, seal: bool = False, place: Place = None) -> Array:
     """Copy a plain array into the arena; one pass, in the order of its axes."""
-    moved = _native.put(array, seal)
+    moved = _native.put(array, seal, place)
     if moved is None:
-        moved = empty_like(array)
+        moved = _new_like(array, None, "K", None, place)
         np.copyto(moved, array)
         if seal:
             moved = cast(Array, _native.view(moved, "ro"))
@@ -282,10 +292,20 @@ def array(
     (array([[1, 2],
            [3, 4]]), True, True)
     """
+    return _made_of(object, dtype, copy, order, ndmin)
+
+
+def _made_of(
+    object: Any, dtype: npt.DTypeLike | None, copy: bool | None, order: AnyOrder, ndmin: int, place: Place = None
+) -> Array:
     source = np.asarray(object, dtype, order=order)
     if source.ndim < ndmin:
         source = source.reshape((1,) * (ndmin - source.ndim) + source.shape)
-    return source if not copy and _native.is_shared(source) else _move_in(source)
+    return source if not copy and _lies_in(source, place) else _move_in(source, place=place)
+
+
+def _lies_in(array: Array, place: Place) -> bool:
+    return _native.is_shared(array) if place is None else place.holds(array)
 
 
 def asarray(object: Any, dtype: npt.DTypeLike | None = None, *, order: AnyOrder = "K") -> Array:
@@ -330,18 +350,18 @@ def check_mode(mode: str) -> None:
         raise ValueError(f"mode={mode!r}: expected 'ro', 'rw' or 'cow'")
 
 
-def share_array(array: Array, mode: Mode = "ro") -> Array:
+def share_array(array: Array, mode: Mode = "ro", place: Place = None) -> Array:
     """Return an equal array in the arena, of the same class; `onecopy.share` tells the rest."""
     check_mode(mode)
     if is_masked(array):
-        mask = array.mask if array.mask is np.ma.nomask else share_array(np.asarray(array.mask), mode)
+        mask = array.mask if array.mask is np.ma.nomask else share_array(np.asarray(array.mask), mode, place)
         masked: Array = np.ma.MaskedArray(
-            share_array(array.data, mode), mask, fill_value=array.fill_value, shrink=False
+            share_array(array.data, mode, place), mask, fill_value=array.fill_value, shrink=False
         )
         return masked
     plain = array.view(np.ndarray)
-    shared = _native.view(plain, mode)
+    shared = _native.view(plain, mode) if _lies_in(plain, place) else None
     if shared is None:
-        moved = _move_in(plain, seal=mode == "ro")
+        moved = _move_in(plain, seal=mode == "ro", place=place)
         shared = moved if mode != "cow" else cast(Array, _native.view(moved, mode))
     return shared if type(array) is np.ndarray else shared.view(array.dtype, type(array))

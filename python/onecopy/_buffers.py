@@ -85,24 +85,30 @@ def _dump(pickler: type[pickle.Pickler], obj: Any) -> Pickled:
     return Pickled(np.frombuffer(stream.getbuffer(), np.uint8), buffers)
 
 
+#: What says that something cannot be pickled; locks and queues raise the last outside of the start of a process.
+_REFUSALS = (pickle.PicklingError, TypeError, AttributeError, RuntimeError)
+
+
 def dump(obj: Any) -> Pickled:
     """Pickle an object; functions and classes that pickle refuses by value, if cloudpickle is there.
 
     Raises
     ------
-    pickle.PicklingError, TypeError, AttributeError
+    pickle.PicklingError, TypeError, AttributeError, RuntimeError
         What pickle raises, with a message that says which part of the object it is.
     """
     try:
         return _dump(_Pickler, obj)
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
-        refusal = error
+    except _REFUSALS as error:
+        refusal: Exception = error
     by_value = _with_cloudpickle()
-    if by_value is not None:
+    if by_value is not None and not isinstance(refusal, RuntimeError):
         try:
             return _dump(by_value, obj)
-        except (pickle.PicklingError, TypeError, AttributeError) as error:
+        except _REFUSALS as error:
             refusal = error
+    if isinstance(refusal, RecursionError):
+        raise refusal
     from onecopy import _unpicklable
 
     raise _unpicklable.explained(refusal, obj, by_value or _Pickler) from refusal

@@ -82,15 +82,23 @@ class InvalidHandleError(OnecopyError, ValueError):
 
 
 class NameTakenError(OnecopyError, FileExistsError):
-    """Something is published under that name."""
+    """Something is published under that name, or there is an arena of that name or at that path."""
 
 
 class NameUnknownError(OnecopyError, FileNotFoundError):
-    """Nothing is published under that name."""
+    """Nothing is published under that name, or there is no arena of that name or at that path."""
 
 
 class ArenaError(OnecopyError, OSError):
     """An arena cannot be reached, is damaged, or the system refused a call on it."""
+
+
+class ForeignArenaError(ArenaError):
+    """What should be an arena is none, or one of another version, byte order or state; it was not touched."""
+
+
+class DamagedArenaError(ArenaError):
+    """The tables of an arena contradict each other, in what cannot be rebuilt."""
 
 
 class OwnerDiedError(OnecopyError, OSError):

@@ -22,6 +22,8 @@ from onecopy._native import Counter, Event, Lock, RLock, RWLockSide, Semaphore
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from onecopy._containers import ContainerLock
+
 T = TypeVar("T")
 
 #: The examples of the native classes are run as this module's.
@@ -70,7 +72,7 @@ def _describe_event(event: Event) -> str:
 class _Recovery:
     """Holds a lock for a `with` statement, also one whose holder died."""
 
-    def __init__(self, lock: Lock | RLock | RWLockSide, timeout: float | None) -> None:
+    def __init__(self, lock: Lock | RLock | RWLockSide | ContainerLock, timeout: float | None) -> None:
         self._lock = lock
         self._timeout = timeout
 

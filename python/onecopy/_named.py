@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from onecopy import _native
-from onecopy._arrays import Array, share_array
+from onecopy._arrays import Array, Place, _lies_in, share_array
 from onecopy._pickling import DERIVED, LEAST_BYTES_TO_MOVE, _is_plain
 
 
@@ -48,13 +48,8 @@ def publish(name: str, obj: Any, *, replace: bool = False) -> None:
     array([1, 2, 3])
     >>> oc.unpublish("example")
     """
-    if type(obj) is np.ndarray and _is_plain(obj.dtype):
-        _native.publish(name, None, [_shared(obj)], replace)
-        return
-    buffer = io.BytesIO()
-    pickler = _Pickler(buffer)
-    pickler.dump(obj)
-    _native.publish(name, buffer.getvalue(), pickler.arrays, replace)
+    payload, arrays = parts_of(obj)
+    _native.publish(name, payload, arrays, replace)
 
 
 def attach(name: str, *, allow_pickle: bool = False) -> Any:
@@ -87,12 +82,7 @@ def attach(name: str, *, allow_pickle: bool = False) -> Any:
     {'rate': 2}
     >>> oc.unpublish("settings")
     """
-    payload, arrays = _native.attach(name)
-    if payload is None:
-        return arrays[0]
-    if not allow_pickle:
-        raise ValueError(f"{name!r} is no plain array: if you trust its publisher, say attach(..., allow_pickle=True)")
-    return _Unpickler(io.BytesIO(payload), arrays).load()
+    return whole(name, *_native.attach(name), allow_pickle=allow_pickle)
 
 
 def unpublish(name: str) -> None:
@@ -117,23 +107,42 @@ def unpublish(name: str) -> None:
     _native.unpublish(name)
 
 
-def _shared(array: Array) -> Array:
-    return array if _native.is_shared(array) else share_array(array)
+def parts_of(obj: Any, place: Place = None) -> tuple[bytes | None, list[Array]]:
+    """Return what is pickled of a value, None for a plain array, and its arrays, which lie in an arena then."""
+    pickler = _Pickler(buffer := io.BytesIO(), place)
+    if type(obj) is np.ndarray and _is_plain(obj.dtype):
+        return None, [pickler.shared(obj)]
+    pickler.dump(obj)
+    return buffer.getvalue(), pickler.arrays
+
+
+def whole(name: str, payload: bytes | None, arrays: list[Array], *, allow_pickle: bool) -> Any:
+    """Return the value that was published as these parts."""
+    if payload is None:
+        return arrays[0]
+    if not allow_pickle:
+        raise ValueError(f"{name!r} is no plain array: if you trust its publisher, say attach(..., allow_pickle=True)")
+    return _Unpickler(io.BytesIO(payload), arrays).load()
 
 
 class _Pickler(pickle.Pickler):
     """Sets arrays aside that are shared, or large enough to be worth it."""
 
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: io.BytesIO, place: Place) -> None:
         super().__init__(file, protocol=5)
         self.arrays: list[Array] = []
+        self._place = place
+
+    def shared(self, array: Array) -> Array:
+        """Return the array, or a copy that can be read, in the arena in which the value is published."""
+        return array if _lies_in(array, self._place) else share_array(array, "ro", self._place)
 
     def persistent_id(self, obj: Any) -> int | None:
         if type(obj) is not np.ndarray or not _is_plain(obj.dtype):
             return None
         if obj.nbytes < LEAST_BYTES_TO_MOVE and not _native.is_shared(obj):
             return None
-        self.arrays.append(_shared(obj))
+        self.arrays.append(self.shared(obj))
         return len(self.arrays) - 1
 
     def reducer_override(self, obj: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
-from onecopy import _buffers, _native
+from onecopy import _auditor, _buffers, _native
 from onecopy._arrays import Array, Mode, check_mode, share_array
 from onecopy._errors import StaleHandleError
 
@@ -170,7 +170,23 @@ _buffers.REDUCERS[Ref] = _reduce_ref
 def _store(obj: Any, mode: Mode) -> _native.StoredObject:
     check_mode(mode)
     pickled = _buffers.dump(obj)
+    if _auditor.note is not None:
+        _note(obj, pickled)
     return _native.StoredObject(mode, pickled.stream, pickled.buffers)
+
+
+def _note(obj: Any, pickled: _buffers.Pickled) -> None:
+    note, what = _auditor.note, _describe(type(obj))
+    if note is None:
+        return
+    note("copied", what, "Python objects are pickled", pickled.stream.nbytes)
+    for buffer in pickled.buffers:
+        shared = _native.is_shared(buffer)
+        note("handle" if shared else "moved in", what, "it is shared" if shared else "stored once", buffer.nbytes)
+
+
+def _describe(class_: type) -> str:
+    return f"{class_.__module__}.{class_.__qualname__}".removeprefix("builtins.")
 
 
 def put(obj: Any, mode: Mode = "ro") -> Ref:
@@ -302,5 +318,9 @@ def share(obj: T, mode: Mode = "ro") -> T:
     """
     check_mode(mode)
     if isinstance(obj, np.ndarray):
+        if _auditor.note is not None:
+            shared = _native.is_shared(obj)
+            how, why = ("handle", "it is shared") if shared else ("moved in", "stored once")
+            _auditor.note(how, _describe(type(obj)), why, obj.nbytes)
         return cast(T, share_array(cast(Array, obj), mode))
     return cast(T, _buffers.load(_buffers.Pickled(*_store(obj, mode).parts())))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onecopy import _native
+from onecopy import _auditor, _native
 from onecopy._arrays import Array, _move_in
 from onecopy._imports import when_imported
 
@@ -27,11 +27,29 @@ LEAST_BYTES_TO_MOVE = 64 << 10
 
 def _handle_of(array: Array) -> bytes | None:
     """Return a handle of the array if it is shared or worth being moved in."""
-    handle = _native.encode(array)
+    handle, how, why = _native.encode(array), "handle", "it is shared"
     if handle is None and array.nbytes >= LEAST_BYTES_TO_MOVE and _is_plain(array.dtype):
         # The message alone keeps the copy, so the receiver is its only holder, as it would be of an unpickled array.
-        handle = _native.encode(_move_in(array))
+        handle, how = _native.encode(_move_in(array)), "moved in"
+        why = "it was not shared: make it by onecopy.array, or share it once"
+    if _auditor.note is not None and handle is not None:
+        _auditor.note(how, _describe(array), why, array.nbytes)
     return handle
+
+
+def _in_message(array: Array) -> Any:
+    """Reduce an array whose items, or whose objects, travel in the message."""
+    _native.count_copied(array.nbytes)
+    if _auditor.note is not None:
+        plain = _is_plain(array.dtype)
+        below = f"below {LEAST_BYTES_TO_MOVE >> 10} KiB, and not shared"
+        why = below if plain else f"dtype {array.dtype} has no items of a fixed size: they are pickled"
+        _auditor.note("copied", _describe(array), why, array.nbytes)
+    return array.__reduce__()
+
+
+def _describe(array: Array) -> str:
+    return f"{type(array).__name__} of {array.dtype if array.dtype.names is None else 'records'}"
 
 
 def _is_plain(dtype: np.dtype[Any]) -> bool:
@@ -41,8 +59,7 @@ def _is_plain(dtype: np.dtype[Any]) -> bool:
 def _reduce_array(array: Array) -> Any:
     handle = _handle_of(array)
     if handle is None:
-        _native.count_copied(array.nbytes)
-        return array.__reduce__()
+        return _in_message(array)
     if array.dtype.metadata is not None:
         return _as_class, (handle, array.dtype, np.ndarray)
     return _native.decode, (handle,)
@@ -51,7 +68,7 @@ def _reduce_array(array: Array) -> Any:
 def _reduce_derived(array: Array) -> Any:
     """Reduce an array of a derived class whose only state is its dtype; the items travel as a plain array does."""
     if not _is_plain(array.dtype):
-        return array.__reduce__()
+        return _in_message(array)
     return _view_as, (array.view(np.ndarray), array.dtype, type(array))
 
 
@@ -71,7 +88,7 @@ def _reduce_memmap(array: Array) -> Any:
 def _reduce_masked(array: np.ma.MaskedArray[Any, Any]) -> Any:
     plain = np.asarray(array.data)
     if not _is_plain(plain.dtype):
-        return array.__reduce__()
+        return _in_message(array)
     mask = array.mask if array.mask is np.ma.nomask else np.asarray(array.mask)
     return _as_masked, (plain, mask, array.fill_value, array.hardmask)
 

@@ -10,7 +10,7 @@ from io import BytesIO
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, cast
 
-from onecopy import _locks, _native
+from onecopy import _auditor, _locks, _native
 from onecopy._native import Queue as Queue
 
 if TYPE_CHECKING:
@@ -111,5 +111,15 @@ class _Pickler(pickle.Pickler):
 def dumps(obj: Any) -> bytes:
     """Pickle an object for a queue."""
     buffer = BytesIO()
-    _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(obj)
+    if _auditor.note is not None:
+        from onecopy import _audit
+
+        _audit.measured(obj, lambda: _dump(obj, buffer))
+    else:
+        _dump(obj, buffer)
     return buffer.getvalue()
+
+
+def _dump(obj: Any, buffer: BytesIO) -> int:
+    _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(obj)
+    return buffer.tell()

@@ -1,7 +1,8 @@
 """`Value` and `Array`: objects of `ctypes` whose memory is a block of the arena.
 
-The objects and the wrappers that lock them are those of `multiprocessing.sharedctypes`; what is onecopy's own is the
-memory, the locks, and how they travel. This module is imported at its first use, as `ctypes` takes long to import.
+The objects are those of `multiprocessing.sharedctypes`, and so are the wrappers that lock them, but for what has to be
+fast; what is onecopy's own is the memory, the locks, and how they travel. This module is imported at its first use, as
+`ctypes` takes long to import.
 """
 
 from __future__ import annotations
@@ -12,12 +13,19 @@ from multiprocessing import sharedctypes
 from multiprocessing.context import assert_spawning
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.sharedctypes import SynchronizedBase
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from onecopy import _queues
 from onecopy._arrays import Array as NumpyArray
 from onecopy._arrays import zeros
-from onecopy._native import RLock
+from onecopy._native import Guarded, GuardedArray, GuardedField, RLock
+
+if TYPE_CHECKING:
+    _Value = sharedctypes.Synchronized[Any]
+    _Array = sharedctypes.SynchronizedArray[Any]
+else:
+    _Value, _Array = sharedctypes.Synchronized, sharedctypes.SynchronizedArray
 
 TYPES: dict[str, type] = sharedctypes.typecode_to_type  # type: ignore[attr-defined]  # not in the stubs
 
@@ -86,18 +94,60 @@ def _reduce(shared: Any) -> tuple[Any, ...]:
     return _parts(shared)
 
 
+class Synchronized(Guarded, _Value):
+    """A value that is read and written under its lock."""
+
+    value = GuardedField("value")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it as an argument of a process that is being started."""
+        return _reduce_synchronized(self)
+
+
+class SynchronizedArray(GuardedArray, _Array):
+    """An array that is read and written under its lock."""
+
+    __reduce__ = Synchronized.__reduce__
+
+
+class SynchronizedString(SynchronizedArray, sharedctypes.SynchronizedString):
+    """An array of bytes that is read and written under its lock."""
+
+    value = GuardedField("value")
+    raw = GuardedField("raw")
+
+
+#: Wrappers of structures, by the structure.
+_STRUCTURES: WeakKeyDictionary[type, type] = WeakKeyDictionary()
+
+
+def _wrapper_of(shared: Any) -> Any:
+    if isinstance(shared, ctypes._SimpleCData):
+        return Synchronized
+    if isinstance(shared, ctypes.Array):
+        return SynchronizedString if shared._type_ is ctypes.c_char else SynchronizedArray
+    structure = type(shared)
+    if structure not in _STRUCTURES:
+        # As the standard library has it, only the fields of the class itself.
+        members = {field[0]: GuardedField(field[0]) for field in structure._fields_}
+        bases = (Guarded, SynchronizedBase)
+        _STRUCTURES[structure] = type(
+            f"Synchronized{structure.__name__}", bases, {**members, "__reduce__": Synchronized.__reduce__}
+        )
+    return _STRUCTURES[structure]
+
+
 def _synchronized(shared: Any, lock: Any) -> Any:
-    wrapper = sharedctypes.synchronized(shared, lock)
-    ForkingPickler.register(type(wrapper), _reduce_synchronized)
-    _queues.BY_HANDLE[type(wrapper)] = _parts_synchronized
-    return wrapper
+    class_ = _wrapper_of(shared)
+    _queues.BY_HANDLE[class_] = _parts_synchronized
+    return class_(shared, lock)
 
 
-def _parts_synchronized(wrapper: SynchronizedBase[Any]) -> tuple[Any, ...]:
+def _parts_synchronized(wrapper: Any) -> tuple[Any, ...]:
     return _synchronized, (wrapper.get_obj(), wrapper.get_lock())
 
 
-def _reduce_synchronized(wrapper: SynchronizedBase[Any]) -> tuple[Any, ...]:
+def _reduce_synchronized(wrapper: Any) -> tuple[Any, ...]:
     assert_spawning(wrapper)
     return _parts_synchronized(wrapper)
 

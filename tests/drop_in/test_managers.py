@@ -1,5 +1,8 @@
 """Managers: without a server for what lies in shared memory, and with one for the rest."""
 
+import array
+import copy
+import gc
 import os
 import pickle
 import select
@@ -51,6 +54,86 @@ def test_proxies_pickle_anywhere_and_outlive_the_manager() -> None:
         assert not condition.acquire(blocking=False) or condition.release() is None
     with pytest.raises(AssertionError, match="not yet started"):
         manager.Queue()
+
+
+def change(d: Any, items: Any, namespace: Any, value: Any, numbers: Any) -> None:
+    d["x"] = [1]
+    items.append(2)
+    items[0].append("inner")
+    namespace.lock = 3
+    value.value = "any"
+    numbers[0] = 5
+
+
+def test_containers_and_values_need_no_server(context: Any) -> None:
+    with context.Manager() as manager:
+        d, items, namespace = manager.dict(a=0), manager.list([manager.list()]), manager.Namespace(z=1)
+        value, numbers = manager.Value("i", 0), manager.Array("i", [1, 2, 3])
+        process = context.Process(target=change, args=(d, items, namespace, value, numbers))
+        process.start()
+        process.join()
+        assert process.exitcode == 0 and mp.active_children() == []
+        assert str(d) == "{'a': 0, 'x': [1]}" and d.copy() == {"a": 0, "x": [1]}
+        assert len(items) == 2 and items[0][:] == ["inner"] and isinstance(items[0], managers.ListProxy)
+        assert str(namespace) == "Namespace(lock=3, z=1)" and namespace.lock == 3
+        assert str(value) == "Value('i', 'any')" and value.get() == "any"
+        assert str(numbers) == "array('i', [5, 2, 3])"
+
+
+def test_an_inner_container_lives_in_the_outer_one() -> None:
+    with mp.Manager() as manager:
+        outer = manager.list()
+        outer.append(manager.dict(a=manager.Lock()))
+        outer.append(manager.Array("d", [1.5]))
+        gc.collect()
+        outer[0]["b"] = 1
+        assert outer[0].keys() == ["a", "b"] and outer[1][0] == 1.5
+        with outer[0]["a"]:
+            assert not outer[0]["a"].acquire(False)
+
+
+def test_dictionaries_are_as_in_the_standard_library() -> None:
+    with mp.Manager() as manager:
+        d = manager.dict({1: "a", 2: "b"})
+        assert (d.keys(), d.values(), d.items(), list(d)) == ([1, 2], ["a", "b"], [(1, "a"), (2, "b")], [1, 2])
+        assert repr(d).startswith("<DictProxy object, typeid 'dict' at 0x")
+        assert copy.deepcopy(d) == {1: "a", 2: "b"} and 1 in d and d.get(3, 0) == 0
+        keys = iter(d)
+        d[3] = "c"
+        with pytest.raises(RuntimeError, match="changed size"):
+            next(keys)
+        with pytest.raises(KeyError):
+            d[4]
+
+
+def test_namespaces_have_no_attributes_of_their_own() -> None:
+    with mp.Manager() as manager:
+        namespace = manager.Namespace()
+        for name in ("lock", "copy", "keys"):
+            assert not hasattr(namespace, name)
+            setattr(namespace, name, name)
+            assert getattr(namespace, name) == name
+            delattr(namespace, name)
+        with pytest.raises(AttributeError, match="'Namespace' object has no attribute 'copy'"):
+            del namespace.copy
+
+
+@pytest.mark.parametrize("typecode", [code for code in array.typecodes if code not in "uw"])
+def test_arrays_hold_what_an_array_holds(typecode: str) -> None:
+    with mp.Manager() as manager:
+        numbers = manager.Array(typecode, [1, 2, 3])
+        numbers[1:] = array.array(typecode, [4, 5])
+        numbers[-3] = 6
+        assert list(numbers) == [6, 4, 5] and len(numbers) == 3
+        assert numbers[:2] == array.array(typecode, [6, 4])
+        with pytest.raises(IndexError):
+            numbers[3]
+        with pytest.raises((OverflowError, TypeError)):
+            numbers[0] = 1 << 70 if typecode not in "fd" else "x"
+        with pytest.raises(TypeError, match=r"can only assign an array\.array"):
+            numbers[1:] = [4, 5]
+        with pytest.raises(ValueError):
+            numbers[1:] = array.array(typecode, [4, 5, 6])
 
 
 def test_exceptions_are_those_of_threading() -> None:

@@ -65,7 +65,7 @@ except RuntimeError as error:
 
 @pytest.mark.parametrize(
     ("setting", "expected"),
-    [("", "['__main__', 'onecopy.multiprocessing']"), ("mp.set_forkserver_preload(['json'])", "['json']")],
+    [("", "['__main__', 'onecopy._pool.worker']"), ("mp.set_forkserver_preload(['json'])", "['json']")],
 )
 def test_a_fork_server_has_imported_onecopy_unless_told_otherwise(
     setting: str, expected: str, run: Callable[..., str]
@@ -132,6 +132,26 @@ def test_what_a_full_or_closed_queue_says_is_not_taken_for_a_pickling_error() ->
 
 def test_exceptions_are_those_that_programs_catch() -> None:
     assert mp.TimeoutError is std.TimeoutError and mp.ProcessError is std.ProcessError
+
+
+def whoami(array: Any) -> Any:
+    array += 1
+    return os.getpid(), array
+
+
+def test_pools_send_handles_both_ways_and_say_who_died(context: Any) -> None:
+    from onecopy.multiprocessing import pool
+
+    array = oc.zeros(1000)
+    with context.Pool(1) as workers:
+        assert isinstance(workers, pool.Pool) and isinstance(workers, oc.Pool)
+        pid, same = workers.apply(whoami, (array,))
+        assert pid != os.getpid() and array.sum() == 1000
+        same += 1
+        assert array.sum() == 2000
+        with pytest.raises(oc.WorkerDiedError):
+            workers.apply(os._exit, (3,))
+        assert workers.apply(abs, (-1,)) == 1
 
 
 def send_array(connection: Any) -> None:

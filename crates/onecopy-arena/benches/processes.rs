@@ -15,13 +15,16 @@ fn main() {
         return child(role, hint.parse().expect("a hint"));
     }
     let arena = Arena::create(Options { limit: Some(1 << 30), warm: None }).expect("an arena");
-    report("join an arena: map it and take a slot", (0..ROUNDS).map(|_| time_of_join(arena)));
+    report("take a slot", (0..ROUNDS).map(|_| time_of_slot(arena)));
+    report("join: open and map it, take a slot", (0..ROUNDS).map(|_| time_of_join(arena, "join-unswept")));
+    report("join, and look for dead processes", (0..ROUNDS).map(|_| time_of_join(arena, "join")));
     report("reap a dead process that held 100,000 blocks", (0..ROUNDS).map(|_| time_of_reap(arena)));
 }
 
 fn child(role: &str, hint: JoinHint) {
     let start = Instant::now();
-    let arena = Arena::join(hint).expect("the parent's arena");
+    let arena = if role == "join-unswept" { Arena::join_unswept(hint) } else { Arena::join(hint) };
+    let arena = arena.expect("the parent's arena");
     let elapsed = start.elapsed();
     let mut blocks = Vec::new();
     if role == "hold" {
@@ -45,8 +48,16 @@ fn run(arena: &Arena, role: &str) -> Duration {
     Duration::from_nanos(line.trim().parse().expect("nanoseconds"))
 }
 
-fn time_of_join(arena: &Arena) -> Duration {
-    let elapsed = run(arena, "join");
+/// The slot of this process, given up and taken again.
+fn time_of_slot(arena: &Arena) -> Duration {
+    arena.leave().expect("a sound arena");
+    let start = Instant::now();
+    arena.rejoin().expect("a free slot");
+    start.elapsed()
+}
+
+fn time_of_join(arena: &Arena, role: &str) -> Duration {
+    let elapsed = run(arena, role);
     arena.reap().expect("a sound arena");
     elapsed
 }

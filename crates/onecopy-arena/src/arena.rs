@@ -14,17 +14,21 @@ use crate::layout::{ArenaId, DATA_FILES, GRAIN, Geometry};
 use crate::membership::{Held, Holds, locked};
 use crate::meta::{BlockId, Meta};
 use crate::parcels::{Owned, ParcelId};
+use crate::place::Place;
 use crate::slots::{Cradle, JANITOR, Roll, Slots, Viewer};
 use crate::stats::{Details, Stats};
 
 mod block;
+mod closing;
 mod draft;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod join;
+mod on_disk;
 mod root;
 
 pub use block::Block;
+use closing::Opened;
 pub use draft::Draft;
 pub use join::JoinHint;
 
@@ -63,6 +67,8 @@ pub struct Arena {
     /// The tag of this process, zero when it has none.
     me: AtomicU32,
     holds: Mutex<Holds>,
+    /// How often this process has opened it and not closed it again; an arena that it came by otherwise is never closed.
+    opened: Mutex<Opened>,
 }
 
 impl Arena {
@@ -97,17 +103,24 @@ impl Arena {
     }
 
     fn lay_out(limit: u64, warm: Option<u64>) -> Result<&'static Self, ArenaError> {
-        let geometry = Geometry::for_limit(limit);
-        let meta = Meta::create(ArenaId(random_u64()?), geometry)?;
+        Ok(Box::leak(Box::new(Self::lay_out_in(Place::Memory, Geometry::for_limit(limit), limit, warm)?)))
+    }
+
+    fn lay_out_in(place: Place<'_>, geometry: Geometry, limit: u64, warm: Option<u64>) -> Result<Self, ArenaError> {
+        let meta = Meta::create(place, ArenaId(random_u64()?), geometry)?;
         let first = meta.superblock();
         first.limit.store(limit.min(geometry.capacity), Relaxed);
         first.warm_budget.store(warm.unwrap_or(limit / 8), Relaxed);
-        let data = Data::create(meta.id(), &geometry)?;
-        Ok(Self::leaked(meta, data))
+        let data = Data::create(place, meta.id(), &geometry)?;
+        Ok(Self::over(meta, data))
+    }
+
+    fn over(meta: Meta, data: Data) -> Self {
+        Self { meta, data, me: AtomicU32::new(0), holds: Mutex::default(), opened: Mutex::default() }
     }
 
     fn leaked(meta: Meta, data: Data) -> &'static Self {
-        Box::leak(Box::new(Self { meta, data, me: AtomicU32::new(0), holds: Mutex::default() }))
+        Box::leak(Box::new(Self::over(meta, data)))
     }
 
     /// Its name.
@@ -124,6 +137,9 @@ impl Arena {
         if forked_unnoticed() {
             // The slot is the parent's, whose end would take it away under this process.
             return Err(ArenaError::ForkedUnnoticed);
+        }
+        if !self.is_member() && locked(&self.opened).is_closed() {
+            return Err(ArenaError::Closed);
         }
         Tag::from_bits(self.me.load(Relaxed)).ok_or(ArenaError::TableFull {
             what: "processes",
@@ -171,10 +187,12 @@ impl Arena {
     }
 
     fn sweep_as_janitor(&self) -> Result<(), ArenaError> {
-        LockByte(JANITOR).lock(self.meta.file())?;
+        LockByte(JANITOR).lock(self.meta.liveness())?;
         crash_point!("janitor.locked");
-        let swept = Heap::lock(&self.meta, &self.data, Tag::new(JANITOR, 0)).and_then(|heap| heap.sweep());
-        LockByte(JANITOR).unlock(self.meta.file())?;
+        // Another generation each time: a janitor that died with the heap lock must not be taken for this one.
+        let me = Tag::new(JANITOR, random_u64()? as u32);
+        let swept = Heap::lock(&self.meta, &self.data, me).and_then(|heap| heap.sweep());
+        LockByte(JANITOR).unlock(self.meta.liveness())?;
         swept.map(drop)
     }
 
@@ -203,6 +221,9 @@ impl Arena {
     }
 
     pub(crate) fn finish_fork(&self, cradle: Option<Cradle>) {
+        // Where that fails (no /proc), the parent seems to live as long as this child does, which must not be a member.
+        let parted = self.meta.part_from_parent();
+        let cradle = cradle.filter(|_| parted.is_ok());
         // A child for which there was no slot has no tag: each of its calls says that the table is full.
         let tag = cradle.as_ref().and_then(|cradle| self.slots().move_in(cradle).ok());
         // Only now that the record lock is held may the transfer lock go.
@@ -236,6 +257,7 @@ impl Arena {
             // here leaves garbage, not a leak.
             self.make_pages(block.offset(), size, &promise, stop)?;
             crash_point!("allocate.reserved");
+            self.heap()?.complete(id, len)?;
         }
         Ok((block, Contents::Zeros))
     }
@@ -274,7 +296,7 @@ impl Arena {
             if stop() {
                 return Err(ArenaError::Interrupted);
             }
-            self.data.reserve(offset + start, part).map_err(|error| ArenaError::refused(error, size))?;
+            self.data.reserve(offset + start, part).map_err(|error| self.data.refused(error, size))?;
             promise.keep(part);
         }
         Ok(())
@@ -312,13 +334,19 @@ impl Arena {
                 let (offset, whole) = heap.span(index)?;
                 if let Err(error) = self.data.reserve(offset, whole) {
                     heap.set_free(index, State::Fresh)?;
-                    return Err(ArenaError::refused(error, len));
+                    return Err(self.data.refused(error, len));
                 }
                 crash_point!("allocate.reserved-small");
                 heap.cut(index, size, State::Warm)?;
             }
             let promise = (!small && !draft).then(|| Promise::make(self, &heap, commit));
-            let id = if draft { heap.publish(index, 0, DRAFT)? } else { heap.publish(index, len, 0)? };
+            // Memory that is still to come is accounted for, but part of it may be missing when the block is freed.
+            let (len, flags) = match (draft, small) {
+                (true, _) => (0, DRAFT),
+                (_, true) => (len, 0),
+                _ => (extent, DRAFT),
+            };
+            let id = heap.publish(index, len, flags)?;
             return Ok((id, promise));
         }
     }
@@ -380,7 +408,12 @@ impl Arena {
         let punched = self.data.punch(offset, len);
         crash_point!("give-back.punched");
         if punched.is_err() {
+            // Warm again, if what has gone of it can be had back.
+            let whole = self.data.reserve(offset, len);
             let heap = self.heap()?;
+            if whole.is_ok() {
+                heap.complete(id, len)?;
+            }
             heap.meta.clear_holder(id.index, heap.me.slot());
             heap.free_if_garbage(id.index)?;
         } else {
@@ -451,10 +484,13 @@ impl Arena {
     /// Gives up this process's membership in good order: nothing it held stays. Only for a process that ends or never
     /// uses the arena again.
     pub fn leave(&self) -> Result<(), ArenaError> {
-        let mut holds = locked(&self.holds);
+        self.leave_with(&mut locked(&self.holds))
+    }
+
+    fn leave_with(&self, holds: &mut Holds) -> Result<(), ArenaError> {
         let Some(tag) = Tag::from_bits(self.me.load(Relaxed)) else { return Ok(()) };
         let heap = self.heap()?;
-        for held in std::mem::take(&mut *holds).into_values() {
+        for held in std::mem::take(holds).into_values() {
             heap.meta.clear_holder(held.id.index, tag.slot());
             crash_point!("leave.cleared");
             heap.free_if_garbage(held.id.index)?;

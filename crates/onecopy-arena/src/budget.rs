@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use onecopy_os::{Bound, ByteSize, Machine, crash_point};
+use onecopy_os::{Bound, ByteSize, crash_point};
 
 use crate::ArenaError;
 use crate::arena::Arena;
@@ -59,7 +59,11 @@ impl Heap<'_> {
 
     /// The limits that leave the least: of those that are enforced, and of those that slow down.
     fn narrowest(&self) -> (Bound, Option<Bound>) {
-        narrowest(self.own_limit(), Machine::this().bounds(), self.roll().promised())
+        let (own, promised) = (self.own_limit(), self.roll().promised());
+        let (disk, machine) = self.data.bounds();
+        // A disk needs no reserve: whoever is late there gets an error, and nobody is killed.
+        let disk = disk.map(|disk| Bound { free: disk.free.saturating_sub(promised), ..disk });
+        narrowest(disk.filter(|disk| disk.free < own.free).unwrap_or(own), machine, promised)
     }
 
     fn own_limit(&self) -> Bound {

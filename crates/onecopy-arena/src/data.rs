@@ -3,10 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 
-use onecopy_os::{FileAccess, Mapping, MemoryFile, OsError, Protection, page_size};
+use onecopy_os::{Bound, FileAccess, Machine, Mapping, MemoryFile, OsError, Protection, page_size};
 
 use crate::ArenaError;
-use crate::layout::{ArenaId, DATA, DATA_FILES, Geometry, file_name};
+use crate::layout::{ArenaId, DATA, DATA_FILES, Geometry};
+use crate::place::Place;
 
 /// Which of the two mappings of the data area an address lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,16 +44,32 @@ struct Piece {
 }
 
 impl Data {
-    pub(crate) fn create(id: ArenaId, geometry: &Geometry) -> Result<Self, ArenaError> {
-        let [a, b] = DATA.map(|part| MemoryFile::create(&file_name(id, part), geometry.data_file_size()));
-        Self::map([a?, b?], geometry)
+    pub(crate) fn create(place: Place<'_>, id: ArenaId, geometry: &Geometry) -> Result<Self, ArenaError> {
+        let [a, b] = DATA.map(|part| place.create(id, part, geometry.data_file_size()));
+        let files = [a?, b?];
+        if files[0].is_on_disk() {
+            // Without these there would be no way to run out of space but a SIGBUS: better to know now.
+            files[0].reserve(0, page_size() as u64)?;
+            files[0].punch(0, page_size() as u64)?;
+        }
+        Self::map(files, geometry)
     }
 
     pub(crate) fn adopt(files: [MemoryFile; DATA_FILES], geometry: &Geometry) -> Result<Self, ArenaError> {
-        if files.iter().any(|file| file.size() != geometry.data_file_size()) {
-            return Err(ArenaError::Foreign("a data file has another size than the superblock says".into()));
-        }
+        Self::check_sizes(&files, geometry)?;
         Self::map(files, geometry)
+    }
+
+    pub(crate) fn check_sizes(files: &[MemoryFile; DATA_FILES], geometry: &Geometry) -> Result<(), ArenaError> {
+        if files.iter().all(|file| file.size() == geometry.data_file_size()) {
+            return Ok(());
+        }
+        Err(ArenaError::Foreign("a data file has another size than the superblock says".into()))
+    }
+
+    /// Whether these are its files.
+    pub(crate) fn is_in(&self, files: &[MemoryFile; DATA_FILES]) -> bool {
+        self.files.iter().zip(files).all(|(own, other)| own.identity() == other.identity())
     }
 
     fn map(files: [MemoryFile; DATA_FILES], geometry: &Geometry) -> Result<Self, ArenaError> {
@@ -62,6 +79,7 @@ impl Data {
                 let file = descriptors[piece.file];
                 mapping.place(piece.in_range as usize, file, piece.in_file, piece.len as usize, protection)?;
             }
+            mapping.leave_out_of_core_dumps();
             Ok(mapping)
         };
         let writable = map(files.each_ref().map(AsFd::as_fd), Protection::ReadWrite)?;
@@ -73,6 +91,26 @@ impl Data {
             _ => map(files.each_ref().map(AsFd::as_fd), Protection::Read)?,
         };
         Ok(Self { files, writable, readable, stripe: geometry.stripe, capacity: geometry.capacity })
+    }
+
+    /// Limits on what may be put behind it, besides the arena's own: that of the disk, and those of the machine where it
+    /// takes memory.
+    pub(crate) fn bounds(&self) -> (Option<Bound>, Vec<Bound>) {
+        let disk = self.files[0].is_on_disk().then(|| self.files[0].space().ok()).flatten();
+        (disk, if self.files[0].takes_memory() { Machine::this().bounds() } else { Vec::new() })
+    }
+
+    /// What it means that space for `asked` bytes could not be had.
+    pub(crate) fn refused(&self, error: OsError, asked: u64) -> ArenaError {
+        match self.files[0].space() {
+            Ok(bound) if self.files[0].is_on_disk() && error.is_full_disk() => ArenaError::out_of_memory(asked, bound),
+            _ => ArenaError::refused(error, asked),
+        }
+    }
+
+    /// Waits until all of it is on disk.
+    pub(crate) fn sync(&self) -> Result<(), OsError> {
+        self.files.iter().try_for_each(MemoryFile::sync)
     }
 
     /// The file that carries the transfer locks of forks. It must not be the metadata file: closing a descriptor of
@@ -133,9 +171,16 @@ impl Data {
     /// Writes through the files: makes pages without zeroing and without faults. For memory that is not there yet.
     pub(crate) fn write_through(&self, offset: u64, bytes: &[u8]) -> Result<(), OsError> {
         assert!(offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= self.capacity));
+        let page = page_size() as u64;
         pieces(self.stripe, offset, bytes.len() as u64).try_for_each(|piece| {
             let part = &bytes[piece.in_range as usize..(piece.in_range + piece.len) as usize];
             let file = &self.files[piece.file];
+            if file.is_on_disk() {
+                // Whole pages: a file system with smaller blocks would leave holes in them, and a later store there has
+                // no way to say that the disk is full.
+                let (start, end) = (piece.in_file / page, (piece.in_file + piece.len).div_ceil(page));
+                file.reserve(start * page, (end - start) * page)?;
+            }
             match file.write_at(part, piece.in_file) {
                 // A file size limit that was set after the files were made: it does not bind the mapping.
                 Err(error) if error.is_file_size() => {
@@ -221,6 +266,7 @@ impl Data {
             let file = &self.files[piece.file];
             mapping.place(piece.in_range as usize, file, piece.in_file, piece.len as usize, Protection::CopyOnWrite)?;
         }
+        mapping.leave_out_of_core_dumps();
         Ok(PrivateCopy { mapping, first: (offset - start) as usize })
     }
 }
@@ -276,7 +322,7 @@ mod tests {
 
     #[test]
     fn bytes_cross_stripes_through_every_door() {
-        let data = Data::create(ArenaId(1), &geometry()).unwrap();
+        let data = Data::create(Place::Memory, ArenaId(1), &geometry()).unwrap();
         let bytes: Vec<u8> = (0..3 << 20).map(|i: u32| (i % 251) as u8).collect();
         data.write_through(12_345, &bytes).unwrap();
         assert_eq!(read(&data, 12_345, bytes.len(), Access::ReadOnly), bytes);
@@ -292,7 +338,9 @@ mod tests {
 
     #[test]
     fn shares_cover_the_range_once_and_stay_in_their_file() {
-        let data = Data::create(ArenaId(1), &Geometry { stripe: 16 << 20, capacity: 64 << 20, ..geometry() }).unwrap();
+        let data =
+            Data::create(Place::Memory, ArenaId(1), &Geometry { stripe: 16 << 20, capacity: 64 << 20, ..geometry() })
+                .unwrap();
         let shares = data.shares(100, 60 << 20, CHUNK);
         for (file, list) in shares.iter().enumerate() {
             assert!(!list.is_empty() && list.iter().all(|(at, _)| (100 + at) / (16 << 20) % 2 == file as u64));
@@ -306,7 +354,7 @@ mod tests {
 
     #[test]
     fn an_address_is_found_in_its_mapping() {
-        let data = Data::create(ArenaId(1), &geometry()).unwrap();
+        let data = Data::create(Place::Memory, ArenaId(1), &geometry()).unwrap();
         for access in [Access::ReadOnly, Access::ReadWrite] {
             let address = data.address(777, access).as_ptr() as usize;
             assert_eq!(data.position_of(address), Some((777, access)));

@@ -441,7 +441,18 @@ impl<'a> Heap<'a> {
             self.bin_insert(index, State::Warm)?;
         }
         self.cut(middle, end - start, State::Warm)?;
-        Ok(Some((self.publish(middle, end - start, 0)?, start, end - start)))
+        // As a draft: should this process die half way, part of it has no memory any more, and must not be warm again.
+        Ok(Some((self.publish(middle, end - start, DRAFT)?, start, end - start)))
+    }
+
+    /// Says that all of a block's memory is there: freed, it is warm from here on.
+    pub(crate) fn complete(&self, id: BlockId, len: u64) -> Result<(), ArenaError> {
+        let entry = self.block(id)?;
+        // The length last: of a draft it says what is accounted for.
+        entry.flags.store(entry.flags.load(Relaxed) & !DRAFT, Relaxed);
+        crash_point!("complete.flagged");
+        entry.len.store(len, Relaxed);
+        Ok(())
     }
 
     /// Puts back what `borrow_warm` took, now without memory.

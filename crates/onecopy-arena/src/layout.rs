@@ -12,7 +12,7 @@ use crate::slot_word::SlotWord;
 /// First bytes of the file.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"onecopy\x01");
 /// Version of the format.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// Reads back reversed on a machine of the other byte order.
 pub(crate) const BYTE_ORDER: u32 = 0x0102_0304;
 /// Every extent starts and ends at a multiple of this: a cache line.
@@ -76,10 +76,20 @@ const LEAST_STRIPE: u64 = 64 << 20;
 impl Geometry {
     /// The tables for an arena whose limit is `limit` bytes.
     pub fn for_limit(limit: u64) -> Self {
+        Self::with_blocks_of(limit, 2048)
+    }
+
+    /// As [`for_limit`](Self::for_limit), on disk, where the tables take space from the start: they are made for larger
+    /// blocks.
+    pub(crate) fn on_disk(limit: u64) -> Self {
+        Self::with_blocks_of(limit, 256 << 10)
+    }
+
+    fn with_blocks_of(limit: u64, bytes: u64) -> Self {
         let wanted = limit.saturating_mul(2).clamp(LEAST_CAPACITY, 1 << 46);
         let stripe = (wanted / MOST_STRIPES).next_power_of_two().max(LEAST_STRIPE.min(wanted.next_power_of_two() / 2));
         // Sparse, but address space all the same: a small arena gets small tables.
-        let blocks = (wanted / 2048).clamp(1 << 12, 1 << 21).next_power_of_two() as u32;
+        let blocks = (wanted / bytes).clamp(1 << 12, 1 << 21).next_power_of_two() as u32;
         Self { slots: 512, blocks, parcels: blocks / 2, stripe, capacity: wanted.next_multiple_of(stripe) }
     }
 
@@ -174,6 +184,9 @@ pub(crate) struct Superblock {
     pub(crate) bins: [[AtomicU32; CLASSES]; 2],
     /// Not zero: the caches are to be rebuilt before anything else is done.
     pub(crate) disorder: AtomicU32,
+    /// Device and inode of this file when it was made; on disk, another file is a copy of the arena.
+    pub(crate) home_device: AtomicU64,
+    pub(crate) home_inode: AtomicU64,
 }
 
 /// A process.
@@ -249,10 +262,11 @@ mod tests {
     fn every_limit_gives_a_sound_geometry() {
         for shift in 12..46 {
             for limit in [1_u64 << shift, (1 << shift) + 12_345] {
-                let geometry = Geometry::for_limit(limit);
-                geometry.verify(geometry.metadata_size()).unwrap();
-                assert!(geometry.capacity >= limit.min(1 << 46), "{geometry:?}");
-                assert!(geometry.capacity / geometry.stripe <= 2 * MOST_STRIPES, "{geometry:?}");
+                for geometry in [Geometry::for_limit(limit), Geometry::on_disk(limit)] {
+                    geometry.verify(geometry.metadata_size()).unwrap();
+                    assert!(geometry.capacity >= limit.min(1 << 46), "{geometry:?}");
+                    assert!(geometry.capacity / geometry.stripe <= 2 * MOST_STRIPES, "{geometry:?}");
+                }
             }
         }
     }

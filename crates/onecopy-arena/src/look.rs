@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
+use std::path::PathBuf;
 
-use onecopy_os::{Machine, MemoryFile, current_pid};
+use onecopy_os::{FileAccess, Machine, MemoryFile, PrivateDirectory, current_pid};
 
 use crate::ArenaError;
 use crate::arena::{Arena, JoinHint};
@@ -19,6 +20,8 @@ pub struct Sighting {
     pub hint: JoinHint,
     /// The processes that have its files open, members or not.
     pub pids: Vec<u32>,
+    /// The directory of an arena on disk.
+    pub path: Option<PathBuf>,
 }
 
 impl Arena {
@@ -26,8 +29,11 @@ impl Arena {
     pub fn sightings(machine: &Machine) -> Vec<Sighting> {
         let mut found = BTreeMap::<ArenaId, Sighting>::new();
         for pid in machine.processes().into_iter().filter(|&pid| pid != current_pid()) {
-            for hint in hints(pid, &machine.memory_files_of(pid).unwrap_or_default()) {
-                found.entry(hint.id).or_insert_with(|| Sighting { hint, pids: Vec::new() }).pids.push(pid);
+            let in_memory = hints(pid, &machine.memory_files_of(pid).unwrap_or_default());
+            let in_memory = in_memory.into_iter().map(|hint| (hint, None));
+            for (hint, path) in in_memory.chain(hints_on_disk(machine, pid)) {
+                let sighting = found.entry(hint.id);
+                sighting.or_insert_with(|| Sighting { hint, pids: Vec::new(), path }).pids.push(pid);
             }
         }
         found.into_values().collect()
@@ -62,7 +68,38 @@ pub(crate) fn details_of(hint: JoinHint, known: &[&'static Arena]) -> Result<Det
         let lock_file = MemoryFile::look_at(hint.pid, hint.data[0])?;
         Ok(Roll { meta: &meta, lock_file: &lock_file, own: JANITOR }.details())
     };
-    look().map_err(|error| hint.unreachable(error))
+    look().map_err(|error| match error {
+        // By its name it is an arena's.
+        ArenaError::Unfinished => error,
+        error => hint.unreachable(error),
+    })
+}
+
+/// Looks at the arena in a directory.
+pub(crate) fn details_in(directory: &PrivateDirectory) -> Result<Details, ArenaError> {
+    let meta = Meta::look(Arena::meta_file(directory, FileAccess::Read)?)?;
+    let lock_file = directory.open_file(DATA[0], FileAccess::Read)?;
+    Ok(Roll { meta: &meta, lock_file: &lock_file, own: JANITOR }.details())
+}
+
+/// The arenas on disk of which a process has all files open.
+fn hints_on_disk(machine: &Machine, pid: u32) -> Vec<(JoinHint, Option<PathBuf>)> {
+    let mut directories = BTreeMap::<PathBuf, BTreeMap<String, RawFd>>::new();
+    for (fd, path) in machine.disk_files_of(pid).unwrap_or_default() {
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let (Some(name), Some(directory)) = (name.filter(|name| *name == META || DATA.contains(name)), path.parent())
+        {
+            directories.entry(directory.to_owned()).or_default().insert(name.to_owned(), fd);
+        }
+    }
+    let hint = |(directory, files): (PathBuf, BTreeMap<String, RawFd>)| {
+        let [a, b] = DATA.map(|part| files.get(part).copied());
+        let meta = *files.get(META)?;
+        // The id stands in the file alone.
+        let id = Meta::look(MemoryFile::look_at(pid, meta).ok()?).ok()?.id();
+        Some((JoinHint { id, pid, meta, data: [a?, b?] }, Some(directory)))
+    };
+    directories.into_iter().filter_map(hint).collect()
 }
 
 #[cfg(all(test, not(loom)))]

@@ -6,15 +6,15 @@
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 
-use onecopy_os::{Mapping, MemoryFile, Protection};
+use onecopy_os::{Mapping, MemoryFile, Protection, random_u64};
 
 use crate::ArenaError;
 use crate::block_life::{Holders, Life};
 use crate::door::AtomicU64;
 use crate::layout::{
     ArenaId, BYTE_ORDER, BlockEntry, Geometry, MAGIC, META, NO_ROOT, NONE, ParcelEntry, SlotEntry, Superblock, VERSION,
-    file_name,
 };
+use crate::place::Place;
 
 /// Names a block for good: its directory entry and the entry's generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,19 +36,27 @@ impl BlockId {
 #[derive(Debug)]
 pub(crate) struct Meta {
     mapping: Mapping,
-    /// Carries this process's liveness lock: it is never closed while the arena is in use, and opened once.
+    /// Carries this process's liveness lock, where there is no other descriptor for it: it is never closed while the arena
+    /// is in use, and opened once.
     file: MemoryFile,
+    /// Carries the liveness lock of an arena on disk. It is never mapped: a mapping would keep the lock alive.
+    liveness: Option<MemoryFile>,
     geometry: Geometry,
     id: ArenaId,
 }
 
 impl Meta {
     /// A new metadata file with empty tables. The heap is not set up yet.
-    pub(crate) fn create(id: ArenaId, geometry: Geometry) -> Result<Self, ArenaError> {
+    pub(crate) fn create(place: Place<'_>, id: ArenaId, geometry: Geometry) -> Result<Self, ArenaError> {
         geometry.verify(geometry.metadata_size())?;
-        let file = MemoryFile::create(&file_name(id, META), geometry.metadata_size())?;
+        let file = place.create(id, META, geometry.metadata_size())?;
+        if file.is_on_disk() {
+            // All of the tables at once: a touch has no way to say that the disk is full.
+            file.reserve(0, geometry.metadata_size())?;
+        }
         let mapping = Mapping::of(&file, Protection::ReadWrite)?;
-        let meta = Self { mapping, file, geometry, id };
+        let liveness = liveness_of(&file)?;
+        let meta = Self { mapping, file, liveness, geometry, id };
         let first = meta.superblock();
         first.version.store(VERSION, Relaxed);
         first.byte_order.store(BYTE_ORDER, Relaxed);
@@ -71,7 +79,8 @@ impl Meta {
 
     /// Takes over a file that another process made; verifies all that later accesses rely on.
     pub(crate) fn adopt(file: MemoryFile) -> Result<Self, ArenaError> {
-        Self::map(file, Protection::ReadWrite)
+        let liveness = liveness_of(&file)?;
+        Ok(Self { liveness, ..Self::map(file, Protection::ReadWrite)? })
     }
 
     /// As [`adopt`](Self::adopt), for a process that only looks: a store into the tables would fault.
@@ -88,14 +97,21 @@ impl Meta {
         // atomics.
         #[expect(clippy::cast_ptr_alignment, reason = "a mapping starts at a page")]
         let first = unsafe { &*mapping.base().as_ptr().cast::<Superblock>() };
-        if first.magic.load(std::sync::atomic::Ordering::Acquire) != MAGIC {
-            return Err(ArenaError::Foreign("the magic number is missing".into()));
+        let magic = first.magic.load(std::sync::atomic::Ordering::Acquire);
+        if magic == 0 {
+            return Err(ArenaError::Unfinished);
+        }
+        if magic != MAGIC {
+            let reversed = magic == MAGIC.swap_bytes();
+            let what = if reversed { "it has the other byte order" } else { "the magic number is missing" };
+            return Err(ArenaError::Foreign(what.into()));
         }
         let (version, order) = (first.version.load(Relaxed), first.byte_order.load(Relaxed));
-        if version != VERSION || order != BYTE_ORDER {
-            return Err(ArenaError::Foreign(format!(
-                "version {version}, byte order {order:#x}; this is version {VERSION}"
-            )));
+        if version != VERSION {
+            return Err(ArenaError::OtherVersion { found: version });
+        }
+        if order != BYTE_ORDER {
+            return Err(ArenaError::Foreign(format!("its byte order is {order:#x} and not {BYTE_ORDER:#x}")));
         }
         let geometry = Geometry {
             slots: first.slots.load(Relaxed),
@@ -106,7 +122,24 @@ impl Meta {
         };
         geometry.verify(file.size())?;
         let id = ArenaId(first.id.load(Relaxed));
-        Ok(Self { mapping, file, geometry, id })
+        Ok(Self { mapping, file, liveness: None, geometry, id })
+    }
+
+    /// Gives an arena on disk that nobody has open another id if its files are not those that it was made in: a copy must
+    /// not be taken for its original.
+    pub(crate) fn settle(&mut self) -> Result<(), ArenaError> {
+        let first = self.superblock();
+        let (device, inode) = self.file.identity();
+        if (first.home_device.load(Relaxed), first.home_inode.load(Relaxed)) == (device, inode) {
+            return Ok(());
+        }
+        let id = ArenaId(random_u64()?);
+        first.id.store(id.0, Relaxed);
+        // Behind the id: a crash in between gives it one more.
+        first.home_device.store(device, Relaxed);
+        first.home_inode.store(inode, Relaxed);
+        self.id = id;
+        Ok(())
     }
 
     pub(crate) fn id(&self) -> ArenaId {
@@ -120,6 +153,16 @@ impl Meta {
 
     pub(crate) fn file(&self) -> &MemoryFile {
         &self.file
+    }
+
+    /// The file with the liveness locks, open for them.
+    pub(crate) fn liveness(&self) -> &MemoryFile {
+        self.liveness.as_ref().unwrap_or(&self.file)
+    }
+
+    /// In a forked child: leaves the parent's liveness lock to the parent.
+    pub(crate) fn part_from_parent(&self) -> Result<(), ArenaError> {
+        Ok(self.liveness.as_ref().map_or(Ok(()), MemoryFile::part_from_parent)?)
     }
 
     pub(crate) fn descriptor(&self) -> RawFd {
@@ -208,6 +251,10 @@ impl Meta {
     }
 }
 
+fn liveness_of(file: &MemoryFile) -> Result<Option<MemoryFile>, ArenaError> {
+    Ok(file.is_on_disk().then(|| file.again()).transpose()?)
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -218,19 +265,20 @@ mod tests {
 
     #[test]
     fn an_unfinished_or_foreign_file_is_refused() {
-        let meta = Meta::create(ArenaId(1), small()).unwrap();
+        let meta = Meta::create(Place::Memory, ArenaId(1), small()).unwrap();
         let reopen = || MemoryFile::open_of(std::process::id(), meta.descriptor()).unwrap();
-        assert!(matches!(Meta::adopt(reopen()), Err(ArenaError::Foreign(_))));
+        assert!(matches!(Meta::adopt(reopen()), Err(ArenaError::Unfinished)));
         meta.seal();
         assert_eq!(Meta::adopt(reopen()).unwrap().geometry(), &small());
         for damage in [
-            |s: &Superblock| s.version.store(99, Relaxed),
+            |s: &Superblock| s.byte_order.store(0x0403_0201, Relaxed),
+            |s: &Superblock| s.magic.store(MAGIC.swap_bytes(), Relaxed),
             |s: &Superblock| s.blocks.store(u32::MAX, Relaxed),
             |s: &Superblock| s.slots.store(0, Relaxed),
             |s: &Superblock| s.capacity.store(u64::MAX, Relaxed),
             |s: &Superblock| s.stripe.store(3, Relaxed),
         ] {
-            let fresh = Meta::create(ArenaId(1), small()).unwrap();
+            let fresh = Meta::create(Place::Memory, ArenaId(1), small()).unwrap();
             fresh.seal();
             damage(fresh.superblock());
             let file = MemoryFile::open_of(std::process::id(), fresh.descriptor()).unwrap();
@@ -239,8 +287,17 @@ mod tests {
     }
 
     #[test]
+    fn another_version_is_told_from_other_files() {
+        let meta = Meta::create(Place::Memory, ArenaId(1), small()).unwrap();
+        meta.seal();
+        meta.superblock().version.store(99, Relaxed);
+        let file = MemoryFile::open_of(std::process::id(), meta.descriptor()).unwrap();
+        assert!(matches!(Meta::adopt(file), Err(ArenaError::OtherVersion { found: 99 })));
+    }
+
+    #[test]
     fn holder_bits_are_apart() {
-        let meta = Meta::create(ArenaId(1), small()).unwrap();
+        let meta = Meta::create(Place::Memory, ArenaId(1), small()).unwrap();
         meta.set_holder(3, 63);
         assert!(meta.is_held(3) && !meta.is_held(2) && !meta.is_held(4));
         meta.clear_holder(3, 62);

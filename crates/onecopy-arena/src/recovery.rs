@@ -68,6 +68,24 @@ impl Heap<'_> {
         Ok(used)
     }
 
+    /// Puts memory behind all blocks once more: what a power loss took of it would be missed only when it is touched.
+    pub(crate) fn reserve_used(&self) -> Result<(), ArenaError> {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for (offset, size, _) in self.used_extents()? {
+            match ranges.last_mut() {
+                Some((start, len)) if *start + *len == offset => *len += size,
+                _ => ranges.push((offset, size)),
+            }
+        }
+        let page = page_size() as u64;
+        for (offset, len) in ranges {
+            let (start, end) = (offset / page * page, (offset + len).next_multiple_of(page));
+            let end = end.min(self.meta.geometry().capacity);
+            self.data.reserve(start, end - start).map_err(|error| self.data.refused(error, len))?;
+        }
+        Ok(())
+    }
+
     fn retile(&self, used: &[(u64, u64, u32)]) -> Result<(), ArenaError> {
         let capacity = self.meta.geometry().capacity;
         let mut tiles: Vec<(u32, Option<State>)> = Vec::with_capacity(used.len() * 2 + 2);

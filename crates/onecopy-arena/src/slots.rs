@@ -32,13 +32,13 @@ impl Slots<'_> {
     pub(crate) fn join(self) -> Result<Option<Tag>, ArenaError> {
         for slot in JANITOR + 1..self.meta.geometry().slots {
             let lock = || {
-                let locked = LockByte(slot).try_lock(self.meta.file())?;
+                let locked = LockByte(slot).try_lock(self.meta.liveness())?;
                 if locked {
                     crash_point!("join.locked");
                 }
                 Ok::<_, ArenaError>(locked.then_some(()))
             };
-            let unlock = |()| Ok(LockByte(slot).unlock(self.meta.file())?);
+            let unlock = |()| Ok(LockByte(slot).unlock(self.meta.liveness())?);
             if let Some((generation, ())) = self.meta.slot(slot).word.claim(SlotState::Live, lock, unlock)? {
                 crash_point!("join.live");
                 return Ok(Some(self.introduce(slot, generation)));
@@ -73,7 +73,7 @@ impl Slots<'_> {
     pub(crate) fn move_in(self, cradle: &Cradle) -> Result<Tag, ArenaError> {
         let slot = cradle.tag.slot();
         // A process that looks for a free slot may hold the byte for a moment, hence the wait.
-        LockByte(slot).lock(self.meta.file())?;
+        LockByte(slot).lock(self.meta.liveness())?;
         crash_point!("fork.child.locked");
         let tag = self.meta.slot(slot).word.settle(|generation| self.introduce(slot, generation));
         crash_point!("fork.child.live");
@@ -86,7 +86,7 @@ impl Slots<'_> {
         entry.promised.store(0, Relaxed);
         entry.word.vacate();
         crash_point!("leave.vacated");
-        Ok(LockByte(tag.slot()).unlock(self.meta.file())?)
+        Ok(LockByte(tag.slot()).unlock(self.meta.liveness())?)
     }
 
     fn introduce(self, slot: u32, generation: u32) -> Tag {
@@ -124,7 +124,7 @@ impl Roll<'_> {
             return true;
         }
         // An answer that cannot be had counts as "lives": to free early is worse than to free late.
-        let recorded = || LockByte(slot).held_by_another(self.meta.file()).unwrap_or(true);
+        let recorded = || LockByte(slot).held_by_another(self.meta.liveness()).unwrap_or(true);
         let transferred = || TransferLock::is_held(self.lock_file, LockByte(slot)).unwrap_or(true);
         is_occupied(word, recorded, transferred, || self.lost_its_lock(slot))
     }
@@ -141,6 +141,12 @@ impl Roll<'_> {
             && has_mapped(pid, self.meta.file().identity())
     }
 
+    /// Whether no process lives that is a member, this one left out.
+    pub(crate) fn is_deserted(&self) -> bool {
+        let others = (JANITOR + 1..self.meta.geometry().slots).filter(|&slot| slot != self.own);
+        others.into_iter().all(|slot| !self.occupant_lives(slot, self.meta.slot(slot).word.load()))
+    }
+
     /// Bytes promised by all members but not yet committed.
     pub(crate) fn promised(&self) -> u64 {
         (0..self.meta.geometry().slots)
@@ -155,7 +161,7 @@ impl Roll<'_> {
             return false;
         }
         if tag.slot() == JANITOR {
-            return LockByte(JANITOR).held_by_another(self.meta.file()).unwrap_or(true);
+            return LockByte(JANITOR).held_by_another(self.meta.liveness()).unwrap_or(true);
         }
         let word = self.meta.slot(tag.slot()).word.load();
         Tag::truncate(generation_of(word)) == tag.generation() && self.occupant_lives(tag.slot(), word)

@@ -7,4 +7,10 @@
 //! **Invariant:** whatever lies in shared memory may be anybody's: lengths and positions are read once and checked
 //! before use, and damage is an error.
 
+pub mod container;
+mod door;
+pub mod list;
+pub mod map;
+#[cfg(all(test, loom))]
+mod models;
 pub mod queue;

@@ -26,6 +26,7 @@ pub use backend::limits::ProcessLimit;
 pub use backend::liveness::{LockByte, TransferLock};
 pub use backend::mapping::{Mapping, Protection, page_size};
 pub use backend::memory::{Bound, Machine};
+pub use backend::new_directory::NewDirectory;
 pub use backend::process::{ProcessName, current_pid, has_mapped, random_u64, start_time};
 pub use error::OsError;
 pub use size::ByteSize;

@@ -4,7 +4,9 @@ use std::num::NonZero;
 use std::ptr::NonNull;
 
 use numpy::{PyArrayDescr, PyArrayDescrMethods};
-use onecopy::{Access, Arena, ArrayHandle, Block, BlockHandle, Counters, Error, Mode, PrivateCopy, copy_interruptibly};
+use onecopy::{
+    Access, Arena, ArrayHandle, Batch, Block, BlockHandle, Counters, Error, Mode, PrivateCopy, copy_interruptibly,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -13,6 +15,7 @@ use crate::dtype;
 use crate::errors::OrRaise;
 use crate::interrupt::interruptibly;
 use crate::ndarray::{NdArray, Placement, over, references};
+use crate::open_arena::OpenArena;
 
 /// Waiting for less than this is cheaper than letting another thread run meanwhile.
 pub(crate) const RELEASE_GIL_ABOVE: usize = 64 << 10;
@@ -116,8 +119,9 @@ fn wrap<'py>(
     BlockOwner::window(py, block, mode)?.array(offset, dtype, geometry)
 }
 
-/// New shared array without defined contents, or of zeros.
+/// New shared array without defined contents, or of zeros; in the session's arena, or in another.
 #[pyfunction]
+#[pyo3(signature = (shape, dtype, fortran, zero, arena=None))]
 #[expect(clippy::needless_pass_by_value, reason = "arguments from Python arrive by value")]
 fn empty<'py>(
     py: Python<'py>,
@@ -125,14 +129,16 @@ fn empty<'py>(
     dtype: Bound<'py, PyArrayDescr>,
     fortran: bool,
     zero: bool,
+    arena: Option<&OpenArena>,
 ) -> PyResult<Bound<'py, PyAny>> {
     dtype::encode(&dtype)?;
     let count = shape.iter().try_fold(dtype.itemsize() as u64, |bytes, &n| bytes.checked_mul(n));
     let bytes = count.filter(|&bytes| i64::try_from(bytes).is_ok()).ok_or_else(|| {
         PyValueError::new_err(format!("an array of shape {shape:?} and dtype {dtype} is too large for any memory"))
     })?;
+    let arena = arena.map(OpenArena::get).transpose()?;
     let make = |stop: &mut dyn FnMut() -> bool| -> Result<Block, Error> {
-        let arena = onecopy::session()?;
+        let arena = arena_or_session(arena)?;
         Ok(if zero {
             arena.allocate_zeroed_interruptibly(bytes, stop)?
         } else {
@@ -152,15 +158,31 @@ pub(crate) fn release_above<T: Send>(
     if bytes > RELEASE_GIL_ABOVE { interruptibly(py, work) } else { work(&mut || false).or_raise(py) }
 }
 
+fn arena_or_session(arena: Option<&'static Arena>) -> Result<&'static Arena, Error> {
+    arena.map_or_else(onecopy::session, Ok)
+}
+
+/// The arena that an array lies in.
+pub(crate) fn arena_of(array: &Bound<'_, PyAny>) -> Option<&'static Arena> {
+    Some(locate(&NdArray::of(array).ok()?)?.block.arena())
+}
+
 /// Copy of a contiguous array in the arena, with the same order of items; none for an array that is not contiguous.
 #[pyfunction]
-fn put<'py>(py: Python<'py>, array: &Bound<'py, PyAny>, seal: bool) -> PyResult<Option<Bound<'py, PyAny>>> {
+#[pyo3(signature = (array, seal, arena=None))]
+fn put<'py>(
+    py: Python<'py>,
+    array: &Bound<'py, PyAny>,
+    seal: bool,
+    arena: Option<&OpenArena>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let arena = arena.map(OpenArena::get).transpose()?;
     let source = NdArray::of(array)?;
     let dtype = source.dtype();
     dtype::encode(&dtype)?;
     let Some(bytes) = source.bytes() else { return Ok(None) };
     let copy = |stop: &mut dyn FnMut() -> bool| -> Result<Block, Error> {
-        let mut block = copy_interruptibly(onecopy::session()?, bytes, stop)?;
+        let mut block = copy_interruptibly(arena_or_session(arena)?, bytes, stop)?;
         if seal {
             block.seal()?;
         }
@@ -286,16 +308,15 @@ fn encode<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Option<Bo
 pub(crate) fn sent(py: Python<'_>, array: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
     let source = NdArray::of(array)?;
     let Some(place) = locate(&source) else { return Ok(None) };
-    let block = BlockHandle::post(&place.block).or_raise(py)?;
-    let handle = handle_of(&source, &place, block)?;
+    let dtype = dtype::encode(&source.dtype())?;
+    let handle = handle_of(&source, &place, BlockHandle::post(&place.block).or_raise(py)?, dtype);
     Counters::count_sent(source.nbytes() as u64);
     Ok(Some(handle.encode()))
 }
 
-fn handle_of(source: &NdArray<'_>, place: &Located, block: BlockHandle) -> PyResult<ArrayHandle> {
+fn handle_of(source: &NdArray<'_>, place: &Located, block: BlockHandle, dtype: Vec<u8>) -> ArrayHandle {
     let (shape, strides) = geometry(source);
-    let dtype = dtype::encode(&source.dtype())?;
-    Ok(ArrayHandle { block, mode: place.mode, offset: place.offset, shape, strides, dtype })
+    ArrayHandle { block, mode: place.mode, offset: place.offset, shape, strides, dtype }
 }
 
 /// Where a shared array lies and how, for what keeps its block alive by itself.
@@ -303,14 +324,42 @@ pub(crate) fn described(array: &Bound<'_, PyAny>) -> PyResult<(Block, ArrayHandl
     let source = NdArray::of(array)?;
     let place = locate(&source).ok_or_else(|| PyValueError::new_err("the array is not shared"))?;
     let block = BlockHandle { arena: place.block.arena().hint(), id: place.block.id(), parcel: None };
-    let handle = handle_of(&source, &place, block)?;
+    let handle = handle_of(&source, &place, block, dtype::encode(&source.dtype())?);
     Ok((place.block, handle))
+}
+
+/// Where a shared array lies and how, if a handle says all there is to say of it; none for other arrays.
+pub(crate) fn plain(array: &Bound<'_, PyAny>) -> PyResult<Option<(Block, ArrayHandle)>> {
+    let source = NdArray::of(array)?;
+    let Some(place) = locate(&source) else { return Ok(None) };
+    let (dtype, has_metadata) = dtype::encode_with_metadata(&source.dtype())?;
+    if has_metadata {
+        return Ok(None);
+    }
+    let handle = handle_of(&source, &place, BlockHandle::within(&place.block, None), dtype);
+    Counters::count_sent(source.nbytes() as u64);
+    Ok(Some((place.block, handle)))
+}
+
+/// The array that a message of a batch is the handle of.
+pub(crate) fn taken<'py>(py: Python<'py>, handle: &[u8], batch: &Batch) -> PyResult<Bound<'py, PyAny>> {
+    let handle = ArrayHandle::decode(handle).or_raise(py)?;
+    over_handle(py, &handle, |itemsize| onecopy::array_in(batch, &handle, itemsize))
 }
 
 /// The array that a handle names.
 pub(crate) fn received<'py>(py: Python<'py>, handle: &ArrayHandle) -> PyResult<Bound<'py, PyAny>> {
+    over_handle(py, handle, |itemsize| handle.receive(itemsize))
+}
+
+/// The array that a handle describes, in the block that `find` has for items of a size.
+fn over_handle<'py>(
+    py: Python<'py>,
+    handle: &ArrayHandle,
+    find: impl FnOnce(u64) -> Result<Block, Error>,
+) -> PyResult<Bound<'py, PyAny>> {
     let dtype = dtype::decode(py, &handle.dtype)?;
-    let block = handle.receive(dtype.itemsize() as u64).or_raise(py)?;
+    let block = find(dtype.itemsize() as u64).or_raise(py)?;
     wrap(py, block, handle.mode, handle.offset, dtype, (&handle.shape, &handle.strides))
 }
 

@@ -1,7 +1,8 @@
 //! numpy's dtypes in the form that crosses between processes, and back.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use numpy::{PyArrayDescr, PyArrayDescrMethods};
 use onecopy::{DType, Field};
@@ -12,14 +13,31 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use crate::errors::OrRaise;
 
 /// Dtypes seen lately: making one of a structure takes numpy longer than all else in receiving an array.
-static DECODED: Mutex<Option<HashMap<Vec<u8>, Py<PyArrayDescr>>>> = Mutex::new(None);
+static DECODED: Remembered<Vec<u8>, Py<PyArrayDescr>> = Mutex::new(None);
+/// Crossing forms of dtypes without metadata seen lately, by the address of the dtype, which keeps that as long as it is remembered.
+static ENCODED: Remembered<usize, (Py<PyArrayDescr>, Vec<u8>)> = Mutex::new(None);
+type Remembered<K, V> = Mutex<Option<HashMap<K, V>>>;
 const MOST_REMEMBERED: usize = 256;
 
 /// The crossing form of a dtype; an error for one with Python objects inside.
 pub(crate) fn encode(dtype: &Bound<'_, PyArrayDescr>) -> PyResult<Vec<u8>> {
+    encode_with_metadata(dtype).map(|(form, _)| form)
+}
+
+/// The crossing form of a dtype, and whether there is metadata, which does not cross.
+pub(crate) fn encode_with_metadata(dtype: &Bound<'_, PyArrayDescr>) -> PyResult<(Vec<u8>, bool)> {
+    let address = dtype.as_ptr() as usize;
+    if let Some((_, form)) = lock(&ENCODED).as_ref().and_then(|known| known.get(&address)) {
+        return Ok((form.clone(), false));
+    }
     let mut out = Vec::with_capacity(8);
     to_rust(dtype)?.encode(&mut out);
-    Ok(out)
+    let has_metadata = !dtype.getattr("metadata")?.is_none();
+    // The names of fields can be changed in place; nothing else can.
+    if !dtype.has_fields() && !dtype.has_subarray() && !has_metadata {
+        remember(&ENCODED, address, (dtype.clone().unbind(), out.clone()));
+    }
+    Ok((out, has_metadata))
 }
 
 fn to_rust(dtype: &Bound<'_, PyArrayDescr>) -> PyResult<DType> {
@@ -69,21 +87,25 @@ fn record(dtype: &Bound<'_, PyArrayDescr>, names: Vec<String>) -> PyResult<DType
 /// The dtype of a crossing form, and its item size.
 pub(crate) fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyArrayDescr>> {
     let remembered = |known: &HashMap<Vec<u8>, Py<PyArrayDescr>>| known.get(bytes).map(|found| found.clone_ref(py));
-    if let Some(found) = lock().as_ref().and_then(remembered) {
+    if let Some(found) = lock(&DECODED).as_ref().and_then(remembered) {
         return Ok(found.into_bound(py));
     }
     let dtype = to_numpy(py, &DType::decode(bytes).or_raise(py)?)?;
-    let mut known = lock();
+    remember(&DECODED, bytes.to_vec(), dtype.clone().unbind());
+    Ok(dtype)
+}
+
+fn remember<K: Eq + Hash, V>(table: &Remembered<K, V>, key: K, value: V) {
+    let mut known = lock(table);
     let known = known.get_or_insert_default();
     if known.len() >= MOST_REMEMBERED {
         known.clear();
     }
-    known.insert(bytes.to_vec(), dtype.clone().unbind());
-    Ok(dtype)
+    known.insert(key, value);
 }
 
-fn lock() -> std::sync::MutexGuard<'static, Option<HashMap<Vec<u8>, Py<PyArrayDescr>>>> {
-    DECODED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+fn lock<K, V>(table: &Remembered<K, V>) -> MutexGuard<'_, Option<HashMap<K, V>>> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn to_numpy<'py>(py: Python<'py>, dtype: &DType) -> PyResult<Bound<'py, PyArrayDescr>> {

@@ -1,7 +1,7 @@
 //! Rust errors as the Python exceptions of `onecopy._errors`, which are classes written in Python so that they pickle
 //! and carry their figures.
 
-use onecopy::{ArenaError, Error, PipeError, QueueError};
+use onecopy::{ArenaError, Error, PipeError, QueueError, Trouble};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -13,8 +13,9 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Error::Queue(QueueError::Closed) => raise(py, "ShutDownError", error),
         Error::Pipe(error) => pipe_error(*error),
         Error::DType(_) => pyo3::exceptions::PyTypeError::new_err(error.to_string()),
-        Error::NameTaken(_) => raise(py, "NameTakenError", error),
+        Error::NameTaken(_) | Error::ArenaExists(_) => raise(py, "NameTakenError", error),
         Error::NameUnknown { .. } => raise(py, "NameUnknownError", error),
+        Error::NameForeign { .. } => raise(py, "ForeignArenaError", error),
         Error::Os(_) => raise(py, "ArenaError", error),
         Error::Setting { .. } | Error::Shape(_) | Error::Name(_) | Error::Queue(QueueError::TooManyDone) => {
             pyo3::exceptions::PyValueError::new_err(error.to_string())
@@ -45,6 +46,15 @@ pub(crate) fn arena_error(py: Python<'_>, error: &ArenaError) -> PyErr {
         ArenaError::Interrupted => pyo3::exceptions::PyKeyboardInterrupt::new_err(()),
         ArenaError::Stale { .. } => raise(py, "StaleHandleError", error),
         ArenaError::InvalidHandle(_) => raise(py, "InvalidHandleError", error),
+        ArenaError::Exists(_) => raise(py, "NameTakenError", error),
+        ArenaError::NotThere(_) => raise(py, "NameUnknownError", error),
+        ArenaError::OtherVersion { .. }
+        | ArenaError::Unfinished
+        | ArenaError::Foreign(_)
+        | ArenaError::AtPath { trouble: Trouble::Foreign, .. } => raise(py, "ForeignArenaError", error),
+        ArenaError::Damaged(_) | ArenaError::AtPath { trouble: Trouble::Damaged, .. } => {
+            raise(py, "DamagedArenaError", error)
+        }
         _ => raise(py, "ArenaError", error),
     }
 }

@@ -1,6 +1,8 @@
 //! Looking into arenas and tidying them up, for the command line: what Rust found, as dictionaries.
 
-use onecopy::{Arena, ArenaError, ByteSize, Details, JoinHint, Machine, Member, Sighting, examine};
+use std::path::PathBuf;
+
+use onecopy::{Arena, ArenaError, ByteSize, Details, JoinHint, Machine, Member, Sighting, examine, rendezvous};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -12,6 +14,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(leave, m)?)?;
     m.add_function(wrap_pyfunction!(arenas, m)?)?;
     m.add_function(wrap_pyfunction!(look, m)?)?;
+    m.add_function(wrap_pyfunction!(look_at_path, m)?)?;
     m.add_function(wrap_pyfunction!(reap_arena, m)?)?;
     m.add_function(wrap_pyfunction!(verify_arena, m)?)?;
     m.add_function(wrap_pyfunction!(doctor, m)?)?;
@@ -24,17 +27,35 @@ fn leave(py: Python<'_>) -> PyResult<()> {
     onecopy::leave_session().or_raise(py)
 }
 
-/// The arenas that other processes of this user have open, as (id, hint, pids).
+/// An arena as (id, hint, pids, path, name).
+type Seen = (String, String, Vec<u32>, Option<PathBuf>, Option<String>);
+
+/// The arenas that other processes of this user have open.
 #[pyfunction]
-fn arenas(py: Python<'_>) -> Vec<(String, String, Vec<u32>)> {
-    let seen = py.detach(|| Arena::sightings(Machine::this()));
-    seen.into_iter().map(|Sighting { hint, pids }| (hint.id.to_string(), hint.to_string(), pids)).collect()
+fn arenas(py: Python<'_>) -> Vec<Seen> {
+    // A runtime directory that cannot be used tells no names, and hides no arena.
+    let (seen, names) =
+        py.detach(|| (Arena::sightings(Machine::this()), rendezvous::arena_names().unwrap_or_default()));
+    let describe = |Sighting { hint, pids, path }| {
+        (hint.id.to_string(), hint.to_string(), pids, path, names.get(&hint.id).cloned())
+    };
+    seen.into_iter().map(describe).collect()
 }
 
 /// An arena in detail, without joining it.
 #[pyfunction]
 fn look<'py>(py: Python<'py>, hint: &str) -> PyResult<Bound<'py, PyDict>> {
     let found = py.detach(|| hint.parse::<JoinHint>().and_then(Arena::look)).or_raise(py)?;
+    let out = figures(py, &found.stats)?;
+    add_details(py, &out, &found)?;
+    Ok(out)
+}
+
+/// The arena in a directory in detail, without joining it.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "arguments from Python arrive by value")]
+fn look_at_path(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
+    let found = py.detach(|| Arena::look_at_path(&path)).or_raise(py)?;
     let out = figures(py, &found.stats)?;
     add_details(py, &out, &found)?;
     Ok(out)

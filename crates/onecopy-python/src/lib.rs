@@ -5,6 +5,7 @@
 use pyo3::prelude::*;
 
 mod array;
+mod containers;
 mod counter;
 mod dtype;
 mod errors;
@@ -16,11 +17,13 @@ mod locks;
 mod named;
 mod ndarray;
 mod object;
+mod open_arena;
 mod pipe;
 mod queue;
 mod session;
 mod text;
 mod text_blocks;
+mod value;
 
 /// The compiled half of the package `onecopy`.
 #[pymodule(gil_used = true)]
@@ -30,6 +33,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     numpy::dtype::<u8>(m.py());
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     array::register(m)?;
+    containers::register(m)?;
     counter::register(m)?;
     files::register(m)?;
     filters::register(m)?;
@@ -38,8 +42,10 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     named::register(m)?;
     pipe::register(m)?;
     object::register(m)?;
+    open_arena::register(m)?;
     queue::register(m)?;
     session::register(m)?;
     text::register(m)?;
-    text_blocks::register(m)
+    text_blocks::register(m)?;
+    value::register(m)
 }

@@ -13,6 +13,7 @@ use crate::errors::{OrRaise, raise, to_python};
 mod barrier;
 mod condition;
 mod event;
+mod guarded;
 mod lock;
 mod rwlock;
 mod semaphore;
@@ -24,6 +25,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     semaphore::register(m)?;
     condition::register(m)?;
     event::register(m)?;
+    guarded::register(m)?;
     barrier::register(m)
 }
 
@@ -87,7 +89,7 @@ fn lock_error(py: Python<'_>, error: &LockError) -> PyErr {
 }
 
 /// `result.map_err(lock_error)`.
-trait OrRaiseLockError<T> {
+pub(crate) trait OrRaiseLockError<T> {
     fn or_raise(self, py: Python<'_>) -> PyResult<T>;
 }
 

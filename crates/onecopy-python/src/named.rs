@@ -1,5 +1,6 @@
 //! Published values: in the session's arena for all programs of the user.
 
+use onecopy::names::Published;
 use onecopy::{ArrayHandle, Block, rendezvous};
 use pyo3::prelude::*;
 
@@ -29,14 +30,18 @@ fn publish(
 }
 
 /// The pickle of a value, for one that is no plain array, and its arrays.
-type Value<'py> = (Option<Vec<u8>>, Vec<Bound<'py, PyAny>>);
+pub(crate) type Value<'py> = (Option<Vec<u8>>, Vec<Bound<'py, PyAny>>);
 
 /// What a name stands for.
 #[pyfunction]
 fn attach<'py>(py: Python<'py>, name: &str) -> PyResult<Value<'py>> {
-    let published = py.detach(|| rendezvous::attach(name)).or_raise(py)?;
+    value(py, &py.detach(|| rendezvous::attach(name)).or_raise(py)?)
+}
+
+/// A value as Python has it.
+pub(crate) fn value<'py>(py: Python<'py>, published: &Published) -> PyResult<Value<'py>> {
     let arrays = published.arrays.iter().map(|handle| received(py, handle)).collect::<PyResult<_>>()?;
-    Ok((published.payload, arrays))
+    Ok((published.payload.clone(), arrays))
 }
 
 /// Takes a name away.

@@ -15,7 +15,8 @@ use crate::array::RELEASE_GIL_ABOVE;
 use crate::errors::OrRaise;
 use crate::locks::{limit, wait};
 use crate::ndarray::{NdArray, fill};
-use crate::queue::{bytes_of, changed, copy_out, decode, loads, push, stopped};
+use crate::queue::{decode, push, stopped};
+use crate::value::{bytes_of, changed, copy_out, loads};
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Connection>()?;

@@ -9,12 +9,12 @@ use onecopy::{Batch, Error, LockError, Message, Patience, Payload, QueueError, S
 use pyo3::exceptions::{PyException, PyMemoryError, PyStopIteration, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyType};
+use pyo3::types::{PyBytes, PyList};
 
-use crate::array::{self, RELEASE_GIL_ABOVE};
+use crate::array;
 use crate::errors::OrRaise;
 use crate::locks::{handle_of, limit, wait};
+use crate::value::{self, Raised, changed};
 
 mod letter;
 
@@ -329,7 +329,9 @@ impl Queue {
             }
             other => other.map(Some).or_raise(py),
         };
-        self.inner.drop_rest(batch, from).or_raise(py)?;
+        if from < batch.len() {
+            self.inner.drop_rest(batch, from).or_raise(py)?;
+        }
         put?.ok_or_else(|| raise_from_queue(py, "Full"))
     }
 
@@ -363,32 +365,13 @@ pub(crate) fn push(
     batch: &mut Batch,
     object: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    match plainly(object, |kind, bytes| queue.push(batch, kind, bytes).or_raise(py)) {
-        Some(pushed) => pushed,
-        None => queue.push_made(batch, || made(object, dumps(py)?)).map_err(|Raised(error)| error),
+    if let Some((kind, plain)) = value::plain_unless_audited(object) {
+        return queue.push(batch, kind, plain.as_bytes()).or_raise(py);
     }
-}
-
-/// Has an object written that has a form of its own; none if it has not.
-#[inline]
-fn plainly<T>(object: &Bound<'_, PyAny>, write: impl FnOnce(ValueKind, &[u8]) -> T) -> Option<T> {
-    if object.is_exact_instance_of::<PyInt>() {
-        let value = object.extract::<i64>().ok()?;
-        Some(write(ValueKind::Int, &value.to_le_bytes()))
-    } else if let Ok(text) = object.cast_exact::<PyString>() {
-        // A lone surrogate is no UTF-8, but pickles.
-        Some(write(ValueKind::Str, text.to_cow().ok()?.as_bytes()))
-    } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
-        Some(write(ValueKind::Bytes, bytes.as_bytes()))
-    } else if let Ok(value) = object.cast_exact::<PyFloat>() {
-        Some(write(ValueKind::Float, &value.value().to_le_bytes()))
-    } else if object.is_none() {
-        Some(write(ValueKind::None, &[]))
-    } else if let Ok(value) = object.cast_exact::<PyBool>() {
-        Some(write(if value.is_true() { ValueKind::True } else { ValueKind::False }, &[]))
-    } else {
-        None
+    if let Some((block, handle)) = value::plain_array(object)? {
+        return queue.push_array(batch, &block, handle).or_raise(py);
     }
+    queue.push_made(batch, || value::made(py, object)).map_err(|Raised(error)| error)
 }
 
 /// Raises for an object that cannot be pickled; or leaves that to a derived class that promises otherwise, as the standard
@@ -404,91 +387,16 @@ fn not_put(queue: &Bound<'_, Queue>, object: &Bound<'_, PyAny>, error: PyErr) ->
     }
 }
 
-/// An exception, as an error that those of the Rust API convert to.
-struct Raised(PyErr);
-
-impl From<Error> for Raised {
-    fn from(error: Error) -> Self {
-        Self(Python::attach(|py| crate::errors::to_python(py, &error)))
-    }
-}
-
-impl From<PyErr> for Raised {
-    fn from(error: PyErr) -> Self {
-        Self(error)
-    }
-}
-
-/// Bytes for an object that has no form of its own: a handle or a pickle.
-fn made(object: &Bound<'_, PyAny>, dumps: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
-    static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let py = object.py();
-    if object.get_type().is(NDARRAY.import(py, "numpy", "ndarray")?)
-        && object.getattr("dtype")?.getattr("metadata")?.is_none()
-        && let Some(handle) = array::sent(py, object)?
-    {
-        return Ok((ValueKind::Array, handle));
-    }
-    let pickle = dumps.call1((object,))?;
-    Ok((ValueKind::Pickle, pickle.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes().to_vec()))
-}
-
-/// The function that pickles for queues.
-fn dumps(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let dumps = DUMPS.get_or_try_init(py, || PyResult::Ok(py.import("onecopy._queues")?.getattr("dumps")?.unbind()))?;
-    Ok(dumps.bind(py))
-}
-
 /// The object that a message is.
 pub(crate) fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
     let kind = ValueKind::of(message).or_raise(py)?;
     let payload = onecopy::Queue::contents(batch, message).or_raise(py)?;
     match (kind, &payload) {
-        (ValueKind::Bytes | ValueKind::Raw, _) => Ok(bytes_of(py, &payload)?.into_any()),
-        (ValueKind::Pickle, _) => loads(py, &bytes_of(py, &payload)?),
-        (_, Payload::Inline(bytes)) => value(py, kind, bytes),
-        (_, Payload::Block(_)) => value(py, kind, bytes_of(py, &payload)?.as_bytes()),
+        // Its block came with it.
+        (ValueKind::Array, Payload::Inline(handle)) => array::taken(py, handle, batch),
+        (ValueKind::Array, _) => array::taken(py, value::bytes_of(py, &payload)?.as_bytes(), batch),
+        _ => value::decode(py, kind, &payload),
     }
-}
-
-/// The object of which these are the bytes.
-fn value<'py>(py: Python<'py>, kind: ValueKind, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let number = || <[u8; 8]>::try_from(bytes).map_err(|_| changed());
-    Ok(match kind {
-        ValueKind::None => py.None().into_bound(py),
-        ValueKind::False | ValueKind::True => PyBool::new(py, kind == ValueKind::True).to_owned().into_any(),
-        ValueKind::Int => i64::from_le_bytes(number()?).into_pyobject(py)?.into_any(),
-        ValueKind::Float => PyFloat::new(py, f64::from_le_bytes(number()?)).into_any(),
-        ValueKind::Bytes | ValueKind::Raw => PyBytes::new(py, bytes).into_any(),
-        ValueKind::Str => PyString::from_bytes(py, bytes)?.into_any(),
-        ValueKind::Array => array::decode(py, bytes)?,
-        ValueKind::Pickle => loads(py, &PyBytes::new(py, bytes))?,
-        ValueKind::Letter => return Err(PyValueError::new_err("a letter in a queue of objects")),
-    })
-}
-
-/// The object at the start of the bytes; what is behind it does not matter.
-pub(crate) fn loads<'py>(py: Python<'py>, pickle: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    LOADS.import(py, "pickle", "loads")?.call1((pickle,))
-}
-
-/// The bytes of a message.
-pub(crate) fn bytes_of<'py>(py: Python<'py>, payload: &Payload<'_>) -> PyResult<Bound<'py, PyBytes>> {
-    PyBytes::new_with(py, payload.len(), |to| {
-        copy_out(py, payload, to);
-        Ok(())
-    })
-}
-
-/// Copies the bytes of a message, with the GIL released if they are many.
-pub(crate) fn copy_out(py: Python<'_>, payload: &Payload<'_>, to: &mut [u8]) {
-    if to.len() > RELEASE_GIL_ABOVE { py.detach(|| payload.copy_to(to)) } else { payload.copy_to(to) }
-}
-
-pub(crate) fn changed() -> PyErr {
-    PyValueError::new_err("a message was changed while it was read: another process writes where it must not")
 }
 
 fn bound(maxsize: i64) -> Option<u32> {

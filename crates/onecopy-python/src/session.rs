@@ -1,6 +1,6 @@
 //! The session's arena: where it is, its figures, its limit.
 
-use onecopy::{Stats, counters, session as arena};
+use onecopy::{Arena, ArenaError, Stats, counters, session as arena};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -28,11 +28,7 @@ fn session_hint(py: Python<'_>) -> PyResult<String> {
 /// Figures of the session's arena, and what this process moved.
 #[pyfunction]
 fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let (stats, headroom) =
-        py.detach(|| arena().and_then(|arena| Ok((arena.stats()?, arena.headroom()?)))).or_raise(py)?;
-    let out = figures(py, &stats)?;
-    out.set_item("headroom_bytes", headroom.free)?;
-    out.set_item("headroom_bound", headroom.name)?;
+    let out = figures_now(py, py.detach(arena).or_raise(py)?)?;
     let moved = counters();
     out.set_item("handles_sent", moved.handles_sent)?;
     out.set_item("bytes_by_handle", moved.bytes_by_handle)?;
@@ -41,6 +37,15 @@ fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     out.set_item("bytes_moved_in", moved.bytes_moved_in)?;
     out.set_item("arrays_copied", moved.arrays_copied)?;
     out.set_item("bytes_copied", moved.bytes_copied)?;
+    Ok(out)
+}
+
+/// Figures of an arena that this process is in.
+pub(crate) fn figures_now<'py>(py: Python<'py>, arena: &'static Arena) -> PyResult<Bound<'py, PyDict>> {
+    let (stats, headroom) = py.detach(|| Ok::<_, ArenaError>((arena.stats()?, arena.headroom()?))).or_raise(py)?;
+    let out = figures(py, &stats)?;
+    out.set_item("headroom_bytes", headroom.free)?;
+    out.set_item("headroom_bound", headroom.name)?;
     Ok(out)
 }
 

@@ -81,10 +81,7 @@ impl Gate {
         if patience.is_none() {
             return Err(Stopped::TimedOut);
         }
-        let start = Instant::now();
-        let waited = if spin.until(&ready, start) { Ok(()) } else { self.sleep(patience, &ready) };
-        spin.learn(start.elapsed());
-        waited
+        if spin.until(&ready) { Ok(()) } else { self.sleep(patience, &ready) }
     }
 
     fn sleep(&self, patience: &Patience<'_>, ready: &impl Fn() -> bool) -> Result<(), Stopped> {
@@ -107,31 +104,67 @@ impl Default for Gate {
     }
 }
 
-/// The longest time to look for a change without sleeping; none under the model, which has no clock. A sleep and its wake cost less than this, but not much.
-const LONGEST_SPIN: u32 = if cfg!(loom) { 0 } else { 20_000 };
-/// After a wait that was shorter it is worth to spin: with a sleep at each side, an exchange alone takes half of this.
-const WORTH_SPINNING: Duration = Duration::from_micros(100);
 /// Looks between two looks at the clock.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 16 };
+/// After so many vain spins in a row the waits without one do not get more: 2 to the power of this.
+const MOST_FAILURES: u32 = 8;
 
-/// How long a process looks for a change before it sleeps, in nanoseconds: learnt from how long it had to wait lately,
-/// so that nobody burns a core for messages that come seldom.
+/// Whether a process looks for a change before it sleeps, and for how long. It learns from its waits: a spin that was
+/// vain is followed by waits without one, twice as many each time, and one that paid off makes up for all of them.
+///
+/// So nobody burns a core for what comes seldom; nor where the spin itself keeps away what it waits for, because both
+/// sides share a core or others keep the cores busy.
 #[derive(Debug)]
-pub struct Spin(std::sync::atomic::AtomicU32);
+pub struct Spin {
+    longest: Duration,
+    /// Vain spins in a row, and in the low bits how many waits still go without one.
+    state: std::sync::atomic::AtomicU32,
+}
+
+const SKIPS: u32 = (1 << MOST_FAILURES) - 1;
 
 impl Spin {
-    /// Begins hopefully.
+    /// The longest spin that pays: a sleep and its wake cost less than this, but not much. The model has no clock.
+    pub const LONGEST: Duration = Duration::from_micros(if cfg!(loom) { 0 } else { 20 });
+
+    /// Never spins longer than `longest`, and begins hopefully.
+    pub const fn at_most(longest: Duration) -> Self {
+        Self { longest, state: std::sync::atomic::AtomicU32::new(0) }
+    }
+
+    /// Spins at most for [`LONGEST`](Self::LONGEST).
     pub const fn new() -> Self {
-        Self(std::sync::atomic::AtomicU32::new(LONGEST_SPIN))
+        Self::at_most(Self::LONGEST)
     }
 
-    fn budget(&self) -> u32 {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    /// Looks for a change if that has paid off lately; answers whether there was one.
+    fn until(&self, ready: &impl Fn() -> bool) -> bool {
+        // Threads that wait at the same time may lose what another learns.
+        let state = self.state.load(std::sync::atomic::Ordering::Relaxed);
+        let skips = state & SKIPS;
+        if self.longest.is_zero() {
+            return false;
+        }
+        if skips > 0 {
+            self.state.store(state - 1, std::sync::atomic::Ordering::Relaxed);
+            return false;
+        }
+        let paid = self.look(ready);
+        let next = if paid { 0 } else { Self::failed_again(state >> MOST_FAILURES) };
+        if next != state {
+            self.state.store(next, std::sync::atomic::Ordering::Relaxed);
+        }
+        paid
     }
 
-    fn until(&self, ready: &impl Fn() -> bool, start: Instant) -> bool {
-        let budget = self.budget();
-        while budget > 0 && start.elapsed().as_nanos() < budget.into() {
+    fn failed_again(failures: u32) -> u32 {
+        let failures = (failures + 1).min(MOST_FAILURES);
+        failures << MOST_FAILURES | ((1 << failures) - 1)
+    }
+
+    fn look(&self, ready: &impl Fn() -> bool) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < self.longest {
             for _ in 0..LOOKS {
                 if ready() {
                     return true;
@@ -140,14 +173,6 @@ impl Spin {
             }
         }
         false
-    }
-
-    fn learn(&self, waited: Duration) {
-        let budget = self.budget();
-        let next = if waited < WORTH_SPINNING { LONGEST_SPIN } else { budget / 2 };
-        if next != budget {
-            self.0.store(next, std::sync::atomic::Ordering::Relaxed);
-        }
     }
 }
 
@@ -187,12 +212,29 @@ mod tests {
         assert_eq!(never, Err(Stopped::TimedOut));
     }
 
+    fn spins(spin: &Spin, paying: bool, waits: usize) -> usize {
+        let looks = std::cell::Cell::new(0);
+        let look = || {
+            looks.set(looks.get() + 1);
+            paying
+        };
+        let spun = |_: &usize| {
+            looks.set(0);
+            spin.until(&look);
+            looks.get() > 0
+        };
+        (0..waits).filter(spun).count()
+    }
+
     #[test]
-    fn long_waits_teach_not_to_spin_and_short_ones_to_spin() {
-        let spin = Spin::new();
-        (0..20).for_each(|_| spin.learn(Duration::from_millis(1)));
-        assert_eq!(spin.budget(), 0);
-        spin.learn(Duration::from_micros(5));
-        assert_eq!(spin.budget(), LONGEST_SPIN);
+    fn vain_spins_get_rare_and_one_that_pays_brings_them_back() {
+        let spin = Spin::at_most(Duration::from_micros(1));
+        // One after 1, 3, 7, ... waits without.
+        assert_eq!(spins(&spin, false, 1 + 2 + 4 + 8 + 16), 5);
+        spins(&spin, false, 1000);
+        assert_eq!(spins(&spin, false, 2560), 10);
+        assert!(spins(&spin, true, 256) > 0);
+        assert_eq!(spins(&spin, true, 100), 100);
+        assert_eq!(spins(&Spin::at_most(Duration::ZERO), true, 100), 0);
     }
 }

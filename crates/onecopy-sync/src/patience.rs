@@ -12,9 +12,18 @@ const POLL: Duration = Duration::from_millis(2);
 /// How long a caller waits, and who may call it off.
 #[derive(Clone, Copy)]
 pub struct Patience<'a> {
-    deadline: Option<Instant>,
+    end: End,
     longest: Duration,
     interrupted: &'a dyn Fn(Waited) -> bool,
+}
+
+/// When a caller stops waiting.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Never,
+    /// Before it begins, which is known without asking a clock.
+    AtOnce,
+    At(Instant),
 }
 
 /// Why a wait ended without what was waited for.
@@ -30,16 +39,20 @@ pub enum Stopped {
 
 impl Patience<'static> {
     /// Waits as long as it takes.
-    pub const FOREVER: Self = Self { deadline: None, longest: Duration::MAX, interrupted: &|_| false };
+    pub const FOREVER: Self = Self { end: End::Never, longest: Duration::MAX, interrupted: &|_| false };
 
     /// Looks once and does not wait.
     pub fn none() -> Self {
-        Self::within(Duration::ZERO)
+        Self { end: End::AtOnce, ..Self::FOREVER }
     }
 
     /// Waits for at most `limit`; a time beyond what a clock can tell is for ever.
     pub fn within(limit: Duration) -> Self {
-        Self { deadline: Instant::now().checked_add(limit), ..Self::FOREVER }
+        if limit.is_zero() {
+            return Self::none();
+        }
+        let end = Instant::now().checked_add(limit).map_or(End::Never, End::At);
+        Self { end, ..Self::FOREVER }
     }
 }
 
@@ -65,12 +78,16 @@ impl<'a> Patience<'a> {
     /// The same without an end.
     #[must_use]
     pub fn without_deadline(&self) -> Self {
-        Self { deadline: None, ..*self }
+        Self { end: End::Never, ..*self }
     }
 
     /// Whether there is nothing to wait for.
     pub(crate) fn is_none(&self) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+        match self.end {
+            End::Never => false,
+            End::AtOnce => true,
+            End::At(end) => end <= Instant::now(),
+        }
     }
 
     /// Sleeps while `word` is `expected`, but not so long that a death would go unnoticed.
@@ -81,9 +98,10 @@ impl<'a> Patience<'a> {
     /// Sleeps while `word` is `expected`, at most for `longest`.
     pub(crate) fn sleep_at_most(&self, longest: Duration, word: &AtomicU32, expected: u32) -> Result<Waited, Stopped> {
         let longest = longest.min(self.longest);
-        let limit = match self.deadline {
-            None => longest,
-            Some(deadline) => match deadline.saturating_duration_since(Instant::now()) {
+        let limit = match self.end {
+            End::Never => longest,
+            End::AtOnce => return Err(Stopped::TimedOut),
+            End::At(end) => match end.saturating_duration_since(Instant::now()) {
                 Duration::ZERO => return Err(Stopped::TimedOut),
                 left => left.min(longest),
             },
@@ -95,6 +113,6 @@ impl<'a> Patience<'a> {
 
 impl std::fmt::Debug for Patience<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Patience").field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Patience").field("end", &self.end).finish_non_exhaustive()
     }
 }

@@ -70,25 +70,36 @@ impl Array {
     /// The bytes of a handle to this array, to be received once by any process of the user. The array lives on until
     /// then, whatever the sender does.
     pub fn send(&self) -> Result<Vec<u8>, Error> {
-        let mut dtype = Vec::new();
-        self.dtype.encode(&mut dtype);
-        let handle = ArrayHandle {
-            block: BlockHandle::post(&self.block)?,
-            mode: self.mode,
-            offset: self.offset,
-            shape: self.shape.clone(),
-            strides: self.strides.clone(),
-            dtype,
-        };
+        let handle = self.handle(BlockHandle::post(&self.block)?);
         Counters::count_sent(self.nbytes());
         Ok(handle.encode())
     }
 
+    fn handle(&self, block: BlockHandle) -> ArrayHandle {
+        let mut dtype = Vec::new();
+        self.dtype.encode(&mut dtype);
+        let (shape, strides) = (self.shape.clone(), self.strides.clone());
+        ArrayHandle { block, mode: self.mode, offset: self.offset, shape, strides, dtype }
+    }
+
+    /// The block that it lies in, and how, for what keeps the block alive by itself.
+    pub(crate) fn described(&self) -> (&Block, ArrayHandle) {
+        (&self.block, self.handle(BlockHandle::within(&self.block, None)))
+    }
+
     /// The array that a handle names.
     pub fn receive(bytes: &[u8]) -> Result<Self, Error> {
+        Self::receive_by(bytes, ArrayHandle::receive)
+    }
+
+    /// As [`receive`](Self::receive); `find` has the block of a handle for items of that size.
+    pub(crate) fn receive_by(
+        bytes: &[u8],
+        find: impl FnOnce(&ArrayHandle, u64) -> Result<Block, Error>,
+    ) -> Result<Self, Error> {
         let handle = ArrayHandle::decode(bytes)?;
         let dtype = DType::decode(&handle.dtype)?;
-        let block = handle.receive(dtype.itemsize())?;
+        let block = find(&handle, dtype.itemsize())?;
         let ArrayHandle { mode, offset, shape, strides, .. } = handle;
         Ok(Self { block, mode, offset, shape, strides, dtype })
     }
@@ -140,7 +151,11 @@ impl ArrayHandle {
     /// Takes a reference to the block, joining its arena where this process is no member yet, and checks that the array
     /// lies inside.
     pub fn receive(&self, itemsize: u64) -> Result<Block, Error> {
-        let block = self.block.receive()?;
+        self.accept(self.block.receive()?, itemsize)
+    }
+
+    /// As [`receive`](Self::receive), where this process has the block already.
+    pub(crate) fn accept(&self, block: Block, itemsize: u64) -> Result<Block, Error> {
         self.check_bounds(block.len(), itemsize)?;
         if block.is_sealed() && self.mode == Mode::ReadWrite {
             return Err(HandleError("it asks for write access to a sealed block".into()).into());

@@ -32,15 +32,22 @@ pub struct BlockHandle {
 }
 
 impl BlockHandle {
-    /// A handle to be received once; the block lives until then, or as long as the queue that the handle is for.
+    /// A handle to be received once; the block lives until then, or as long as the queue that the handle is for. One that
+    /// is for a container has no parcel, and is received as often as somebody looks at the item.
     pub fn post(block: &Block) -> Result<Self, Error> {
         let parcel = outbox::post(block)?;
-        Ok(Self { arena: block.arena().hint(), id: block.id(), parcel: Some(parcel) })
+        Ok(Self { arena: block.arena().hint(), id: block.id(), parcel })
+    }
+
+    /// A handle for those who are in the block's arena already: nobody can join by it.
+    pub fn within(block: &Block, parcel: Option<ParcelId>) -> Self {
+        let arena = JoinHint { id: block.arena().id(), pid: 0, meta: 0, data: [0; 2] };
+        Self { arena, id: block.id(), parcel }
     }
 
     /// Takes a reference to the block, joining its arena where this process is no member yet.
     pub fn receive(&self) -> Result<Block, Error> {
-        let arena = match Arena::find(self.arena.id) {
+        let arena = match Arena::find(self.arena.id).filter(|arena| arena.is_member()) {
             Some(arena) => arena,
             None => Arena::join(self.arena)?,
         };

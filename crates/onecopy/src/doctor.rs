@@ -1,6 +1,6 @@
 //! What of this machine helps or hinders shared memory, and what to change.
 
-use onecopy_arena::{Arena, Details, JoinHint};
+use onecopy_arena::{Arena, ArenaError, Details, JoinHint};
 use onecopy_os::{Bound, ByteSize, Feature, Machine, ProcessLimit};
 
 use crate::session::SESSION_VARIABLE;
@@ -209,6 +209,14 @@ fn arenas(machine: &Machine) -> Vec<Finding> {
         let topic = format!("arena {}", sighting.hint.id);
         match Arena::look(sighting.hint) {
             Ok(details) => findings.extend(left_behind(&topic, &details)),
+            // Programs that start now, and other versions, are nobody's trouble.
+            Err(error @ ArenaError::Unfinished) => findings.push(ok(&topic, error.to_string())),
+            Err(error @ ArenaError::OtherVersion { .. }) => {
+                let way_out = "use one version of onecopy in all programs that are to share arrays";
+                findings.push(finding(&topic, Verdict::Advice, error.to_string(), way_out));
+            }
+            // Its last process has ended since it was seen.
+            Err(_) if !Arena::sightings(machine).iter().any(|other| other.hint.id == sighting.hint.id) => {}
             Err(error) => findings.push(finding(&topic, Verdict::Problem, error.to_string(), "end its processes")),
         }
     }

@@ -1,6 +1,7 @@
 //! The error of this crate.
 
 use onecopy_arena::ArenaError;
+use onecopy_collections::container::ContainerError;
 use onecopy_collections::queue::QueueError;
 
 use crate::dtype::DTypeError;
@@ -19,6 +20,9 @@ pub enum Error {
     /// Of a queue.
     #[error(transparent)]
     Queue(QueueError),
+    /// Of a dictionary or list.
+    #[error(transparent)]
+    Container(ContainerError),
     /// Of a pipe.
     #[error(transparent)]
     Pipe(#[from] PipeError),
@@ -41,6 +45,17 @@ pub enum Error {
     /// A name under which something is published already.
     #[error("name {0:?} is taken; choose another, unpublish it, or say replace=True")]
     NameTaken(String),
+    /// A name under which there is an arena already.
+    #[error("there is an arena of the name {0:?}; leave create=True out to open it, or choose another name")]
+    ArenaExists(String),
+    /// A name that leads to an arena of another version.
+    #[error("name {name:?} is taken: {reason}, or choose another name")]
+    NameForeign {
+        /// It.
+        name: String,
+        /// Why it leads nowhere.
+        reason: String,
+    },
     /// A name under which there is nothing.
     #[error("nothing has the name {name:?}; the names that can be seen from here are {known:?}")]
     NameUnknown {
@@ -62,6 +77,15 @@ impl From<QueueError> for Error {
         match error {
             QueueError::Arena(error) => Self::Arena(error),
             other => Self::Queue(other),
+        }
+    }
+}
+
+impl From<ContainerError> for Error {
+    fn from(error: ContainerError) -> Self {
+        match error {
+            ContainerError::Arena(error) => Self::Arena(error),
+            other => Self::Container(other),
         }
     }
 }

@@ -19,6 +19,7 @@
 
 mod array;
 mod block_handle;
+mod containers;
 mod copying;
 mod counter;
 mod counters;
@@ -39,10 +40,12 @@ mod session;
 mod shared;
 mod tables;
 mod text_blocks;
+mod value;
 mod work_memory;
 
 pub use array::{Array, Mode};
 pub use block_handle::{BlockHandle, HandleError};
+pub use containers::{Container, Dict, DictIter, DictKey, Encoded, KeyKind, List};
 pub use copying::{copy_interruptibly, copy_into};
 pub use counter::{Counter, CounterOverflow};
 pub use counters::{Counters, counters};
@@ -57,17 +60,20 @@ pub use locks::{
 pub use object::{Extent, Source, StoredObject};
 pub use onecopy_arena::{
     Access, Arena, ArenaError, ArenaId, Block, BlockId, Contents, Details, Draft, FreeSpace, JoinHint, LargeBlock,
-    Member, Options, Owned, ParcelId, PrivateCopy, Sighting, Stats, Viewer,
+    Member, Options, Owned, ParcelId, PrivateCopy, Sighting, Stats, Trouble, Viewer,
 };
+pub use onecopy_collections::container::{ContainerError, Picked, Record};
+pub use onecopy_collections::list::Origin;
 pub use onecopy_collections::queue::{Batch, MOST_ENCLOSED, MOST_MESSAGES, Message, QueueError};
 pub use onecopy_filters as filters;
 pub use onecopy_os::{ByteSize, Machine};
 pub use onecopy_text as text;
 pub use pipe::{Connection, PipeError, pipe};
-pub use queue::{Payload, Queue, Value, ValueKind};
+pub use queue::{Queue, array_in};
 pub use schema::schema_of;
 pub use session::{SESSION_VARIABLE, leave_session, parse_size, session, session_hint};
 pub use shared::{Kind, Shareable, Shared};
 pub use tables::{LoadError, load_text};
 pub use text_blocks::{Part, TextBlocks};
+pub use value::{Payload, Value, ValueKind};
 pub use work_memory::check_work_memory;

@@ -116,10 +116,10 @@ pub trait SharedObject: From<Shared<Self::Part>> {
 
 /// The last death of a holder that this process was told of.
 #[derive(Debug, Default)]
-struct Told(AtomicU32);
+pub struct Told(AtomicU32);
 
 impl Told {
-    fn policy(&self) -> OnOwnerDied {
+    pub(crate) fn policy(&self) -> OnOwnerDied {
         OnOwnerDied::Refuse(Death(self.0.load(Relaxed)))
     }
 
@@ -129,7 +129,7 @@ impl Told {
     }
 
     /// Whether a death was accepted by taking the lock, or why it was not taken.
-    fn outcome(&self, taken: Result<Held, Refused>) -> Result<bool, LockError> {
+    pub(crate) fn outcome(&self, taken: Result<Held, Refused>) -> Result<bool, LockError> {
         match taken {
             Ok(held) => Ok(held == Held::Inherited),
             Err(Refused::OwnerDied(death)) => Err(self.tell(death)),

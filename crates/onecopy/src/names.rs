@@ -198,9 +198,11 @@ fn decode(record: Block) -> Result<Published, Error> {
     let bytes = record.read_at(0, record.len()).ok_or_else(damaged)?;
     let mut reader = Reader { bytes: &bytes };
     let (has_payload, arrays) = reader.value().ok_or_else(damaged)?;
-    let arrays = arrays.into_iter().map(ArrayHandle::decode).collect::<Result<Vec<_>, _>>()?;
-    if arrays.iter().any(|handle| handle.block.arena.id != record.arena().id()) {
-        return Err(damaged());
+    let mut arrays = arrays.into_iter().map(ArrayHandle::decode).collect::<Result<Vec<_>, _>>()?;
+    // They lie in the record's own arena. Where that was when they were written, on disk perhaps years ago, leads nowhere.
+    let home = record.arena().hint();
+    for handle in &mut arrays {
+        handle.block.arena = home;
     }
     Ok(Published { payload: has_payload.then(|| reader.bytes.to_vec()), arrays, _record: record })
 }

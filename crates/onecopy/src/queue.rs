@@ -1,144 +1,28 @@
 //! Queues of values between processes.
 
-use std::borrow::Cow;
-
-use onecopy_arena::{Access, Arena, Block};
+use onecopy_arena::Arena;
 use onecopy_collections::queue::{
     Batch, Channel, Enclosed, Local, MOST_BYTES, MOST_ENCLOSED, MOST_MESSAGES, Memory, Message, Queue as Part,
 };
 use onecopy_sync::Patience;
 
-use crate::{Array, Error, HandleError, Kind, Shareable, Shared, SharedObject, copy_into, outbox};
+use crate::value::LONG;
+use crate::{
+    Array, ArrayHandle, Counters, Error, HandleError, Kind, Payload, Shareable, Shared, SharedObject, Value, ValueKind,
+    copy_into, outbox,
+};
+
+mod arrays;
+mod spin;
+
+pub use arrays::array_in;
 
 /// Bytes of a queue's first segment.
 const RING: u64 = 64 << 10;
-/// Set in a tag where the contents lie in the first block that the message refers to.
-const LONG: u8 = 0x80;
 
 // SAFETY: a structure of atomics; what is read there is checked before use. Zeros are never used: `Queue::new` begins.
 unsafe impl Shareable for Part {
     const KIND: Kind = Kind::Queue;
-}
-
-/// What the contents of a message are. The numbers stand in shared memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ValueKind {
-    /// Nothing: no value.
-    None = 0,
-    /// False.
-    False = 1,
-    /// True.
-    True = 2,
-    /// An integer of 64 bits, little-endian.
-    Int = 3,
-    /// A number of 64 bits, little-endian.
-    Float = 4,
-    /// Text in UTF-8.
-    Str = 5,
-    /// Bytes.
-    Bytes = 6,
-    /// The handle of an array.
-    Array = 7,
-    /// A Python object, pickled.
-    Pickle = 8,
-    /// Bytes that are no object: what `send_bytes` sends.
-    Raw = 9,
-    /// A value of another kind with a stamp behind it, as the pools of the Python package send them.
-    Letter = 10,
-}
-
-impl ValueKind {
-    const ALL: [Self; 11] = [
-        Self::None,
-        Self::False,
-        Self::True,
-        Self::Int,
-        Self::Float,
-        Self::Str,
-        Self::Bytes,
-        Self::Array,
-        Self::Pickle,
-        Self::Raw,
-        Self::Letter,
-    ];
-
-    /// What a message says that it is.
-    pub fn of(message: &Message<'_>) -> Result<Self, Error> {
-        let tag = Self::from_byte(message.tag & !LONG);
-        tag.ok_or_else(|| HandleError(format!("a message of kind {}", message.tag)).into())
-    }
-
-    /// The kind of a number, if it is one.
-    pub fn from_byte(byte: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(byte)).copied()
-    }
-}
-
-/// Something that goes through a queue.
-#[derive(Debug, Clone)]
-pub enum Value {
-    /// Python's `None`.
-    None,
-    /// A truth value.
-    Bool(bool),
-    /// An integer.
-    Int(i64),
-    /// A number.
-    Float(f64),
-    /// Text.
-    Str(String),
-    /// Bytes.
-    Bytes(Vec<u8>),
-    /// An array, which stays where it is.
-    Array(Array),
-    /// A Python object, pickled.
-    Pickle(Vec<u8>),
-    /// Bytes that are no object: what Python's `send_bytes` sends.
-    Raw(Vec<u8>),
-}
-
-/// The bytes of a message.
-#[derive(Debug)]
-pub enum Payload<'a> {
-    /// In the batch.
-    Inline(&'a [u8]),
-    /// In a block.
-    Block(&'a Block),
-}
-
-impl Payload<'_> {
-    /// How many.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Inline(bytes) => bytes.len(),
-            Self::Block(block) => block.len() as usize,
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Copies them out.
-    ///
-    /// # Panics
-    ///
-    /// If `to` is not as long as they are.
-    pub fn copy_to(&self, to: &mut [u8]) {
-        match self {
-            Self::Inline(bytes) => to.copy_from_slice(bytes),
-            Self::Block(block) => {
-                assert_eq!(to.len() as u64, block.len());
-                if let Some(first) = block.address(Access::ReadOnly) {
-                    // SAFETY: the block has as many bytes as are copied (checked), and a slice of this process's does
-                    // not overlap with it.
-                    unsafe { first.as_ptr().copy_to_nonoverlapping(to.as_mut_ptr(), to.len()) };
-                }
-            }
-        }
-    }
 }
 
 /// A queue that any number of processes put values into and take values out of.
@@ -294,15 +178,15 @@ impl Queue {
 
     pub(crate) fn push_value(&self, batch: &mut Batch, value: &Value) -> Result<(), Error> {
         match value {
-            Value::None => self.push(batch, ValueKind::None, &[]),
-            Value::Bool(value) => self.push(batch, if *value { ValueKind::True } else { ValueKind::False }, &[]),
-            Value::Int(value) => self.push(batch, ValueKind::Int, &value.to_le_bytes()),
-            Value::Float(value) => self.push(batch, ValueKind::Float, &value.to_le_bytes()),
-            Value::Str(text) => self.push(batch, ValueKind::Str, text.as_bytes()),
-            Value::Bytes(bytes) => self.push(batch, ValueKind::Bytes, bytes),
-            Value::Pickle(bytes) => self.push(batch, ValueKind::Pickle, bytes),
-            Value::Raw(bytes) => self.push(batch, ValueKind::Raw, bytes),
-            Value::Array(array) => self.push_made(batch, || Ok((ValueKind::Array, array.send()?))),
+            Value::Array(array) => {
+                let (block, handle) = array.described();
+                Counters::count_sent(array.nbytes());
+                self.push_array(batch, block, handle)
+            }
+            other => {
+                let (kind, contents) = other.plain();
+                self.push(batch, kind, &contents)
+            }
         }
     }
 
@@ -316,15 +200,12 @@ impl Queue {
     /// The first value of a batch.
     pub(crate) fn first_value(batch: &Batch) -> Result<Value, Error> {
         let message = batch.messages().next().ok_or_else(|| HandleError("a message that changed".into()))?;
-        let contents = match Self::contents(batch, &message)? {
-            Payload::Inline(bytes) => Cow::Borrowed(bytes),
-            long @ Payload::Block(_) => {
-                let mut bytes = vec![0; long.len()];
-                long.copy_to(&mut bytes);
-                Cow::Owned(bytes)
-            }
-        };
-        value_of(ValueKind::of(&message)?, contents)
+        let (kind, payload) = (ValueKind::of(&message)?, Self::contents(batch, &message)?);
+        if kind != ValueKind::Array {
+            return Value::from_payload(kind, &payload);
+        }
+        let found = |handle: &ArrayHandle, itemsize| array_in(batch, handle, itemsize);
+        Ok(Value::Array(Array::receive_by(&payload.to_vec(), found)?))
     }
 
     /// Says that one more of the values that were taken has been dealt with.
@@ -368,31 +249,9 @@ impl Queue {
     }
 }
 
-fn value_of(tag: ValueKind, contents: Cow<'_, [u8]>) -> Result<Value, Error> {
-    let number = || {
-        let bytes = <[u8; 8]>::try_from(&*contents);
-        bytes.map_err(|_| HandleError(format!("a number of {} bytes", contents.len())))
-    };
-    Ok(match tag {
-        ValueKind::None => Value::None,
-        ValueKind::False => Value::Bool(false),
-        ValueKind::True => Value::Bool(true),
-        ValueKind::Int => Value::Int(i64::from_le_bytes(number()?)),
-        ValueKind::Float => Value::Float(f64::from_le_bytes(number()?)),
-        ValueKind::Str => Value::Str(
-            String::from_utf8(contents.into_owned()).map_err(|error| HandleError(format!("a text: {error}")))?,
-        ),
-        ValueKind::Bytes => Value::Bytes(contents.into_owned()),
-        ValueKind::Pickle => Value::Pickle(contents.into_owned()),
-        ValueKind::Raw => Value::Raw(contents.into_owned()),
-        ValueKind::Array => Value::Array(Array::receive(&contents)?),
-        ValueKind::Letter => return Err(HandleError("a letter in a queue of values".into()).into()),
-    })
-}
-
 impl From<Shared<Part>> for Queue {
     fn from(shared: Shared<Part>) -> Self {
-        Self { shared, local: Local::new() }
+        Self { shared, local: Local::spinning(spin::longest_spin()) }
     }
 }
 
@@ -409,7 +268,7 @@ mod tests {
     use onecopy_arena::Options;
 
     use super::*;
-    use crate::DType;
+    use crate::{Array, DType};
 
     fn queue(limit: Option<u32>) -> Queue {
         Queue::new(Arena::create(Options { limit: Some(32 << 20), warm: None }).unwrap(), limit).unwrap()

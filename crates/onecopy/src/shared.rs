@@ -49,6 +49,10 @@ pub enum Kind {
     Counter = 16,
     /// An end of a pipe, see [`Connection`](crate::Connection).
     PipeEnd = 32,
+    /// A [`Dict`](crate::Dict).
+    Dict = 48,
+    /// A [`List`](crate::List).
+    List = 49,
     /// The root of the published names.
     Names = 64,
 }

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from onecopy import _native
 from onecopy._errors import ArenaError
@@ -25,11 +29,17 @@ class Arena:
         Where it can be looked at or joined.
     pids : list of int
         The processes that have it open.
+    path : Path, optional
+        The directory of one on disk.
+    name : str, optional
+        What it was opened by.
     """
 
     id: str
     hint: str
     pids: list[int]
+    path: Path | None = None
+    name: str | None = None
 
 
 def all_arenas() -> list[Arena]:
@@ -38,8 +48,15 @@ def all_arenas() -> list[Arena]:
 
 
 def find(start: str) -> Arena:
-    """Return the one arena whose id starts so."""
+    """Return the one arena whose id starts so, which has this name, or which lies in this directory."""
     arenas = all_arenas()
+    if os.sep in start:
+        path = Path(start)
+        here = _native.look_at_path(path)["arena"]
+        return next((arena for arena in arenas if arena.id == here), Arena(here, "", [], path))
+    named = [arena for arena in arenas if arena.name == start]
+    if named:
+        return named[0]
     matching = [arena for arena in arenas if arena.id.startswith(start)]
     if len(matching) == 1:
         return matching[0]
@@ -64,11 +81,38 @@ def chosen(start: str | None) -> list[Arena]:
 def look(arena: Arena) -> dict[str, Any] | None:
     """Return the figures of an arena, or None when its last process has ended meanwhile."""
     try:
-        return _native.look(arena.hint)
+        figures = _native.look(arena.hint) if arena.hint else _native.look_at_path(cast(Path, arena.path))
+        return figures | {"name": arena.name, "path": None if arena.path is None else str(arena.path)}
     except ArenaError:
         if any(other.id == arena.id for other in all_arenas()):
             raise
         return None
+
+
+def look_at_each(command: str, arenas: Iterable[Arena]) -> list[dict[str, Any]]:
+    """Return the figures of the arenas that can be looked at; of others, such as half-made ones, say why not."""
+    found = []
+    for arena in arenas:
+        try:
+            figures = look(arena)
+        except ArenaError as error:
+            print(f"onecopy {command}: arena {arena.id} is left out: {error}", file=sys.stderr)
+            continue
+        found += [figures] if figures is not None else []
+    return found
+
+
+@contextmanager
+def joinable(arena: Arena) -> Iterator[str]:
+    """Give the hint of an arena; one on disk that no process has open is open meanwhile."""
+    if arena.hint:
+        yield arena.hint
+        return
+    opened = _native.OpenArena(None, arena.path, None, None, False)
+    try:
+        yield opened.hint
+    finally:
+        opened.close()
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

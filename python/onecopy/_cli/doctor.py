@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from onecopy import __version__, _native
-from onecopy._cli.arenas import add_parser, chosen
-from onecopy._errors import ArenaError
+from onecopy._cli.arenas import add_parser, all_arenas, chosen, joinable, look
+from onecopy._errors import ArenaError, ForeignArenaError
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,17 @@ def _verified(start: str | None) -> Iterator[Finding]:
     for arena in chosen(start):
         topic = f"tables of arena {arena.id}"
         try:
-            _native.verify_arena(arena.hint)
+            if look(arena) is None:
+                continue  # its last process has just ended
+            with joinable(arena) as hint:
+                _native.verify_arena(hint)
             yield Finding(topic, "ok", "agree with each other")
+        except ForeignArenaError as error:
+            # Being made just now, or of another version.
+            yield Finding(topic, "advice", str(error), "try again, with the version of onecopy that made it")
         except ArenaError as error:
-            yield Finding(topic, "problem", str(error), "end the processes of this arena")
+            if start is not None or any(other.id == arena.id for other in all_arenas()):
+                yield Finding(topic, "problem", str(error), "end the processes of this arena")
 
 
 def _show(findings: list[Finding]) -> None:

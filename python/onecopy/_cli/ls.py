@@ -7,9 +7,9 @@ import json
 import sys
 from typing import Any
 
-from onecopy._cli.arenas import add_parser, all_arenas, look, size, table
+from onecopy._cli.arenas import add_parser, all_arenas, look_at_each, size, table
 
-COLUMNS = ("arena", "processes", "blocks", "used_bytes", "warm_bytes", "limit")
+COLUMNS = ("arena", "processes", "blocks", "used_bytes", "warm_bytes", "limit", "name", "path")
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,11 +26,11 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(args: argparse.Namespace) -> int:
     """Print one line, or one object, for each arena."""
-    found = [figures for arena in all_arenas() if (figures := look(arena)) is not None]
+    found = look_at_each("ls", all_arenas())
     if args.json:
         print(json.dumps([{key: figures[key] for key in COLUMNS} for figures in found]))
     elif found:
-        header = ["arena", "processes", "blocks", "used", "warm", "limit"]
+        header = ["arena", "processes", "blocks", "used", "warm", "limit", "name or path"]
         print(table(header, map(_row, found)))
     else:
         print("onecopy ls: no process of this user has an arena now", file=sys.stderr)
@@ -39,4 +39,5 @@ def run(args: argparse.Namespace) -> int:
 
 def _row(figures: dict[str, Any]) -> list[object]:
     sizes = [size(figures[key]) for key in ("used_bytes", "warm_bytes", "limit")]
-    return [figures["arena"], len(figures["processes"]), figures["blocks"], *sizes]
+    place = figures["name"] or figures["path"] or "-"
+    return [figures["arena"], len(figures["processes"]), figures["blocks"], *sizes, place]

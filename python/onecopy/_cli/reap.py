@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict, dataclass
 
 from onecopy import _native
-from onecopy._cli.arenas import Arena, add_parser, chosen, look, size
-from onecopy._errors import ArenaError
+from onecopy._cli.arenas import Arena, add_parser, chosen, joinable, look, size
+from onecopy._errors import ArenaError, ForeignArenaError
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,7 +25,10 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "  onecopy reap --in-flight 3f2a",
     )
     parser.add_argument(
-        "arena", nargs="?", metavar="ARENA", help="the arena, by the first digits of its id (default: all)"
+        "arena",
+        nargs="?",
+        metavar="ARENA",
+        help="the arena, by the first digits of its id, its name, or its path (default: all that are open)",
     )
     parser.add_argument(
         "--in-flight",
@@ -58,7 +62,7 @@ class Reaped:
 
 def run(args: argparse.Namespace) -> int:
     """Reap, and say what was freed."""
-    reaped = [found for arena in chosen(args.arena) if (found := _reap(arena, args.in_flight)) is not None]
+    reaped = [found for arena in chosen(args.arena) if (found := _reap_or_say(arena, args)) is not None]
     if args.json:
         print(json.dumps([asdict(found) for found in reaped]))
         return 0
@@ -69,12 +73,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _reap_or_say(arena: Arena, args: argparse.Namespace) -> Reaped | None:
+    try:
+        return _reap(arena, args.in_flight)
+    except ForeignArenaError as error:
+        if args.arena is not None:
+            raise
+        print(f"onecopy reap: arena {arena.id} is left out: {error}", file=sys.stderr)
+        return None
+
+
 def _reap(arena: Arena, in_flight: bool) -> Reaped | None:
     before = look(arena)
     if before is None:
         return None
     try:
-        processes, blocks, handles = _native.reap_arena(arena.hint, in_flight)
+        with joinable(arena) as hint:
+            processes, blocks, handles = _native.reap_arena(hint, in_flight)
     except ArenaError:
         # Ended between the look and now: with its last process went all that it held.
         if look(arena) is None:

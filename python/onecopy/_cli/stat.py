@@ -21,7 +21,9 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "  onecopy stat 3f2a --json | jq .members",
     )
     parser.add_argument(
-        "arena", metavar="ARENA", help="the id of the arena, or as many of its first digits as name one"
+        "arena",
+        metavar="ARENA",
+        help="the id of the arena, or its first digits; its name; or the path of one on disk (with a /)",
     )
     parser.set_defaults(run=run)
 
@@ -49,6 +51,7 @@ def _summary(figures: dict[str, Any]) -> str:
     holder = "free" if lock is None else f"held by {lock['pid']}" + ("" if lock["alive"] else ", which is dead")
     lines = [
         ("arena", figures["arena"]),
+        *((key, figures[key]) for key in ("name", "path") if figures[key] is not None),
         ("limit", size(figures["limit"])),
         ("used", f"{size(figures['used_bytes'])} in {figures['blocks']:,} of {capacity['blocks']:,} blocks"),
         ("promised", f"{size(figures['promised_bytes'])} about to be used"),

@@ -69,17 +69,10 @@ class ForkServerProcess(_std.ForkServerProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        _preload_onecopy()
+        from onecopy._pool.start import prepare
+
+        prepare(_concrete_contexts["forkserver"])
         return _std.ForkServerProcess._Popen(process_obj)
-
-
-def _preload_onecopy() -> None:
-    """Let the fork server import onecopy, and numpy with it, unless the program has said what it shall import."""
-    from multiprocessing import forkserver
-
-    server: Any = forkserver._forkserver
-    if server._preload_modules == ["__main__"]:
-        forkserver.set_forkserver_preload(["__main__", "onecopy.multiprocessing"])
 
 
 class BaseContext(_std.BaseContext):

@@ -14,18 +14,32 @@ from multiprocessing.process import parent_process
 from typing import Any
 
 from onecopy.multiprocessing import _serverless, get_context, pool, shared_memory
-from onecopy.multiprocessing._serverless import AcquirerProxy, BarrierProxy, ConditionProxy, EventProxy
+from onecopy.multiprocessing._serverless import (
+    AcquirerProxy,
+    ArrayProxy,
+    BarrierProxy,
+    ConditionProxy,
+    DictProxy,
+    EventProxy,
+    ListProxy,
+    NamespaceProxy,
+    ValueProxy,
+)
 
 __all__ = [
     "AcquirerProxy",
+    "ArrayProxy",
     "AutoProxy",
     "BarrierProxy",
     "BaseManager",
     "BaseProxy",
     "ConditionProxy",
+    "DictProxy",
     "EventProxy",
+    "ListProxy",
     "MakeProxyType",
     "Namespace",
+    "NamespaceProxy",
     "PoolProxy",
     "RemoteError",
     "Server",
@@ -34,6 +48,7 @@ __all__ = [
     "State",
     "SyncManager",
     "Token",
+    "ValueProxy",
 ]
 
 

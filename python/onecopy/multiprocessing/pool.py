@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing.pool as _std
+import multiprocessing.pool
 from collections.abc import Callable, Iterable
-from multiprocessing.pool import AsyncResult, MapResult
 from typing import Any
+
+import onecopy as _oc
+from onecopy._pool.results import AsyncResult, MapResult
+
+_std: Any = multiprocessing.pool
 
 __all__ = ["AsyncResult", "MapResult", "Pool", "ThreadPool"]
 
 
-class Pool(_std.Pool):
-    """A pool of worker processes; see `multiprocessing.pool.Pool`."""
+class Pool(_oc.Pool):
+    """A pool of worker processes; see `onecopy.Pool`, whose further arguments it takes by name."""
 
     def __init__(
         self,
@@ -20,12 +24,11 @@ class Pool(_std.Pool):
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: Any = None,
+        **options: Any,
     ) -> None:
-        from multiprocessing import get_context
+        from onecopy.multiprocessing import get_context
 
-        # The standard library's pool reaches into the queues of its own contexts.
-        method = None if context is None else context.get_start_method()
-        super().__init__(processes, initializer, initargs, maxtasksperchild, get_context(method))
+        super().__init__(processes, initializer, initargs, maxtasksperchild, context or get_context(), **options)
 
 
 class ThreadPool(_std.ThreadPool):

@@ -131,7 +131,7 @@ impl Arena {
         // Without a slot or with a damaged heap nothing can be freed; a destructor has nobody to tell, and the next
         // call that has reports it.
         let freed = self.let_go(held.id);
-        drop(holds);
+        drop(self.leave_if_done(holds));
         self.bound_warm(freed.unwrap_or(0));
     }
 
@@ -239,7 +239,7 @@ impl Block {
 
     /// A private, writable view of the block's bytes as they are now; pages that are not written to stay shared.
     pub fn private_copy(&self) -> Result<PrivateCopy, ArenaError> {
-        self.arena.data.private_copy(self.offset, self.len).map_err(|error| ArenaError::refused(error, self.len))
+        self.arena.data.private_copy(self.offset, self.len).map_err(|error| self.arena.data.refused(error, self.len))
     }
 
     /// Sends a handle: the block lives until the parcel is received or discarded.

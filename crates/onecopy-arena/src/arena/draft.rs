@@ -145,7 +145,7 @@ impl Draft {
         let (warm, fresh) = bytes.split_at(recycled as usize);
         self.arena.data.copy_in(at, warm);
         let through = self.arena.data.write_through(at + recycled, fresh);
-        through.map_err(|error| ArenaError::refused(error, bytes.len() as u64))?;
+        through.map_err(|error| self.arena.data.refused(error, bytes.len() as u64))?;
         crash_point!("draft.written");
         if let Some(growth) = &place.growing {
             growth.promise.keep(fresh.len() as u64);
@@ -165,7 +165,7 @@ impl Draft {
             larger.budget(end.min(larger.size))?;
             let (from, to) = (place.block.offset(), larger.block.offset());
             let moved = written.min(larger.size);
-            self.arena.data.move_through(from, to, moved).map_err(|error| ArenaError::refused(error, end))?;
+            self.arena.data.move_through(from, to, moved).map_err(|error| self.arena.data.refused(error, end))?;
             crash_point!("draft.moved");
             if let Some(growth) = &larger.growing {
                 growth.promise.keep(moved);

@@ -1,8 +1,9 @@
 //! Arenas whose metadata anybody may have written, for the fuzzers. Compiled for them alone.
 
+use std::path::Path;
 use std::sync::atomic::AtomicU8;
 
-use onecopy_os::{Mapping, MemoryFile, Protection};
+use onecopy_os::{FileAccess, Mapping, MemoryFile, PrivateDirectory, Protection};
 
 use crate::layout::{BlockEntry, Geometry, ParcelEntry, SlotEntry, Superblock};
 
@@ -64,7 +65,7 @@ impl Draught {
     /// Joins it, with data files of the size that it says.
     pub fn adopt(self) -> Result<Specimen, ArenaError> {
         let meta = Meta::adopt(self.file)?;
-        let data = Data::create(meta.id(), meta.geometry())?;
+        let data = Data::create(crate::place::Place::Memory, meta.id(), meta.geometry())?;
         let specimen = Specimen { arena: Arena::leaked(meta, data) };
         free_own_lock(specimen.arena);
         specimen.arena.take_slot()?;
@@ -77,6 +78,13 @@ impl Specimen {
     /// A new arena with `limit` bytes of memory.
     pub fn new(limit: u64) -> Result<Self, ArenaError> {
         Ok(Self { arena: Arena::make(Options { limit: Some(limit), warm: None })? })
+    }
+
+    /// The arena in a directory, as it is opened by its first process.
+    pub fn open(path: &Path) -> Result<Self, ArenaError> {
+        let directory = PrivateDirectory::existing(path)?.ok_or_else(|| ArenaError::NotThere(path.into()))?;
+        let meta = Arena::meta_file(&directory, FileAccess::ReadWrite)?;
+        Ok(Self { arena: Arena::open_in(&directory, meta)? })
     }
 
     /// The arena. Neither it nor blocks of it may be used when the specimen has been dropped.

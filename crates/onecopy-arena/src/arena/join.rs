@@ -67,6 +67,7 @@ impl JoinHint {
     pub(crate) fn unreachable(&self, error: ArenaError) -> ArenaError {
         match error {
             ArenaError::Os(error) if error.is_exhaustion() => ArenaError::refused(error, 0),
+            other @ ArenaError::OtherVersion { .. } => other,
             error => ArenaError::Unreachable {
                 id: self.id,
                 reason: format!(

@@ -415,9 +415,9 @@ fn rings_of_containers_are_garbage() {
 #[test]
 fn a_full_table_is_an_error() {
     let geometry = Geometry { slots: 64, blocks: 16, parcels: 16, stripe: 1 << 20, capacity: 4 << 20 };
-    let meta = Meta::create(ArenaId(1), geometry).unwrap();
+    let meta = Meta::create(Place::Memory, ArenaId(1), geometry).unwrap();
     meta.superblock().limit.store(4 << 20, Relaxed);
-    let arena = Arena::leaked(meta, Data::create(ArenaId(1), &geometry).unwrap());
+    let arena = Arena::leaked(meta, Data::create(Place::Memory, ArenaId(1), &geometry).unwrap());
     arena.take_slot().unwrap();
     arena.heap().unwrap().format().unwrap();
     arena.meta.seal();

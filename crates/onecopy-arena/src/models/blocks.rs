@@ -356,6 +356,21 @@ fn a_parcel_is_received_once_and_only_once_discarded() {
 }
 
 #[test]
+fn a_stale_parcel_does_not_stand_for_the_next_in_its_place() {
+    let send_again = process(|arena| {
+        let me = arena.process(1);
+        me.discard(0);
+        me.post();
+        me.drop_last();
+    });
+    explore(3, Arena::with_parcel, [send_again, process(|arena| arena.process(2).discard(0))], |arena| {
+        assert!(arena.process(3).receive(0, Some(1)), "another parcel was discarded");
+        arena.process(3).drop_last();
+        expect_all_ended(arena);
+    });
+}
+
+#[test]
 fn who_sees_a_block_without_the_lock_sees_what_describes_it() {
     let live = process(|arena| {
         let me = arena.process(1);

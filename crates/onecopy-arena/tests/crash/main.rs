@@ -6,25 +6,28 @@
 mod chaos;
 mod contents;
 mod points;
+mod reopen;
 mod survivor;
 mod worker;
 
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use survivor::Survivor;
+use survivor::{Directory, Survivor};
 
 /// Kills at each point, as many alone as with traffic: 20 together.
 const KILLS: u64 = 10;
 /// Deaths at random times: of one process, and as many of all of them.
 const ROUNDS: u64 = 100;
 /// What dies how, each by a survivor of its own. Two survivors run at a time.
-const FAULTS: [[&str; 2]; 2] = [["alone", "janitors"], ["traffic", "random"]];
+const FAULTS: [&[&str]; 2] = [&["alone", "janitors", "reopened"], &["traffic", "random", "on-disk"]];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
         Some("--worker") => worker::run(&survivor::orders_from(&arguments[2..])),
+        Some("--user") => reopen::use_it(&arguments[2..]),
+        Some("--look") => reopen::look_at_it(&arguments[2..]),
         Some("--fault") => inflict(&arguments[2], setting("ONECOPY_SEED").unwrap()),
         _ => inflict_all(),
     }
@@ -40,7 +43,8 @@ fn inflict_all() {
     println!("ONECOPY_SEED={seed}");
     let before = survivor::shared_memory_files();
     let rows: Vec<String> = std::thread::scope(|scope| {
-        let threads = FAULTS.map(|faults| scope.spawn(move || faults.map(|fault| table_of(fault, seed)).concat()));
+        let threads = FAULTS
+            .map(|faults| scope.spawn(move || faults.iter().map(|fault| table_of(fault, seed)).collect::<String>()));
         threads.into_iter().map(|thread| thread.join().expect("a survivor failed")).collect()
     });
     assert_eq!(survivor::shared_memory_files(), before, "a file appeared in /dev/shm");
@@ -63,9 +67,16 @@ fn inflict(fault: &str, seed: u64) {
     // A hang of this process would otherwise be one of the whole test.
     // SAFETY: the call takes a number; nothing here uses the signal.
     unsafe { libc::alarm(180 + rounds as u32) };
-    let mut survivor = Survivor::new(seed);
+    if fault == "reopened" {
+        let mut place = reopen::Place::new(seed);
+        println!("{}", place.kill_at_each(kills));
+        println!("{}", place.kill_at_random(rounds));
+        return;
+    }
+    let directory = (fault == "on-disk").then(Directory::new);
+    let mut survivor = Survivor::new(seed, directory.as_ref().map(|directory| directory.0.as_path()));
     match fault {
-        "alone" => println!("{}", points::kill_at_each(&mut survivor, kills)),
+        "alone" | "on-disk" => println!("{}", points::kill_at_each(&mut survivor, kills)),
         "traffic" => {
             survivor.start_traffic(2);
             println!("{}", points::kill_at_each(&mut survivor, kills));

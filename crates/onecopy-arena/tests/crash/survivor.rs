@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -87,8 +88,11 @@ pub(crate) struct Survivor {
 }
 
 impl Survivor {
-    pub(crate) fn new(seed: u64) -> Self {
-        let arena = Arena::create(Options { limit: Some(64 << 20), warm: Some(8 << 20) }).unwrap();
+    /// With an arena in a directory at `path`, or in memory.
+    pub(crate) fn new(seed: u64, path: Option<&Path>) -> Self {
+        let options = Options { limit: Some(64 << 20), warm: Some(8 << 20) };
+        let arena = path.map_or_else(|| Arena::create(options), |path| Arena::open_path(path, options, Some(true)));
+        let arena = arena.unwrap();
         let container = arena.allocate_zeroed(256).unwrap();
         let mut held = Vec::new();
         for n in 1..20 {
@@ -213,6 +217,21 @@ impl Survivor {
     pub(crate) fn row(&self, fault: &str, rounds: u64, kills: u64) -> Row {
         let (slowest, repairs) = (self.slowest, self.repairs);
         Row { fault: fault.to_owned(), rounds, kills, repairs, slowest }
+    }
+}
+
+/// A place for an arena on disk, which goes with this value.
+pub(crate) struct Directory(pub(crate) PathBuf);
+
+impl Directory {
+    pub(crate) fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("onecopy-crash-{}", std::process::id())))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

@@ -5,6 +5,8 @@
 //! and out of it when that of the consumers' is. Whoever dies on the way has changed nothing. Design:
 //! `docs/design/queue.md`.
 
+use std::time::Duration;
+
 use onecopy_arena::ArenaError;
 use onecopy_sync::{Acquired, Gate, Guard, Patience, RobustMutex, Spin, Stopped};
 
@@ -81,7 +83,12 @@ pub struct Local {
 impl Local {
     /// Nothing yet.
     pub const fn new() -> Self {
-        Self { put: Last::new(), take: Last::new(), room: Spin::new(), message: Spin::new() }
+        Self::spinning(Spin::LONGEST)
+    }
+
+    /// Nothing yet. Waits begin with looking for at most `spin`, as far as that pays.
+    pub const fn spinning(spin: Duration) -> Self {
+        Self { put: Last::new(), take: Last::new(), room: Spin::at_most(spin), message: Spin::at_most(spin) }
     }
 }
 

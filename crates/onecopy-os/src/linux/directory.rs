@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, Stat};
 
-use crate::OsError;
+use crate::{FileAccess, MemoryFile, OsError};
 
 /// Longest entry that is read: whatever is longer was not written here.
 const MOST_BYTES: usize = 4096;
@@ -51,6 +51,60 @@ impl PrivateDirectory {
         let fd = open_directory(path).map_err(|error| OsError::new(action(), error))?;
         check(&fd).map_err(|error| OsError::new(action(), error))?;
         Ok(Self { fd, path: path.to_owned() })
+    }
+
+    /// Opens `path` if there is anything. A link, a directory of another user or one that others may enter is an error.
+    pub fn existing(path: &Path) -> Result<Option<Self>, OsError> {
+        let action = || format!("open {}", path.display());
+        let fd = match rustix::fs::openat(rustix::fs::CWD, path, DIRECTORY, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => {
+                let reason = "it is no directory, or a symbolic link to one; give the path of the directory itself";
+                return Err(OsError::new(action(), Error::other(reason)));
+            }
+            Err(error) => return Err(OsError::new(action(), error)),
+        };
+        check(&fd).map_err(|error| OsError::new(action(), error))?;
+        Ok(Some(Self { fd, path: path.to_owned() }))
+    }
+
+    /// Makes a file of `size` bytes, all of them holes, that is to be mapped.
+    pub fn create_file(&self, name: &str, size: u64) -> Result<MemoryFile, OsError> {
+        let action = || format!("create {}", self.path.join(name).display());
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR);
+        let file = file.map_err(|error| OsError::new(action(), error))?;
+        // Where a file system writes each change to a new place (btrfs), one needs room even where there is some already.
+        // Others do not know the flag.
+        if let Ok(flags) = rustix::fs::ioctl_getflags(&file) {
+            let _ = rustix::fs::ioctl_setflags(&file, flags | rustix::fs::IFlags::NOCOW);
+        }
+        MemoryFile::sized_on_disk(file, size)
+    }
+
+    /// Opens a file that is to be mapped. A link, or a file that others may touch, is an error.
+    pub fn open_file(&self, name: &str, access: FileAccess) -> Result<MemoryFile, OsError> {
+        let action = || format!("open {}", self.path.join(name).display());
+        let access = match access {
+            FileAccess::Read => OFlags::RDONLY,
+            FileAccess::ReadWrite => OFlags::RDWR,
+        };
+        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map_err(|error| match error {
+            rustix::io::Errno::LOOP => OsError::new(action(), Error::other("it is a symbolic link")),
+            error => OsError::new(action(), error),
+        })?;
+        MemoryFile::adopt_on_disk(file, action)
+    }
+
+    /// Waits until what is in the directory is found in it also after a power loss.
+    pub fn sync(&self) -> Result<(), OsError> {
+        sync(&self.fd).map_err(|error| OsError::new(format!("write {} to disk", self.path.display()), error))
+    }
+
+    pub(super) fn descriptor(&self) -> &OwnedFd {
+        &self.fd
     }
 
     /// Where it is.
@@ -99,16 +153,21 @@ impl PrivateDirectory {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => return Ok(None),
             Err(error) => return Err(OsError::new(action(), error)),
         };
+        let stat = rustix::fs::fstat(&file).map_err(|error| OsError::new(action(), error))?;
+        if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
+            return Ok(None);
+        }
         let mut bytes = Vec::new();
         let mut limited = std::io::Read::take(std::fs::File::from(file), MOST_BYTES as u64 + 1);
         std::io::Read::read_to_end(&mut limited, &mut bytes).map_err(|error| OsError::new(action(), error))?;
         Ok((bytes.len() <= MOST_BYTES).then(|| String::from_utf8(bytes).ok()).flatten())
     }
 
-    /// Removes the file `name`, if it is there.
+    /// Removes the file `name`, if it is there and a file.
     pub fn remove(&self, name: &str) -> Result<(), OsError> {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            // A directory was not put here by this library, and says nothing.
+            Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::ISDIR) => Ok(()),
             Err(error) => Err(OsError::new(format!("remove {}", self.path.join(name).display()), error)),
         }
     }
@@ -127,17 +186,25 @@ impl PrivateDirectory {
     }
 }
 
-fn open_directory(path: &Path) -> Result<OwnedFd, Error> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, Error> {
+    Ok(rustix::fs::open(path, DIRECTORY, Mode::empty())?)
+}
+
+pub(super) fn sync(directory: &OwnedFd) -> rustix::io::Result<()> {
+    match rustix::fs::fsync(directory) {
+        // Some file systems have nothing to sync of a directory.
+        Err(rustix::io::Errno::INVAL) => Ok(()),
+        other => other,
+    }
 }
 
 fn check(fd: &OwnedFd) -> Result<(), Error> {
     let Stat { st_uid, st_mode, .. } = rustix::fs::fstat(fd)?;
     let own = rustix::process::geteuid().as_raw();
     if st_uid != own {
-        let reason =
-            format!("it belongs to user {st_uid}, not to {own}; set XDG_RUNTIME_DIR to a directory of your own");
+        let reason = format!("it belongs to user {st_uid}, not to {own}; use a directory of your own");
         return Err(Error::new(ErrorKind::PermissionDenied, reason));
     }
     if st_mode & 0o077 != 0 {
@@ -216,6 +283,9 @@ mod tests {
         std::fs::write(scratch.0.join("secret"), "secret").unwrap();
         symlink(scratch.0.join("secret"), directory.path().join("link")).unwrap();
         std::fs::write(directory.path().join("long"), vec![b'x'; MOST_BYTES + 1]).unwrap();
+        std::fs::create_dir(directory.path().join("inside")).unwrap();
+        assert_eq!(directory.read("inside").unwrap(), None);
+        directory.remove("inside").unwrap();
         assert_eq!((directory.read("link").unwrap(), directory.read("long").unwrap()), (None, None));
     }
 

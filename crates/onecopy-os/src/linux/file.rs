@@ -1,14 +1,15 @@
-//! Files that live in memory and have no name (`memfd_create`).
+//! Files that are mapped whole: in memory without a name (`memfd_create`), or on disk in a directory of this user.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 
 use super::limits::ProcessLimit;
 use crate::OsError;
 
-/// A sparse memory file of fixed size, sealed so that nobody can shrink it under a mapping (which would be a SIGBUS).
+/// A sparse file of fixed size. In memory it is sealed, so that nobody can shrink it under a mapping (which would be a
+/// SIGBUS); on disk there are no seals, and only its permissions keep others from that.
 ///
 /// Programs that become daemons close descriptors that they do not know, and open others that get the same numbers. So
 /// whatever uses the descriptor asks first whether it still is this file's: to write into a stranger's would be worse
@@ -18,6 +19,7 @@ pub struct MemoryFile {
     fd: OwnedFd,
     identity: (u64, u64),
     size: u64,
+    on_disk: bool,
 }
 
 /// What a descriptor may be used for.
@@ -44,12 +46,27 @@ impl MemoryFile {
             .map_err(|e| OsError::new(format!("size a memory file to {size} bytes"), e))?;
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
             .map_err(|e| OsError::new("seal a memory file", e))?;
-        Self::of(fd)
+        Self::of(fd, false)
     }
 
-    fn of(fd: OwnedFd) -> Result<Self, OsError> {
+    fn of(fd: OwnedFd, on_disk: bool) -> Result<Self, OsError> {
         let stat = rustix::fs::fstat(&fd).map_err(|e| OsError::new("stat a memory file", e))?;
-        Ok(Self { fd, identity: (stat.st_dev, stat.st_ino), size: stat.st_size as u64 })
+        Ok(Self { fd, identity: (stat.st_dev, stat.st_ino), size: stat.st_size as u64, on_disk })
+    }
+
+    /// Gives a new file on disk its size, all of it holes.
+    pub(crate) fn sized_on_disk(fd: OwnedFd, size: u64) -> Result<Self, OsError> {
+        within_file_size(size)
+            .and_then(|()| rustix::fs::ftruncate(&fd, size))
+            .map_err(|e| OsError::new(format!("size a file to {size} bytes"), e))?;
+        Self::of(fd, true)
+    }
+
+    /// Takes a file on disk over, if it is a plain file of this user that nobody else may touch.
+    pub(crate) fn adopt_on_disk(fd: OwnedFd, action: impl Fn() -> String) -> Result<Self, OsError> {
+        let stat = rustix::fs::fstat(&fd).map_err(|e| OsError::new(action(), e))?;
+        private_file(&stat).map_err(|e| OsError::new(action(), e))?;
+        Self::of(fd, true)
     }
 
     /// The descriptor, if it still is this file's.
@@ -67,7 +84,7 @@ impl MemoryFile {
     /// Opens the file that process `pid` has open as descriptor `fd`; works for processes of the same user.
     ///
     /// Whatever is behind the descriptor is checked: it must be a memory file of this user that is sealed against
-    /// shrinking.
+    /// shrinking, or a plain file that only this user may touch.
     pub fn open_of(pid: u32, fd: RawFd) -> Result<Self, OsError> {
         Self::open_as(pid, fd, OFlags::RDWR)
     }
@@ -81,14 +98,16 @@ impl MemoryFile {
         let path = format!("/proc/{pid}/fd/{fd}");
         let action = || format!("open descriptor {fd} of process {pid}");
         let link = rustix::fs::readlink(Path::new(&path), Vec::new()).map_err(|e| OsError::new(action(), e))?;
-        if !link.to_bytes().starts_with(b"/memfd:") {
-            // Opening what a stranger names could block (a FIFO) or act (a device): look at the link before.
-            return Err(OsError::new(action(), std::io::Error::other("it is not a memory file")));
+        let in_memory = link.to_bytes().starts_with(b"/memfd:");
+        // Opening what a stranger names could block (a FIFO) or act (a device): look at it before.
+        if !in_memory {
+            let stat = rustix::fs::stat(Path::new(&path)).map_err(|e| OsError::new(action(), e))?;
+            private_file(&stat).map_err(|e| OsError::new(action(), e))?;
         }
         // The process may have put something else there since: that must not keep this one waiting.
         let flags = access | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let opened = rustix::fs::open(Path::new(&path), flags, Mode::empty()).map_err(|e| OsError::new(action(), e))?;
-        Self::adopt(opened)
+        if in_memory { Self::adopt(opened) } else { Self::adopt_on_disk(opened, action) }
     }
 
     fn adopt(fd: OwnedFd) -> Result<Self, OsError> {
@@ -106,7 +125,7 @@ impl MemoryFile {
             let reason = format!("it belongs to user {}, and this process to user {me}", stat.st_uid);
             return Err(OsError::new("adopt a memory file", std::io::Error::other(reason)));
         }
-        Self::of(fd)
+        Self::of(fd, false)
     }
 
     /// A second descriptor, with an open file description of its own.
@@ -118,6 +137,27 @@ impl MemoryFile {
         };
         rustix::fs::open(Path::new(&path), flags | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| OsError::new("reopen a memory file", e))
+    }
+
+    /// The same file once more, with an open file description of its own.
+    pub fn again(&self) -> Result<Self, OsError> {
+        Self::of(self.reopen(FileAccess::ReadWrite)?, self.on_disk)
+    }
+
+    /// Whether it is a file on disk, without seals.
+    pub fn is_on_disk(&self) -> bool {
+        self.on_disk
+    }
+
+    /// Where a file on disk lies now.
+    pub fn path(&self) -> Option<PathBuf> {
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", self.descriptor().ok()?.as_raw_fd())).ok()?;
+        self.on_disk.then_some(link)
+    }
+
+    /// Waits until all of it is on disk.
+    pub fn sync(&self) -> Result<(), OsError> {
+        rustix::fs::fsync(self.descriptor()?).map_err(|e| OsError::new("write a file to disk", e))
     }
 
     /// Size in bytes, holes included.
@@ -190,6 +230,22 @@ fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Resu
     }
 }
 
+/// Refuses what is no plain file of this user alone.
+fn private_file(stat: &rustix::fs::Stat) -> Result<(), std::io::Error> {
+    let refuse = |reason: String| Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, reason));
+    if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Err(std::io::Error::other("it is no plain file"));
+    }
+    let me = rustix::process::geteuid().as_raw();
+    if stat.st_uid != me {
+        return refuse(format!("it belongs to user {}, and this process to user {me}", stat.st_uid));
+    }
+    if stat.st_mode & 0o077 != 0 {
+        return refuse(format!("others may touch it (mode {:o}); chmod it to 600", stat.st_mode & 0o777));
+    }
+    Ok(())
+}
+
 impl AsFd for MemoryFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -235,6 +291,9 @@ mod tests {
     fn what_is_no_memory_file_is_refused() {
         let other = std::fs::File::open("/proc/self/stat").unwrap();
         let error = MemoryFile::open_of(std::process::id(), other.as_raw_fd()).unwrap_err();
-        assert!(error.to_string().contains("not a memory file"), "{error}");
+        assert!(error.to_string().contains("others may touch it (mode 444)"), "{error}");
+        let pipe = std::io::pipe().unwrap().0;
+        let error = MemoryFile::open_of(std::process::id(), pipe.as_raw_fd()).unwrap_err();
+        assert!(error.to_string().contains("no plain file"), "{error}");
     }
 }

@@ -5,6 +5,9 @@
 //! the file in the holder releases the lock, so a file that carries such locks is opened once per process and never
 //! closed.
 //!
+//! On disk, where any code of the holder may open and close the file, the lock is one of an open file description that
+//! only the holder has: a forked child parts from it at once.
+//!
 //! An open-file-description lock does pass to a forked child; [`TransferLock`] uses one to cover the moment in which
 //! the child exists but has not yet locked.
 
@@ -50,31 +53,63 @@ fn taken(result: std::io::Result<()>, action: &str) -> Result<bool, OsError> {
     }
 }
 
+/// The lock commands for a file. In memory, where nobody else can open it: locks of the process. On disk, where this
+/// very process may open and close the file as often as it likes, which would drop those: locks of the open file
+/// description, which must then be this process's alone (see [`MemoryFile::part_from_parent`]).
+struct Commands {
+    set: i32,
+    wait: i32,
+    ask: i32,
+}
+
+impl Commands {
+    fn of(file: &MemoryFile) -> Self {
+        if file.is_on_disk() {
+            Self { set: libc::F_OFD_SETLK, wait: libc::F_OFD_SETLKW, ask: libc::F_OFD_GETLK }
+        } else {
+            Self { set: libc::F_SETLK, wait: libc::F_SETLKW, ask: libc::F_GETLK }
+        }
+    }
+}
+
+impl MemoryFile {
+    /// In a forked child: replaces the open file description, which is the parent's too, by one of its own under the
+    /// same number. Locks of the description stay with the parent alone.
+    pub fn part_from_parent(&self) -> Result<(), OsError> {
+        let own = self.reopen(FileAccess::ReadWrite)?;
+        // SAFETY: both are open descriptors, and the number of the second is this value's.
+        match unsafe { libc::dup3(own.as_raw_fd(), self.number(), libc::O_CLOEXEC) } {
+            -1 => Err(OsError::last("part from the parent's description of a file")),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl LockByte {
     /// Takes the lock for this process if no other process has it.
     pub fn try_lock(self, file: &MemoryFile) -> Result<bool, OsError> {
         let mut lock = record(self, libc::F_WRLCK);
-        taken(control(file.descriptor()?.as_raw_fd(), libc::F_SETLK, &mut lock), "take a liveness lock")
+        taken(control(file.descriptor()?.as_raw_fd(), Commands::of(file).set, &mut lock), "take a liveness lock")
     }
 
     /// Takes the lock for this process; waits for another process to release it or to end.
     pub fn lock(self, file: &MemoryFile) -> Result<(), OsError> {
         let mut lock = record(self, libc::F_WRLCK);
-        control(file.descriptor()?.as_raw_fd(), libc::F_SETLKW, &mut lock)
+        control(file.descriptor()?.as_raw_fd(), Commands::of(file).wait, &mut lock)
             .map_err(|e| OsError::new("wait for a liveness lock", e))
     }
 
     /// Releases the lock of this process.
     pub fn unlock(self, file: &MemoryFile) -> Result<(), OsError> {
         let mut lock = record(self, libc::F_UNLCK);
-        control(file.descriptor()?.as_raw_fd(), libc::F_SETLK, &mut lock)
+        control(file.descriptor()?.as_raw_fd(), Commands::of(file).set, &mut lock)
             .map_err(|e| OsError::new("release a liveness lock", e))
     }
 
     /// Whether another process holds the lock. A process does not see its own.
     pub fn held_by_another(self, file: &MemoryFile) -> Result<bool, OsError> {
         let mut lock = record(self, libc::F_WRLCK);
-        control(file.descriptor()?.as_raw_fd(), libc::F_GETLK, &mut lock)
+        control(file.descriptor()?.as_raw_fd(), Commands::of(file).ask, &mut lock)
             .map_err(|e| OsError::new("ask for a liveness lock", e))?;
         Ok(i32::from(lock.l_type) != libc::F_UNLCK)
     }
@@ -107,6 +142,20 @@ impl TransferLock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn on_disk_a_lock_outlives_other_descriptors_of_the_file() {
+        let path = std::env::temp_dir().join(format!("onecopy-locks-{}", std::process::id()));
+        let directory = crate::PrivateDirectory::open(&path).unwrap();
+        let file = directory.create_file("locks", 4096).unwrap();
+        let other = file.again().unwrap();
+        assert!(LockByte(1).try_lock(&file).unwrap());
+        drop(std::fs::read(path.join("locks")).unwrap());
+        assert!(LockByte(1).held_by_another(&other).unwrap() && !LockByte(1).held_by_another(&file).unwrap());
+        file.part_from_parent().unwrap();
+        assert!(!LockByte(1).held_by_another(&other).unwrap(), "the description has gone, and with it the lock");
+        std::fs::remove_dir_all(path).unwrap();
+    }
 
     #[test]
     fn a_transfer_lock_is_seen_and_released() {

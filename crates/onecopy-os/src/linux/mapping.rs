@@ -56,7 +56,16 @@ impl Mapping {
     pub fn of(file: &MemoryFile, protection: Protection) -> Result<Self, OsError> {
         let mapping = Self::reserve(file.size() as usize)?;
         mapping.place(0, file, 0, file.size() as usize, protection)?;
+        mapping.leave_out_of_core_dumps();
         Ok(mapping)
+    }
+
+    /// A core dump of every peer must not carry the data. Once for all that has been placed: a call for each piece would
+    /// cost as much as placing it.
+    pub fn leave_out_of_core_dumps(&self) {
+        // SAFETY: advice about addresses of this value's own reservation, which changes no byte.
+        // A failure only makes dumps larger.
+        let _ = unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxDontDump) };
     }
 
     /// Maps `len` bytes of `file` from `offset` at `at` bytes into this range.
@@ -82,8 +91,6 @@ impl Mapping {
             let flags = flags | MapFlags::FIXED | MapFlags::NORESERVE;
             rustix::mm::mmap(address.cast(), len, prot, flags, file, offset)
                 .map_err(|e| OsError::new(format!("map {len} bytes of a memory file"), e))?;
-            // A core dump of every peer must not carry the data; a failure only makes dumps larger.
-            let _ = rustix::mm::madvise(address.cast(), len, Advice::LinuxDontDump);
         }
         Ok(())
     }

@@ -10,5 +10,7 @@ pub(crate) mod limits;
 pub(crate) mod liveness;
 pub(crate) mod mapping;
 pub(crate) mod memory;
+pub(crate) mod new_directory;
 pub(crate) mod process;
 mod processes;
+mod space;

@@ -43,6 +43,18 @@ impl Machine {
         Ok(entries.flatten().filter_map(file).collect())
     }
 
+    /// Descriptors of files on disk that a process has open, with their paths; those that were removed among them.
+    pub fn disk_files_of(&self, pid: u32) -> io::Result<Vec<(RawFd, PathBuf)>> {
+        let entries = fs::read_dir(self.of(pid, "fd"))?;
+        let file = |entry: fs::DirEntry| {
+            let target = fs::read_link(entry.path()).ok()?.into_os_string().into_string().ok()?;
+            let path = target.trim_end_matches(" (deleted)");
+            let on_disk = path.starts_with('/') && !path.starts_with("/memfd:");
+            Some((entry.file_name().to_str()?.parse().ok()?, PathBuf::from(path))).filter(|_| on_disk)
+        };
+        Ok(entries.flatten().filter_map(file).collect())
+    }
+
     fn of(&self, pid: u32, file: &str) -> PathBuf {
         self.path(format!("/proc/{pid}/{file}"))
     }

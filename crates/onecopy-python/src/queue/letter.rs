@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use onecopy::{Batch, ValueKind};
+use onecopy::{Batch, Payload, ValueKind};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::{Raised, bytes_of, changed, loads, made, plainly, value};
 use crate::errors::OrRaise;
+use crate::value::{self, Raised, bytes_of, changed, loads};
 
 /// What stands behind the bytes of an object: its kind, and three numbers for the receiver.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +75,7 @@ impl Letter {
         let bytes = self.bytes.bind(py);
         match self.kind {
             ValueKind::Pickle => loads(py, bytes),
-            kind => value(py, kind, &bytes.as_bytes()[..self.len]),
+            kind => value::decode(py, kind, &Payload::Inline(&bytes.as_bytes()[..self.len])),
         }
     }
 }
@@ -88,13 +88,15 @@ pub(super) fn push(
     object: &Bound<'_, PyAny>,
     dumps: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    let plain = plainly(object, |kind, bytes| {
-        queue.push(batch, ValueKind::Letter, &stamp.put_behind(bytes.to_vec(), kind)).or_raise(object.py())
-    });
-    plain.unwrap_or_else(|| {
-        let sealed = || made(object, dumps).map(|(kind, bytes)| (ValueKind::Letter, stamp.put_behind(bytes, kind)));
-        queue.push_made(batch, sealed).map_err(|Raised(error)| error)
-    })
+    if let Some((kind, plain)) = value::plain_unless_audited(object) {
+        let sealed = stamp.put_behind(plain.as_bytes().to_vec(), kind);
+        return queue.push(batch, ValueKind::Letter, &sealed).or_raise(object.py());
+    }
+    let sealed = || {
+        let (kind, bytes) = value::made_with(object, dumps)?;
+        Ok((ValueKind::Letter, stamp.put_behind(bytes, kind)))
+    };
+    queue.push_made(batch, sealed).map_err(|Raised(error)| error)
 }
 
 /// The letters of a batch that was taken.

@@ -4,7 +4,7 @@ use onecopy::Arena;
 
 use crate::contents::Choices;
 use crate::process::{Log, Worker};
-use crate::{locks, queue, waits};
+use crate::{containers, locks, queue, waits};
 
 /// Something that processes share, and how they use it.
 pub(crate) struct Subject {
@@ -30,6 +30,8 @@ pub(crate) trait Scene {
 /// The table.
 pub(crate) static SUBJECTS: &[Subject] = &[
     queue::QUEUE,
+    containers::DICT,
+    containers::LIST,
     locks::LOCK,
     locks::RLOCK,
     locks::RWLOCK,
