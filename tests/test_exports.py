@@ -73,6 +73,7 @@ SURFACE = {
     "stats",
     "to_hdf5",
     "unpublish",
+    "wait",
     "zeros",
     "zeros_like",
 }

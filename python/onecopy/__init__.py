@@ -44,7 +44,7 @@ from onecopy._locks import Barrier, BoundedSemaphore, Condition, RWLock
 from onecopy._named import attach, publish, unpublish
 from onecopy._native import Counter, Event, Lock, RLock, Semaphore, __version__
 from onecopy._objects import Ref, get, put, share
-from onecopy._pipes import Connection, Pipe
+from onecopy._pipes import Connection, Pipe, wait
 from onecopy._queues import JoinableQueue, Queue, SimpleQueue
 from onecopy._session import audit, reap, set_limit, stats
 from onecopy._text import iter_text, loadtxt
@@ -119,6 +119,7 @@ __all__ = [
     "stats",
     "to_hdf5",
     "unpublish",
+    "wait",
     "zeros",
     "zeros_like",
 ]

@@ -160,7 +160,7 @@ class Condition(_native.Condition):
     """A lock, and a place to wait until somebody says that what it protects has changed.
 
     A waiter that is killed is forgotten, and a notification that it was given but had not used is passed on. The
-    methods `acquire`, `release` and `recover` are those of the lock.
+    methods `acquire`, `aacquire`, `release` and `recover` are those of the lock.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ class Condition(_native.Condition):
     False
     """
 
-    __slots__ = ("_lock", "acquire", "recover", "release")
+    __slots__ = ("_lock", "aacquire", "acquire", "recover", "release")
 
     def __new__(cls, lock: Lock | RLock | None = None, *, handle: bytes | None = None) -> Self:
         """Make the condition, or attach to the one that a handle names."""
@@ -187,6 +187,7 @@ class Condition(_native.Condition):
         if lock is not None and not isinstance(lock, (Lock, RLock)):
             raise TypeError(f"lock={lock!r}: a condition goes with an onecopy.Lock or onecopy.RLock")
         self._lock = RLock() if lock is None else lock
+        self.aacquire = self._lock.aacquire
         self.acquire = self._lock.acquire
         self.recover = self._lock.recover
         self.release = self._lock.release
@@ -257,6 +258,59 @@ class Condition(_native.Condition):
             if left is not None and left <= 0:
                 break
             self.wait(left)
+        return result
+
+    async def __aenter__(self) -> bool:
+        """Take the lock, in a task of an event loop."""
+        return await self._lock.__aenter__()
+
+    async def __aexit__(
+        self, class_: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Release the lock."""
+        self._lock.release()
+
+    async def await_(self, timeout: float | None = None) -> bool:
+        """Wait as `wait` does, in a task of an event loop, without a thread.
+
+        The lock is held again also when the task is cancelled; a notification that came is passed on then. For tasks
+        of one loop give the condition a `Lock`: an `RLock`, which is the default, belongs to all of them.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most; for ever by default.
+
+        Returns
+        -------
+        bool
+            Whether a notification came in time.
+        """
+        from onecopy import _tasks
+
+        return await _tasks.condition(self, timeout)
+
+    async def await_for(self, predicate: Callable[[], T], timeout: float | None = None) -> T:
+        """Wait as `wait_for` does, in a task of an event loop, without a thread.
+
+        Parameters
+        ----------
+        predicate : callable
+            Called with the lock held, at first and after each notification.
+        timeout : float, optional
+            Seconds to wait at most; for ever by default.
+
+        Returns
+        -------
+        object
+            The last value of the predicate, which is false only if the time was up.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while not (result := predicate()):
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            await self.await_(left)
         return result
 
     def notify(self, n: int = 1) -> None:
@@ -362,3 +416,27 @@ class Barrier(_native.Barrier):
             The barrier is broken, or was broken or reset meanwhile, or the time was up.
         """
         return self._wait(self._action, self._timeout if timeout is None else timeout)
+
+    async def await_(self, timeout: float | None = None) -> int:
+        """Wait as `wait` does, in a task of an event loop, without a thread.
+
+        A task that is cancelled is as if it had not come.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most; by default those that the barrier was made with.
+
+        Returns
+        -------
+        int
+            Which of the parties this is, from 0 to `parties` - 1; each gets another number.
+
+        Raises
+        ------
+        BrokenBarrierError
+            The barrier is broken, or was broken or reset meanwhile, or the time was up.
+        """
+        from onecopy import _tasks
+
+        return await _tasks.barrier(self, self._action, self._timeout if timeout is None else timeout)

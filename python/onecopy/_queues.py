@@ -72,6 +72,12 @@ class JoinableQueue(Queue):
         """
         self._join()
 
+    async def ajoin(self) -> None:
+        """Wait as `join` does, in a task of an event loop, without a thread."""
+        from onecopy import _tasks
+
+        await _tasks.join(self)
+
 
 #: Reducers of what travels by handle. Modules that are imported late add to it.
 BY_HANDLE: dict[type, Callable[[Any], tuple[Any, ...]]] = dict.fromkeys(

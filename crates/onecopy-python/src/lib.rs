@@ -24,6 +24,7 @@ mod session;
 mod text;
 mod text_blocks;
 mod value;
+mod waiting;
 
 /// The compiled half of the package `onecopy`.
 #[pymodule(gil_used = true)]
@@ -47,5 +48,6 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     session::register(m)?;
     text::register(m)?;
     text_blocks::register(m)?;
-    value::register(m)
+    value::register(m)?;
+    waiting::register(m)
 }

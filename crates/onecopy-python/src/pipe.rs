@@ -17,6 +17,7 @@ use crate::locks::{limit, wait};
 use crate::ndarray::{NdArray, fill};
 use crate::queue::{decode, push, stopped};
 use crate::value::{bytes_of, changed, copy_out, loads};
+use crate::waiting::{Mailbox, Readiness, Watch, in_task};
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Connection>()?;
@@ -52,6 +53,7 @@ pub(crate) struct Connection {
     inner: Mutex<Option<Arc<onecopy::Connection>>>,
     /// Set after a message that was longer than it may have been.
     no_longer_readable: AtomicBool,
+    readiness: Readiness,
 }
 
 #[pymethods]
@@ -81,7 +83,7 @@ impl Connection {
         let inner = self.open()?;
         let mut batch = Batch::new();
         push(py, inner.writer().or_raise(py)?, &mut batch, obj)?;
-        put(py, &inner, &batch)
+        put(py, &inner, &batch, true).map(drop)
     }
 
     /// Receive an object from the other end, and wait for one.
@@ -97,13 +99,7 @@ impl Connection {
     /// OSError
     ///     This end is closed, or sends only.
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let batch = self.take(py)?;
-        let message = batch.messages().next().ok_or_else(changed)?;
-        let object = decode(py, &batch, &message)?;
-        match ValueKind::of(&message).or_raise(py)? {
-            ValueKind::Raw => loads(py, object.cast::<PyBytes>()?),
-            _ => Ok(object),
-        }
+        object_of(py, &self.take(py)?)
     }
 
     /// Send bytes to the other end, as one message.
@@ -134,6 +130,83 @@ impl Connection {
         }
         let array = py.import("onecopy._pipes")?.getattr("_bytes_of")?.call1((buf, offset, size))?;
         send_raw(py, &inner, NdArray::of(&array)?.bytes().ok_or_else(changed)?)
+    }
+
+    /// Send an object as `send` does, in a task of an event loop, without a thread.
+    ///
+    /// Nothing has been sent when the task is cancelled.
+    ///
+    /// Parameters
+    /// ----------
+    /// obj : object
+    ///     Anything that can be pickled.
+    fn asend<'py>(slf: &Bound<'py, Self>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        in_task(slf.py(), "send", (slf, obj))
+    }
+
+    /// Receive an object as `recv` does, in a task of an event loop, without a thread.
+    ///
+    /// Nothing is lost when the task is cancelled.
+    ///
+    /// Returns
+    /// -------
+    /// object
+    fn arecv<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        in_task(slf.py(), "recv", (slf,))
+    }
+
+    /// Receive the bytes of a message as `recv_bytes` does, in a task of an event loop, without a thread.
+    ///
+    /// Returns
+    /// -------
+    /// bytes
+    fn arecv_bytes<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        in_task(slf.py(), "recv_bytes", (slf,))
+    }
+
+    /// A descriptor for selectors and event loops: readable while `recv` would not wait.
+    ///
+    /// Only wait for it, and read nothing from it. Each process has its own; where several processes receive from the same
+    /// end, another may be faster.
+    ///
+    /// Returns
+    /// -------
+    /// int
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        let inner = self.readable_now(py)?;
+        self.readiness.number(py, || inner.wait(&Patience::none()).is_ok(), || inner.messages())
+    }
+
+    /// Sends an object if there is room now.
+    fn _try_send(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let inner = self.open()?;
+        let mut batch = Batch::new();
+        push(py, inner.writer().or_raise(py)?, &mut batch, obj)?;
+        put(py, &inner, &batch, false)
+    }
+
+    /// The next object, in a tuple, if it is there now.
+    fn _try_recv<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
+        self.take_at_once(py)?.map(|batch| Ok((object_of(py, &batch)?,))).transpose()
+    }
+
+    /// The next message, if it is there now.
+    fn _try_recv_bytes<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let batch = self.take_at_once(py)?;
+        batch.map(|batch| with_bytes(py, &batch, |payload| bytes_of(py, payload))).transpose()
+    }
+
+    /// Has a token delivered when there may be something to receive, or room to send.
+    fn _watch(&self, py: Python<'_>, mailbox: &Bound<'_, Mailbox>, token: u64, what: &str) -> PyResult<Watch> {
+        let inner = self.open()?;
+        match what {
+            "recv" => mailbox.get().watch(py, inner.messages().or_raise(py)?, token),
+            _ => mailbox.get().watch(py, inner.room().or_raise(py)?, token),
+        }
+    }
+
+    fn _ready(&self, py: Python<'_>) -> PyResult<bool> {
+        self.poll(py, Some(0.0))
     }
 
     /// Receive the bytes of a message.
@@ -221,7 +294,10 @@ impl Connection {
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let (inner, limit) = (self.readable_now(py)?, limit(timeout)?);
         match inner.wait(&Patience::none()) {
-            Err(Error::Queue(QueueError::TimedOut)) if limit == Some(Duration::ZERO) => Ok(false),
+            Err(Error::Queue(QueueError::TimedOut)) if limit == Some(Duration::ZERO) => {
+                self.update(&inner);
+                Ok(false)
+            }
             Err(Error::Queue(QueueError::TimedOut)) => {
                 wait(py, limit, |patience| inner.wait(patience).map_err(stopped)).map(|ready| ready.is_some())
             }
@@ -234,6 +310,7 @@ impl Connection {
         let inner = self.inner().take();
         if let Some(inner) = inner {
             inner.give_up();
+            self.readiness.close();
         }
     }
 
@@ -283,7 +360,11 @@ impl Connection {
 
 impl Connection {
     fn over(inner: onecopy::Connection) -> Self {
-        Self { inner: Mutex::new(Some(Arc::new(inner))), no_longer_readable: AtomicBool::new(false) }
+        Self {
+            inner: Mutex::new(Some(Arc::new(inner))),
+            no_longer_readable: AtomicBool::new(false),
+            readiness: Readiness::default(),
+        }
     }
 
     /// The connection, if it has not been closed. Nothing is done while it is locked, so a forked child finds it free.
@@ -307,15 +388,31 @@ impl Connection {
 
     /// Receives one message, and waits for it.
     fn take(&self, py: Python<'_>) -> PyResult<Batch> {
+        if let Some(batch) = self.take_at_once(py)? {
+            return Ok(batch);
+        }
         let inner = self.readable_now(py)?;
         let mut batch = Batch::new();
-        match inner.take(&mut batch, &Patience::none()) {
-            Err(Error::Queue(QueueError::TimedOut)) => {
-                wait(py, None, |patience| inner.take(&mut batch, patience).map_err(stopped))?;
-            }
-            other => other.or_raise(py)?,
+        let taken = wait(py, None, |patience| inner.take(&mut batch, patience).map_err(stopped));
+        self.update(&inner);
+        taken.map(|_| batch)
+    }
+
+    /// Receives one message if it is there.
+    fn take_at_once(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
+        let inner = self.readable_now(py)?;
+        let mut batch = Batch::new();
+        let taken = inner.take(&mut batch, &Patience::none());
+        self.update(&inner);
+        match taken {
+            Err(Error::Queue(QueueError::TimedOut)) => Ok(None),
+            other => other.or_raise(py).map(|()| Some(batch)),
         }
-        Ok(batch)
+    }
+
+    #[inline]
+    fn update(&self, inner: &onecopy::Connection) {
+        self.readiness.update(|| inner.wait(&Patience::none()).is_ok(), || inner.messages());
     }
 
     /// What `multiprocessing` does about a message that is too long.
@@ -328,15 +425,26 @@ impl Connection {
     }
 }
 
-/// Sends the one message of a batch.
-fn put(py: Python<'_>, inner: &onecopy::Connection, batch: &Batch) -> PyResult<()> {
+/// The object that the one message of a batch is.
+fn object_of<'py>(py: Python<'py>, batch: &Batch) -> PyResult<Bound<'py, PyAny>> {
+    let message = batch.messages().next().ok_or_else(changed)?;
+    let object = decode(py, batch, &message)?;
+    match ValueKind::of(&message).or_raise(py)? {
+        ValueKind::Raw => loads(py, object.cast::<PyBytes>()?),
+        _ => Ok(object),
+    }
+}
+
+/// Sends the one message of a batch, if there is room now or `patiently`; whether that was so.
+fn put(py: Python<'_>, inner: &onecopy::Connection, batch: &Batch, patiently: bool) -> PyResult<bool> {
     let put = match inner.put(batch, &Patience::none()) {
-        Err(Error::Queue(QueueError::TimedOut)) => {
-            wait(py, None, |patience| inner.put(batch, patience).map_err(stopped)).map(drop)
+        Err(Error::Queue(QueueError::TimedOut)) if patiently => {
+            wait(py, None, |patience| inner.put(batch, patience).map_err(stopped)).map(|sent| sent.is_some())
         }
-        other => other.or_raise(py),
+        Err(Error::Queue(QueueError::TimedOut)) => Ok(false),
+        other => other.or_raise(py).map(|()| true),
     };
-    if put.is_err() {
+    if !matches!(put, Ok(true)) {
         // Where even that fails, what was not sent goes with the pipe.
         let _ = inner.writer().map(|queue| queue.drop_rest(batch, 0));
     }
@@ -347,7 +455,7 @@ fn send_raw(py: Python<'_>, inner: &onecopy::Connection, bytes: &[u8]) -> PyResu
     let mut batch = Batch::new();
     let mut push = || inner.writer()?.push(&mut batch, ValueKind::Raw, bytes);
     if bytes.len() > RELEASE_GIL_ABOVE { py.detach(push) } else { push() }.or_raise(py)?;
-    put(py, inner, &batch)
+    put(py, inner, &batch, true).map(drop)
 }
 
 /// Does something with the bytes of the one message of a batch; an object is pickled for that.

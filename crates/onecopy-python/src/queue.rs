@@ -15,6 +15,7 @@ use crate::array;
 use crate::errors::OrRaise;
 use crate::locks::{handle_of, limit, wait};
 use crate::value::{self, Raised, changed};
+use crate::waiting::{Mailbox, Readiness, Watch, in_task};
 
 mod letter;
 
@@ -49,6 +50,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 struct Queue {
     inner: onecopy::Queue,
     closed: AtomicBool,
+    readiness: Readiness,
     /// Whether this process has put anything: the standard library's queue is another one after that.
     used: AtomicBool,
 }
@@ -62,7 +64,12 @@ impl Queue {
             Some(handle) => onecopy::Queue::receive(handle),
             None => onecopy::session().and_then(|arena| onecopy::Queue::new(arena, bound(maxsize))),
         };
-        Ok(Self { inner: inner.or_raise(py)?, closed: AtomicBool::new(false), used: AtomicBool::new(false) })
+        Ok(Self {
+            inner: inner.or_raise(py)?,
+            closed: AtomicBool::new(false),
+            used: AtomicBool::new(false),
+            readiness: Readiness::default(),
+        })
     }
 
     /// Put an object into the queue.
@@ -227,6 +234,7 @@ impl Queue {
     /// Say that this process will not use the queue any more; other processes go on.
     fn close(&self) {
         self.closed.store(true, Relaxed);
+        self.readiness.close();
     }
 
     /// Let nothing more in, for all processes; those who wait are told.
@@ -285,6 +293,85 @@ impl Queue {
         wait(py, None, |patience| self.inner.join(patience).map_err(stopped)).map(drop)
     }
 
+    /// A descriptor for selectors and event loops: readable while there is something to get, or the queue has been shut
+    /// down.
+    ///
+    /// Another process may get it first; then `get_nowait` raises `queue.Empty`, and the descriptor is readable no longer.
+    /// Only wait for it, and read nothing from it. Each process has its own.
+    ///
+    /// Returns
+    /// -------
+    /// int
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        self.check_open()?;
+        self.readiness.number(py, || self.is_ready(), || Ok(self.inner.messages()))
+    }
+
+    /// Get an object as `get` does, in a task of an event loop, without a thread.
+    ///
+    /// Nothing is lost when the task is cancelled. The methods whose names begin with ``a`` are all like this.
+    ///
+    /// Parameters
+    /// ----------
+    /// timeout : float, optional
+    ///     Seconds to wait at most; for ever by default.
+    ///
+    /// Returns
+    /// -------
+    /// object
+    ///
+    /// Raises
+    /// ------
+    /// queue.Empty
+    ///     There was none in time.
+    #[pyo3(signature = (timeout=None))]
+    fn aget<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        in_task(slf.py(), "get", (slf, timeout))
+    }
+
+    /// Put an object as `put` does, in a task of an event loop, without a thread.
+    ///
+    /// Parameters
+    /// ----------
+    /// obj : object
+    ///     Anything that can be pickled.
+    /// timeout : float, optional
+    ///     Seconds to wait at most; for ever by default.
+    ///
+    /// Raises
+    /// ------
+    /// queue.Full
+    ///     There was no room in time.
+    #[pyo3(signature = (obj, timeout=None))]
+    fn aput<'py>(slf: &Bound<'py, Self>, obj: &Bound<'py, PyAny>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        in_task(slf.py(), "put", (slf, obj, timeout))
+    }
+
+    fn __aiter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        in_task(slf.py(), "next_of", (slf,))
+    }
+
+    /// Has a token delivered when there may be something to get, room to put, or nothing left to do.
+    fn _watch(&self, py: Python<'_>, mailbox: &Bound<'_, Mailbox>, token: u64, what: &str) -> PyResult<Watch> {
+        match what {
+            "get" => mailbox.get().watch(py, self.inner.messages(), token),
+            "put" => mailbox.get().watch(py, self.inner.room(), token),
+            _ => mailbox.get().watch(py, self.inner.done(), token),
+        }
+    }
+
+    fn _unfinished(&self) -> u32 {
+        self.inner.unfinished()
+    }
+
+    fn _ready(&self) -> bool {
+        self.is_ready()
+    }
+
     fn _send<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         handle_of(py, &self.inner)
     }
@@ -307,6 +394,11 @@ impl Queue {
 }
 
 impl Queue {
+    /// Whether `get` would not wait.
+    fn is_ready(&self) -> bool {
+        !self.inner.is_empty() || self.inner.is_closed()
+    }
+
     fn check_open(&self) -> PyResult<()> {
         if self.closed.load(Relaxed) {
             return Err(PyValueError::new_err("the queue is closed: this process called close() on it"));
@@ -348,13 +440,15 @@ impl Queue {
         limit: Option<Duration>,
     ) -> PyResult<Option<u32>> {
         self.check_open()?;
-        match self.inner.take_batch(most, batch, &Patience::none()) {
+        let taken = match self.inner.take_batch(most, batch, &Patience::none()) {
             Err(Error::Queue(QueueError::TimedOut)) if limit != Some(Duration::ZERO) => {
                 wait(py, limit, |patience| self.inner.take_batch(most, batch, patience).map_err(stopped))
             }
             Err(Error::Queue(QueueError::TimedOut)) => Ok(None),
             other => other.map(Some).or_raise(py),
-        }
+        };
+        self.readiness.update(|| self.is_ready(), || Ok(self.inner.messages()));
+        taken
     }
 }
 

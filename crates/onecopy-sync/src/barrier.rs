@@ -16,7 +16,7 @@ use onecopy_os::Waited;
 use crate::door::{AtomicU32, Ordering, crash_point, wake};
 use crate::ledger::Ledger;
 use crate::mutex::Guard;
-use crate::{Acquired, Owners, Patience, RobustMutex, Stopped};
+use crate::{Acquired, Bell, Owners, Patience, RobustMutex, Stopped};
 
 const FILLING: u32 = 0;
 const ACTING: u32 = 1;
@@ -211,6 +211,64 @@ impl Barrier {
         let passed = self.state() == DRAINING;
         self.leave(owners);
         if passed { Ok(()) } else { Err(NotPassed::Broken) }
+    }
+
+    /// The first step of [`wait`](Self::wait) for one that waits for other things too: arrives, if those of the last time
+    /// have left. After [`Arrival::Through`] it is inside, and has to [`try_leave`](Self::try_leave) until that succeeds, or
+    /// to [`give_up`](Self::give_up).
+    pub fn try_arrive(&self, owners: &impl Owners) -> Result<Option<Arrival>, NotPassed> {
+        let _guard = self.lock(owners);
+        self.look_for_deaths(owners);
+        match self.state() {
+            ACTING | DRAINING | RESETTING => return Ok(None),
+            BROKEN => return Err(NotPassed::Broken),
+            _ => {}
+        }
+        let index = self.ledger.sum(0);
+        self.ledger.add(owners.me(), 0);
+        if index + 1 < self.parties() {
+            return Ok(Some(Arrival::Through(index)));
+        }
+        self.actor.store(owners.me().bits(), Ordering::Relaxed);
+        self.go_to(ACTING);
+        Ok(Some(Arrival::Last(index)))
+    }
+
+    /// Leaves, if all have arrived or the barrier broke; whether that was so.
+    pub fn try_leave(&self, owners: &impl Owners) -> Result<bool, NotPassed> {
+        let _guard = self.lock(owners);
+        self.look_for_deaths(owners);
+        let through = match self.state() {
+            FILLING | ACTING => return Ok(false),
+            state => state == DRAINING,
+        };
+        self.leave(owners);
+        if through { Ok(true) } else { Err(NotPassed::Broken) }
+    }
+
+    /// Leaves before all have arrived. If it is `late`, that breaks the barrier; but not if all have arrived meanwhile, and
+    /// then the caller has to stay. Answers whether it has left.
+    pub fn give_up(&self, owners: &impl Owners, late: bool) -> bool {
+        let _guard = self.lock(owners);
+        if late && self.state() != FILLING {
+            return false;
+        }
+        if late {
+            self.go_to(BROKEN);
+        }
+        self.leave(owners);
+        true
+    }
+
+    /// Where one that waits sleeps.
+    pub fn bell(&self) -> Bell<'_> {
+        Bell::new(&self.state, self.state.load(Ordering::Acquire))
+    }
+
+    /// Looks for deaths.
+    pub fn look(&self, owners: &impl Owners) {
+        let _guard = self.lock(owners);
+        self.look_for_deaths(owners);
     }
 
     /// Breaks the barrier: all that wait or will come are told so, until it is reset.

@@ -15,7 +15,7 @@
 use onecopy_os::Waited;
 
 use crate::door::{AtomicU32, Ordering, crash_point, wake};
-use crate::{Owners, Patience, Stopped, Tag};
+use crate::{Bell, Owners, Patience, Stopped, Tag};
 
 /// Threads that can wait for a condition at a time.
 const RECORDS: usize = if cfg!(loom) { 2 } else { 1024 };
@@ -86,6 +86,27 @@ impl Condition {
         record.state.store(WAITING, Ordering::Release);
         crash_point!("condition.waiting");
         Ok(Place { condition: self, record, owners })
+    }
+
+    /// A place that [`Place::keep`] gave the number of; none where this process has no such place.
+    pub fn place<'a, O: Owners>(&'a self, number: usize, owners: &'a O) -> Option<Place<'a, O>> {
+        let record = self.records.get(number)?;
+        let own = record.owner.load(Ordering::Relaxed) == owners.me().bits();
+        // Not made otherwise: a place that is dropped is given back.
+        own.then(|| Place { condition: self, record, owners })
+    }
+
+    /// Where the one in a place sleeps.
+    pub fn bell(&self, number: usize) -> Bell<'_> {
+        Bell::new(&self.records[number % RECORDS].state, WAITING)
+    }
+
+    /// Whether the wait in a place is over. If it is to `look`, notifications of those that died are passed on before.
+    pub fn is_called(&self, number: usize, owners: &impl Owners, look: bool) -> bool {
+        if look {
+            self.bury_dead(owners, |state| state == NOTIFIED);
+        }
+        self.records[number % RECORDS].state.load(Ordering::Acquire) != WAITING
     }
 
     fn free_record(&self, me: Tag) -> Option<usize> {
@@ -177,6 +198,24 @@ impl Record {
 }
 
 impl<O: Owners> Place<'_, O> {
+    /// Keeps the place for later; answers its number.
+    pub fn keep(self) -> usize {
+        let place = std::mem::ManuallyDrop::new(self);
+        let number = place.condition.records.iter().position(|record| std::ptr::eq(record, place.record));
+        // Each place is one of the records.
+        number.unwrap_or(RECORDS)
+    }
+
+    /// Waits no longer; answers whether there was a notification.
+    pub fn withdraw(&self) -> bool {
+        !self.record.change(WAITING, IDLE)
+    }
+
+    /// Gives the notification, which was not used, to the next that waits.
+    pub fn pass_on(&self) {
+        self.condition.notify_one(self.owners);
+    }
+
     /// Waits for a notification.
     pub fn wait(&self, patience: &Patience<'_>) -> Result<(), Stopped> {
         loop {
@@ -266,6 +305,27 @@ mod tests {
         let place = condition.enroll(&b).unwrap();
         assert_eq!((condition.waiting(), condition.notify_all(&b)), (1, 1));
         drop(place);
+    }
+
+    #[test]
+    fn a_place_is_kept_by_its_number_and_passes_on_what_it_did_not_use() {
+        let (condition, dead) = (Condition::new(), Dead::new(0));
+        let [a, b] = [1, 2].map(|slot| process(slot, &dead));
+        let number = condition.enroll(&a).unwrap().keep();
+        let behind = condition.enroll(&b).unwrap();
+        assert!(condition.place(number, &b).is_none() && condition.place(RECORDS, &a).is_none());
+        assert!(!condition.is_called(number, &a, true));
+        condition.notify(&a, 1);
+        assert!(condition.is_called(number, &a, false));
+        let place = condition.place(number, &a).unwrap();
+        assert!(place.withdraw());
+        place.pass_on();
+        assert!(notified(&behind));
+        drop(place);
+        assert!(condition.place(number, &a).is_none());
+        let place = condition.enroll(&a).unwrap();
+        assert!(!place.withdraw(), "nobody chose it");
+        assert_eq!(condition.notify(&a, 1), 0);
     }
 
     #[test]

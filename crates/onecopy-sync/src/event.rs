@@ -8,7 +8,7 @@
 //! A sleeper that saw the event unset leaves when it is set, or has been in the meantime.
 
 use crate::door::{AtomicU32, Ordering, crash_point, wake};
-use crate::{Patience, Stopped};
+use crate::{Bell, Patience, Stopped};
 
 const SET: u32 = 1;
 const ONE: u32 = 2;
@@ -55,6 +55,17 @@ impl Event {
     pub fn clear(&self) {
         self.word.fetch_and(!SET, Ordering::Relaxed);
         crash_point!("event.cleared");
+    }
+
+    /// The word as it is now: what [`has_been_set`](Self::has_been_set) compares with.
+    pub fn bell(&self) -> Bell<'_> {
+        Bell::new(&self.word, self.word.load(Ordering::Acquire))
+    }
+
+    /// Whether it is set, or has been since the word was `seen`.
+    pub fn has_been_set(&self, seen: u32) -> bool {
+        let now = self.word.load(Ordering::Acquire);
+        now & SET != 0 || now != seen & !SET
     }
 
     /// Waits until it is set.

@@ -15,7 +15,7 @@
 use std::time::{Duration, Instant};
 
 use crate::door::{AtomicU32, Ordering, crash_point, fence, relax, wake};
-use crate::{Patience, Stopped};
+use crate::{Bell, Patience, Stopped};
 
 const SLEEPERS: u32 = 1;
 const ONE: u32 = 2;
@@ -71,6 +71,11 @@ impl Gate {
                 Err(now) => seen = now,
             }
         }
+    }
+
+    /// Says that the caller is about to sleep.
+    pub fn bell(&self) -> Bell<'_> {
+        Bell::new(&self.word, self.enrol())
     }
 
     /// Waits until `ready`: for a moment without sleeping if that has paid off lately.

@@ -8,6 +8,7 @@
 //! ([`Acquired::OwnerDied`]), who repairs what the lock protects before anyone else sees it.
 
 mod barrier;
+mod bell;
 mod condition;
 mod deaths;
 mod door;
@@ -27,6 +28,7 @@ mod tag;
 mod word;
 
 pub use barrier::{Arrival, Barrier, NotPassed};
+pub use bell::Bell;
 pub use condition::{Condition, Place, TooManyWaiters};
 pub use deaths::{Death, Held, OnOwnerDied, Refused};
 pub use event::Event;

@@ -4,7 +4,7 @@ use crate::deaths::Deaths;
 use crate::door::crash_point;
 use crate::hunger::Hunger;
 use crate::word::{OwnedWord, Taken};
-use crate::{Death, Held, OnOwnerDied, Owners, Patience, Refused, Stopped, Tag};
+use crate::{Bell, Death, Held, OnOwnerDied, Owners, Patience, Refused, Stopped, Tag};
 
 /// A lock that any thread of any process may release, as that of `multiprocessing`. It is not re-entrant.
 ///
@@ -74,6 +74,16 @@ impl Lock {
     /// lock.
     pub fn give_up(&self) {
         self.deaths.note();
+    }
+
+    /// Says that the caller is about to sleep until the lock is released.
+    pub fn bell(&self) -> Bell<'_> {
+        self.word.bell()
+    }
+
+    /// Whether it can be had: nobody holds it, or somebody dead does.
+    pub fn is_to_be_had(&self, owners: &impl Owners) -> bool {
+        !self.is_held() || self.word.is_orphan(owners)
     }
 
     /// The process that holds it at this moment.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use crate::door::{AtomicU32, AtomicU64, Ordering, crash_point};
-use crate::{Death, Held, Lock, OnOwnerDied, Owners, Patience, Refused, Stopped, Tag};
+use crate::{Bell, Death, Held, Lock, OnOwnerDied, Owners, Patience, Refused, Stopped, Tag};
 
 /// A lock that the thread that holds it may take again, and that only this thread releases.
 #[derive(Debug)]
@@ -140,6 +140,16 @@ impl RLock {
     #[inline]
     pub fn is_owned(&self, me: Tag, thread: u32) -> bool {
         self.holder.load(Ordering::Relaxed) == name(me, thread)
+    }
+
+    /// As [`Lock::bell`].
+    pub fn bell(&self) -> Bell<'_> {
+        self.lock.bell()
+    }
+
+    /// As [`Lock::is_to_be_had`].
+    pub fn is_to_be_had(&self, owners: &impl Owners) -> bool {
+        self.lock.is_to_be_had(owners)
     }
 
     /// As [`Lock::give_up`].

@@ -10,7 +10,7 @@ use crate::door::{AtomicU32, Ordering, crash_point, wake};
 use crate::hunger::{Hunger, Turn};
 use crate::ledger::Ledger;
 use crate::mutex::Guard;
-use crate::{Acquired, Held, NotHeld, OnOwnerDied, Owners, Patience, Refused, RobustMutex, Stopped, Tag};
+use crate::{Acquired, Bell, Held, NotHeld, OnOwnerDied, Owners, Patience, Refused, RobustMutex, Stopped, Tag};
 
 /// Kinds in the ledger.
 const READING: usize = 0;
@@ -182,6 +182,38 @@ impl RwLock {
             self.let_others_look();
         }
         entered.map(|()| guard)
+    }
+
+    /// Counts the caller as one that waits for a side, until it calls [`leave`](Self::leave): changes ring the
+    /// [`bell`](Self::bell), and readers let a writer go first.
+    pub fn enroll(&self, owners: &impl Owners, side: Side) {
+        let _guard = self.lock(owners);
+        self.ledger.add(owners.me(), side.waiting());
+    }
+
+    /// Takes [`enroll`](Self::enroll) back.
+    pub fn leave(&self, owners: &impl Owners, side: Side) {
+        let _guard = self.lock(owners);
+        self.ledger.subtract(owners.me(), side.waiting());
+        self.end_empty_turn();
+        self.let_others_look();
+    }
+
+    /// Where one that waits sleeps.
+    pub fn bell(&self) -> Bell<'_> {
+        Bell::new(&self.turn, self.turn.load(Ordering::Relaxed))
+    }
+
+    /// Whether a side can be had at this moment, as far as deaths have been noticed.
+    pub fn is_free_for(&self, side: Side) -> bool {
+        self.may_enter(side)
+    }
+
+    /// The same, after looking for deaths.
+    pub fn is_to_be_had(&self, owners: &impl Owners, side: Side) -> bool {
+        let _guard = self.lock(owners);
+        self.forget_dead(owners);
+        self.may_enter(side)
     }
 
     /// Wakes those that wait, after something changed that may let them in.

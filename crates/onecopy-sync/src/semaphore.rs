@@ -10,7 +10,7 @@ use crate::door::{AtomicU32, Ordering, crash_point, wake};
 use crate::hunger::{Hunger, Turn};
 use crate::ledger::Ledger;
 use crate::mutex::Guard;
-use crate::{Acquired, Owners, Patience, RobustMutex, Stopped};
+use crate::{Acquired, Bell, Owners, Patience, RobustMutex, Stopped};
 
 /// Kinds in the ledger.
 const HELD: usize = 0;
@@ -150,6 +150,33 @@ impl Semaphore {
         crash_point!("semaphore.waited");
         drop(guard);
         taken
+    }
+
+    /// Counts the caller as one that waits, until it calls [`leave`](Self::leave): releases ring the
+    /// [`bell`](Self::bell).
+    pub fn enroll(&self, owners: &impl Owners) {
+        let _guard = self.lock(owners);
+        self.ledger.add(owners.me(), WAITING);
+    }
+
+    /// Takes [`enroll`](Self::enroll) back.
+    pub fn leave(&self, owners: &impl Owners) {
+        let _guard = self.lock(owners);
+        self.ledger.subtract(owners.me(), WAITING);
+    }
+
+    /// Where one that waits sleeps.
+    pub fn bell(&self) -> Bell<'_> {
+        Bell::new(&self.value, 0)
+    }
+
+    /// Whether there are permits, those of the dead included.
+    pub fn is_to_be_had(&self, owners: &impl Owners) -> bool {
+        if self.value() == 0 {
+            let _guard = self.lock(owners);
+            self.recount(owners);
+        }
+        self.value() > 0
     }
 
     /// Gives `count` permits back, or makes as many more.

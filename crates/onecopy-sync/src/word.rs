@@ -14,7 +14,7 @@ use onecopy_os::Waited;
 
 use crate::door::{AtomicU32, Ordering, crash_point, relax, wake};
 use crate::hunger::{Hunger, Turn};
-use crate::{Owners, Patience, Stopped, Tag};
+use crate::{Bell, Owners, Patience, Stopped, Tag};
 
 const FREE: u32 = 0;
 const WAITERS: u32 = 1 << 31;
@@ -141,6 +141,22 @@ impl OwnedWord {
     /// The tag that holds the word at this moment.
     pub(crate) fn owner(&self) -> Option<Tag> {
         Tag::from_bits(self.word.load(Ordering::Relaxed) & !WAITERS)
+    }
+
+    /// Says that the caller is about to sleep.
+    pub(crate) fn bell(&self) -> Bell<'_> {
+        loop {
+            let seen = self.word.load(Ordering::Relaxed);
+            if seen == FREE || seen & WAITERS != 0 || self.exchange(seen, seen | WAITERS) {
+                return Bell::new(&self.word, if seen == FREE { FREE } else { seen | WAITERS });
+            }
+        }
+    }
+
+    /// Whether its owner is dead.
+    pub(crate) fn is_orphan(&self, owners: &impl Owners) -> bool {
+        let seen = self.word.load(Ordering::Relaxed);
+        seen != FREE && !owner_lives(owners, seen)
     }
 
     /// Whether anybody holds it, dead or alive.

@@ -33,6 +33,7 @@ mod object;
 mod outbox;
 mod pipe;
 mod queue;
+mod reactor;
 mod reader;
 pub mod rendezvous;
 mod schema;
@@ -55,7 +56,7 @@ pub use error::Error;
 pub use handle::ArrayHandle;
 pub use locks::{
     Arrival, Barrier, Condition, ConditionLock, Event, Lock, LockError, LockGuard, Patience, RLock, RwLock, Semaphore,
-    SharedObject, Side, Waited,
+    SharedObject, Side, Waited, Waiter,
 };
 pub use object::{Extent, Source, StoredObject};
 pub use onecopy_arena::{
@@ -67,9 +68,11 @@ pub use onecopy_collections::list::Origin;
 pub use onecopy_collections::queue::{Batch, MOST_ENCLOSED, MOST_MESSAGES, Message, QueueError};
 pub use onecopy_filters as filters;
 pub use onecopy_os::{ByteSize, Machine};
+pub use onecopy_sync::Bell;
 pub use onecopy_text as text;
 pub use pipe::{Connection, PipeError, pipe};
 pub use queue::{Queue, array_in};
+pub use reactor::{Mailbox, Waitable, Watch};
 pub use schema::schema_of;
 pub use session::{SESSION_VARIABLE, leave_session, parse_size, session, session_hint};
 pub use shared::{Kind, Shareable, Shared};

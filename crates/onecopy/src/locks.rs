@@ -18,7 +18,7 @@ mod rwlock;
 mod semaphore;
 
 pub use barrier::Barrier;
-pub use condition::{Condition, ConditionLock};
+pub use condition::{Condition, ConditionLock, Waiter};
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
 pub use onecopy_sync::{Arrival, Patience, Side, Waited};

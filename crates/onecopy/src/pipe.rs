@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use onecopy_arena::{Arena, Block, BlockId};
 use onecopy_collections::queue::{Batch, QueueError};
-use onecopy_sync::{Patience, Waited};
+use onecopy_sync::{Bell, Patience, Waited};
 
 use crate::reader::Reader;
-use crate::{BlockHandle, Error, HandleError, Kind, Queue, Shareable, Shared, SharedObject, Value};
+use crate::{BlockHandle, Error, HandleError, Kind, Queue, Shareable, Shared, SharedObject, Value, Waitable};
 
 const MAGIC: [u8; 3] = *b"op\x01";
 const READS: u8 = 1;
@@ -181,6 +181,22 @@ impl Connection {
         self.wait_for(patience, |patience| queue.wait(patience))
     }
 
+    /// To be told when there may be something to receive, or the end of the file.
+    pub fn messages(&self) -> Result<impl Waitable + use<>, Error> {
+        Ok(self.awaited(self.reader()?.messages()))
+    }
+
+    /// To be told when there may be room to send, or nobody to receive.
+    pub fn room(&self) -> Result<impl Waitable + use<>, Error> {
+        Ok(self.awaited(self.writer()?.room()))
+    }
+
+    fn awaited<S: Waitable>(&self, queue: S) -> Awaited<S> {
+        // Not the connection itself, which would keep this end open.
+        let arena = self.own.as_ref().map(|own| own.block().arena());
+        Awaited { queue, arena, peer: self.peer }
+    }
+
     /// Does what may have to wait, and looks now and then whether somebody has the other end.
     fn wait_for<T>(
         &self,
@@ -252,6 +268,23 @@ impl Connection {
         let queue = |handle: BlockHandle| Ok::<_, Error>(Queue::from(Shared::attach(handle.receive()?)?));
         let own = Shared::attach(own.receive()?)?;
         Ok(Self::new(own, peer, reads.map(queue).transpose()?, writes.map(queue).transpose()?))
+    }
+}
+
+struct Awaited<S> {
+    queue: S,
+    arena: Option<&'static Arena>,
+    peer: BlockId,
+}
+
+impl<S: Waitable> Waitable for Awaited<S> {
+    fn bell(&self) -> Bell<'_> {
+        self.queue.bell()
+    }
+
+    fn is_ready(&self, look: bool) -> bool {
+        let is_alone = || self.arena.is_some_and(|arena| matches!(arena.is_needed(self.peer), Ok(false)));
+        self.queue.is_ready(look) || look && is_alone()
     }
 }
 

@@ -2,14 +2,14 @@
 
 use onecopy_arena::Arena;
 use onecopy_collections::queue::{
-    Batch, Channel, Enclosed, Local, MOST_BYTES, MOST_ENCLOSED, MOST_MESSAGES, Memory, Message, Queue as Part,
+    Await, Batch, Channel, Enclosed, Local, MOST_BYTES, MOST_ENCLOSED, MOST_MESSAGES, Memory, Message, Queue as Part,
 };
-use onecopy_sync::Patience;
+use onecopy_sync::{Bell, Patience};
 
 use crate::value::LONG;
 use crate::{
     Array, ArrayHandle, Counters, Error, HandleError, Kind, Payload, Shareable, Shared, SharedObject, Value, ValueKind,
-    copy_into, outbox,
+    Waitable, copy_into, outbox,
 };
 
 mod arrays;
@@ -213,6 +213,11 @@ impl Queue {
         Ok(self.shared.task_done()?)
     }
 
+    /// Values that were put and not yet dealt with.
+    pub fn unfinished(&self) -> u32 {
+        self.shared.unfinished()
+    }
+
     /// Waits until all values that were put have been dealt with.
     pub fn join(&self, patience: &Patience<'_>) -> Result<(), Error> {
         Ok(self.shared.join(patience)?)
@@ -221,6 +226,25 @@ impl Queue {
     /// Waits until there is something to take, or the queue has been closed.
     pub fn wait(&self, patience: &Patience<'_>) -> Result<(), Error> {
         Ok(self.channel()?.wait(patience)?)
+    }
+
+    /// To be told when there may be something to take, or the queue has been closed.
+    pub fn messages(&self) -> impl Waitable + use<> {
+        self.awaited(Await::Message)
+    }
+
+    /// To be told when there may be room, or the queue has been closed.
+    pub fn room(&self) -> impl Waitable + use<> {
+        self.awaited(Await::Room)
+    }
+
+    /// To be told when all values that were put may have been dealt with.
+    pub fn done(&self) -> impl Waitable + use<> {
+        self.awaited(Await::Done)
+    }
+
+    fn awaited(&self, what: Await) -> Awaited {
+        Awaited { part: self.shared.clone(), what }
     }
 
     /// Lets nothing more in; what is there can still be taken.
@@ -246,6 +270,21 @@ impl Queue {
     /// How many values it holds at most.
     pub fn limit(&self) -> Option<u32> {
         Some(self.shared.limit()).filter(|&limit| limit < MOST_MESSAGES)
+    }
+}
+
+struct Awaited {
+    part: Shared<Part>,
+    what: Await,
+}
+
+impl Waitable for Awaited {
+    fn bell(&self) -> Bell<'_> {
+        self.part.bell(self.what)
+    }
+
+    fn is_ready(&self, _look: bool) -> bool {
+        self.part.is_ready(self.what)
     }
 }
 

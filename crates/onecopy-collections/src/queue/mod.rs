@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use onecopy_arena::ArenaError;
-use onecopy_sync::{Acquired, Gate, Guard, Patience, RobustMutex, Spin, Stopped};
+use onecopy_sync::{Acquired, Bell, Gate, Guard, Patience, RobustMutex, Spin, Stopped};
 
 mod door;
 #[cfg(not(loom))]
@@ -128,6 +128,17 @@ impl From<Stopped> for QueueError {
     }
 }
 
+/// What one can wait for at a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Await {
+    /// That there is a message to take.
+    Message,
+    /// That there is room to put one.
+    Room,
+    /// That all messages that were put have been dealt with.
+    Done,
+}
+
 /// The most messages that a queue can hold.
 pub const MOST_MESSAGES: u32 = u32::MAX / 2;
 
@@ -189,6 +200,24 @@ impl Queue {
     pub fn rouse(&self) {
         for gate in [&self.arrived.0, &self.freed.0, &self.tasks.0.all_done] {
             gate.open(u32::MAX >> 1);
+        }
+    }
+
+    /// Says that the caller is about to sleep until something has come.
+    pub fn bell(&self, what: Await) -> Bell<'_> {
+        match what {
+            Await::Message => self.arrived.0.bell(),
+            Await::Room => self.freed.0.bell(),
+            Await::Done => self.tasks.0.all_done.bell(),
+        }
+    }
+
+    /// Whether there is nothing to wait for; for messages and room also when the queue has been closed.
+    pub fn is_ready(&self, what: Await) -> bool {
+        match what {
+            Await::Message => !self.is_empty() || self.is_closed(),
+            Await::Room => self.len() < self.limit() || self.is_closed(),
+            Await::Done => self.unfinished() == 0,
         }
     }
 

@@ -14,3 +14,4 @@ pub(crate) mod new_directory;
 pub(crate) mod process;
 mod processes;
 mod space;
+pub(crate) mod threads;

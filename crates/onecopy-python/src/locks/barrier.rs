@@ -5,6 +5,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::waiting::{Mailbox, Watch};
+
 use super::{OrRaiseLockError, handle_of, limit, lock_error, make, wait};
 
 pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -44,6 +46,40 @@ impl Barrier {
                 finished.or_raise(py).map(|()| index)
             }
         }
+    }
+
+    /// Arrives, if those of the last time have left: which of the parties it is, and whether it is the last.
+    fn _try_arrive(&self, py: Python<'_>) -> PyResult<Option<(u32, bool)>> {
+        Ok(match self.inner.try_arrive().or_raise(py)? {
+            None => None,
+            Some(Arrival::Through(index)) => Some((index, false)),
+            Some(Arrival::Last(index)) => Some((index, true)),
+        })
+    }
+
+    /// Lets all go on, or breaks the barrier if the action was not `done`.
+    fn _finish(&self, py: Python<'_>, done: bool) -> PyResult<()> {
+        self.inner.finish(done).or_raise(py)
+    }
+
+    /// Leaves, if all have arrived; whether that was so. After an exception it has left too.
+    fn _try_leave(&self, py: Python<'_>) -> PyResult<bool> {
+        self.inner.try_leave().or_raise(py)
+    }
+
+    /// Leaves before all have arrived; whether it has.
+    fn _give_up(&self, py: Python<'_>, late: bool) -> PyResult<bool> {
+        self.inner.give_up(late).or_raise(py)
+    }
+
+    /// Changes whenever there may be reason to try again.
+    fn _moment(&self) -> u32 {
+        self.inner.moment()
+    }
+
+    /// Has a token delivered when something has changed since a moment.
+    fn _watch(&self, py: Python<'_>, mailbox: &Bound<'_, Mailbox>, token: u64, moment: u32) -> PyResult<Watch> {
+        mailbox.get().watch(py, self.inner.awaited(moment), token)
     }
 
     /// Make the barrier as new; those that wait get a `BrokenBarrierError`.

@@ -3,6 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::waiting::{Mailbox, Watch, in_task};
+
 use super::{handle_of, limit, make, python_side, wait};
 
 pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -70,6 +72,28 @@ impl Event {
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         Ok(self.inner.is_set() || wait(py, limit(timeout)?, |patience| self.inner.wait(patience))?.is_some())
+    }
+
+    /// Wait as `wait` does, in a task of an event loop, without a thread.
+    ///
+    /// The name is that of `wait` with the ``a`` of such methods, and a stroke as ``await`` is a keyword.
+    ///
+    /// Parameters
+    /// ----------
+    /// timeout : float, optional
+    ///     Seconds to wait at most; for ever by default.
+    ///
+    /// Returns
+    /// -------
+    /// bool
+    ///     Whether it was set in time.
+    #[pyo3(signature = (timeout=None))]
+    fn await_<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        in_task(slf.py(), "event", (slf, timeout))
+    }
+
+    fn _watch(&self, py: Python<'_>, mailbox: &Bound<'_, Mailbox>, token: u64) -> PyResult<Watch> {
+        mailbox.get().watch(py, self.inner.awaited(), token)
     }
 
     fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {

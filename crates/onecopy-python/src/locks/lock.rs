@@ -6,6 +6,8 @@ use onecopy::{LockError, Patience};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::waiting::{Mailbox, Watch, in_task};
+
 use super::{Asked, OrRaiseLockError, Taken, acquire, enter, handle_of, limit, make, python_side, wait};
 
 pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -105,6 +107,50 @@ macro_rules! lock_class {
                 _traceback: &Bound<'_, PyAny>,
             ) -> PyResult<()> {
                 self.inner.release().or_raise(py)
+            }
+
+            /// Take the lock as `acquire` does, in a task of an event loop, without a thread.
+            ///
+            /// ``async with`` does the same. The lock is not held when the task is cancelled.
+            ///
+            /// Parameters
+            /// ----------
+            /// timeout : float, optional
+            ///     Seconds to wait at most; for ever by default.
+            /// on_owner_died : {'raise', 'take'}, optional
+            ///     As for `acquire`.
+            ///
+            /// Returns
+            /// -------
+            /// bool
+            ///     Whether the lock is held now.
+            #[pyo3(
+                signature = (timeout=None, *, on_owner_died="raise"),
+                text_signature = "($self, timeout=None, *, on_owner_died='raise')"
+            )]
+            fn aacquire<'py>(
+                slf: &Bound<'py, Self>,
+                timeout: Option<f64>,
+                on_owner_died: &str,
+            ) -> PyResult<Bound<'py, PyAny>> {
+                in_task(slf.py(), "acquire", (slf, timeout, on_owner_died))
+            }
+
+            fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+                in_task(slf.py(), "acquire", (slf,))
+            }
+
+            fn __aexit__<'py>(
+                slf: &Bound<'py, Self>,
+                _class: &Bound<'py, PyAny>,
+                _value: &Bound<'py, PyAny>,
+                _traceback: &Bound<'py, PyAny>,
+            ) -> PyResult<Bound<'py, PyAny>> {
+                in_task(slf.py(), "release", (slf,))
+            }
+
+            fn _watch(&self, py: Python<'_>, mailbox: &Bound<'_, Mailbox>, token: u64) -> PyResult<Watch> {
+                mailbox.get().watch(py, self.inner.awaited(), token)
             }
 
             /// Tell whether anybody holds the lock.

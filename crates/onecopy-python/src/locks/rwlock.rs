@@ -6,6 +6,8 @@ use onecopy::{LockError, Patience, Side};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::waiting::{Mailbox, Watch, in_task};
+
 use super::{Asked, OrRaiseLockError, Taken, acquire, enter, handle_of, limit, make, python_side, wait};
 
 pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -107,6 +109,32 @@ impl RWLockSide {
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         self.release(py)
+    }
+
+    /// Take this side in a task of an event loop. See `Lock.aacquire`.
+    #[pyo3(
+        signature = (timeout=None, *, on_owner_died="raise"),
+        text_signature = "($self, timeout=None, *, on_owner_died='raise')"
+    )]
+    fn aacquire<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>, on_owner_died: &str) -> PyResult<Bound<'py, PyAny>> {
+        in_task(slf.py(), "acquire", (slf, timeout, on_owner_died))
+    }
+
+    fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        in_task(slf.py(), "acquire", (slf,))
+    }
+
+    fn __aexit__<'py>(
+        slf: &Bound<'py, Self>,
+        _class: &Bound<'py, PyAny>,
+        _value: &Bound<'py, PyAny>,
+        _traceback: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        in_task(slf.py(), "release", (slf,))
+    }
+
+    fn _watch(&self, py: Python<'_>, mailbox: &Bound<'_, Mailbox>, token: u64) -> PyResult<Watch> {
+        mailbox.get().watch(py, self.inner.lock.awaited(self.inner.side).or_raise(py)?, token)
     }
 
     /// Tell whether anybody holds this side.

@@ -7,6 +7,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::waiting::{Mailbox, Watch, in_task};
+
 use super::{Asked, OrRaiseLockError, Taken, acquire, enter, handle_of, make, python_side};
 
 pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -126,6 +128,29 @@ impl Semaphore {
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         self.give_back(py, 1)
+    }
+
+    /// Take a permit as `acquire` does, in a task of an event loop, without a thread. See `Lock.aacquire`.
+    #[pyo3(signature = (timeout=None))]
+    fn aacquire<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        in_task(slf.py(), "acquire", (slf, timeout))
+    }
+
+    fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        in_task(slf.py(), "acquire", (slf,))
+    }
+
+    fn __aexit__<'py>(
+        slf: &Bound<'py, Self>,
+        _class: &Bound<'py, PyAny>,
+        _value: &Bound<'py, PyAny>,
+        _traceback: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        in_task(slf.py(), "release", (slf,))
+    }
+
+    fn _watch(&self, py: Python<'_>, mailbox: &Bound<'_, Mailbox>, token: u64) -> PyResult<Watch> {
+        mailbox.get().watch(py, self.inner.awaited().or_raise(py)?, token)
     }
 
     /// Return how many permits there are to be had.

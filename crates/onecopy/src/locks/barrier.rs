@@ -1,9 +1,9 @@
 //! The barrier.
 
 use onecopy_arena::Arena;
-use onecopy_sync::{Arrival, Barrier as Part, Patience};
+use onecopy_sync::{Arrival, Barrier as Part, Bell, Patience};
 
-use crate::{Kind, LockError, Shareable, Shared, SharedObject};
+use crate::{Kind, LockError, Shareable, Shared, SharedObject, Waitable};
 
 // SAFETY: repr(C) of atomics of four bytes; zeros are a barrier for nobody, which lets everybody through.
 unsafe impl Shareable for Part {
@@ -62,6 +62,33 @@ impl Barrier {
         Ok(self.shared.finish(&self.shared.owners()?, done)?)
     }
 
+    /// For one that waits for other things too: arrives, if those of the last time have left. After
+    /// [`Arrival::Through`] it has to [`try_leave`](Self::try_leave) until that succeeds, or to [`give_up`](Self::give_up).
+    pub fn try_arrive(&self) -> Result<Option<Arrival>, LockError> {
+        Ok(self.shared.try_arrive(&self.shared.owners()?)?)
+    }
+
+    /// Leaves, if all have arrived; whether that was so. After an error it has left too.
+    pub fn try_leave(&self) -> Result<bool, LockError> {
+        Ok(self.shared.try_leave(&self.shared.owners()?)?)
+    }
+
+    /// Leaves before all have arrived, which breaks the barrier if it is because the party is `late`; whether it has. If
+    /// not, all have arrived meanwhile.
+    pub fn give_up(&self, late: bool) -> Result<bool, LockError> {
+        Ok(self.shared.give_up(&self.shared.owners()?, late))
+    }
+
+    /// Changes whenever there may be reason to try again.
+    pub fn moment(&self) -> u32 {
+        self.shared.bell().seen()
+    }
+
+    /// To be told when something has changed since a [`moment`](Self::moment), which was asked for before the last try.
+    pub fn awaited(&self, moment: u32) -> impl Waitable + use<> {
+        Awaited(self.shared.clone(), moment)
+    }
+
     /// Breaks the barrier.
     pub fn abort(&self) -> Result<(), LockError> {
         self.shared.abort(&self.shared.owners()?);
@@ -87,6 +114,22 @@ impl Barrier {
     /// Whether it is broken.
     pub fn is_broken(&self) -> bool {
         self.shared.is_broken()
+    }
+}
+
+/// A barrier to be told of, and the moment of the last try.
+struct Awaited(Shared<Part>, u32);
+
+impl Waitable for Awaited {
+    fn bell(&self) -> Bell<'_> {
+        self.0.bell()
+    }
+
+    fn is_ready(&self, look: bool) -> bool {
+        if look && let Ok(owners) = self.0.owners() {
+            self.0.look(&owners);
+        }
+        self.0.bell().seen() != self.1
     }
 }
 

@@ -1,9 +1,9 @@
 //! The condition.
 
 use onecopy_arena::Arena;
-use onecopy_sync::{Condition as Part, Patience};
+use onecopy_sync::{Bell, Condition as Part, Patience, Place};
 
-use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject};
+use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject, Waitable};
 
 // SAFETY: repr(C) of atomics of four bytes; zeros are a condition for which nobody waits.
 unsafe impl Shareable for Part {
@@ -65,6 +65,15 @@ impl Condition {
         taken.and(waited.map_err(LockError::from))
     }
 
+    /// For one that waits for other things too: takes a place among those that wait, and releases the lock.
+    pub fn enter(&self, lock: &(impl ConditionLock + ?Sized)) -> Result<Waiter, LockError> {
+        check_owned(lock)?;
+        let owners = self.shared.owners()?;
+        let place = self.shared.enroll(&owners)?;
+        let depth = lock.release_all()?;
+        Ok(Waiter { shared: self.shared.clone(), number: place.keep(), depth, notified: None })
+    }
+
     /// Wakes up to `count` of those that have waited longest; answers how many there were.
     pub fn notify(&self, lock: &(impl ConditionLock + ?Sized), count: u32) -> Result<u32, LockError> {
         check_owned(lock)?;
@@ -80,6 +89,74 @@ impl Condition {
     /// Threads that wait.
     pub fn waiting(&self) -> usize {
         self.shared.waiting()
+    }
+}
+
+/// A place among those that wait for a condition, whose lock is to be taken again. It is given back when this is dropped;
+/// a notification that was not used is passed on then.
+#[derive(Debug)]
+pub struct Waiter {
+    shared: Shared<Part>,
+    number: usize,
+    depth: u32,
+    /// Whether there is a notification that was not used; none while it waits.
+    notified: Option<bool>,
+}
+
+impl Waiter {
+    /// To be told when there may be a notification.
+    pub fn awaited(&self) -> impl Waitable + use<> {
+        Awaited { shared: self.shared.clone(), number: self.number }
+    }
+
+    /// Waits no longer; answers whether there was a notification.
+    pub fn withdraw(&mut self) -> Result<bool, LockError> {
+        let owners = self.shared.owners()?;
+        let place = self.shared.place(self.number, &owners);
+        let notified = place.as_ref().is_some_and(Place::withdraw);
+        place.map(Place::keep);
+        self.notified = Some(notified);
+        Ok(notified)
+    }
+
+    /// Takes the lock if it can be had now; whether it was. [`LockError::OwnerDied`] comes with the lock held.
+    pub fn retake(&self, lock: &(impl ConditionLock + ?Sized)) -> Result<bool, LockError> {
+        match lock.reacquire(self.depth, &Patience::none()) {
+            Err(LockError::TimedOut) => Ok(false),
+            taken => taken.map(|()| true),
+        }
+    }
+
+    /// Says that the caller goes on, and has used its notification.
+    pub fn go_on(mut self) {
+        self.notified = Some(false);
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        // A forked child has a copy, but no place.
+        let Ok(owners) = self.shared.owners() else { return };
+        let Some(place) = self.shared.place(self.number, &owners) else { return };
+        if self.notified.unwrap_or_else(|| place.withdraw()) {
+            place.pass_on();
+        }
+    }
+}
+
+struct Awaited {
+    shared: Shared<Part>,
+    number: usize,
+}
+
+impl Waitable for Awaited {
+    fn bell(&self) -> Bell<'_> {
+        self.shared.bell(self.number)
+    }
+
+    fn is_ready(&self, look: bool) -> bool {
+        let Ok(owners) = self.shared.owners() else { return true };
+        self.shared.is_called(self.number, &owners, look)
     }
 }
 

@@ -1,9 +1,9 @@
 //! The event.
 
 use onecopy_arena::Arena;
-use onecopy_sync::{Event as Part, Patience};
+use onecopy_sync::{Bell, Event as Part, Patience};
 
-use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject};
+use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject, Waitable};
 
 // SAFETY: an atomic; zero is an event that is not set.
 unsafe impl Shareable for Part {
@@ -47,9 +47,28 @@ impl Event {
         self.shared.clear();
     }
 
+    /// To be told when it is set, if only for a moment from now on.
+    pub fn awaited(&self) -> impl Waitable + use<> {
+        let seen = self.shared.bell().seen();
+        Awaited(self.shared.clone(), seen)
+    }
+
     /// Waits until it is set, if only for a moment.
     pub fn wait(&self, patience: &Patience<'_>) -> Result<(), LockError> {
         Ok(self.shared.wait(patience)?)
+    }
+}
+
+/// An event to be told of, and its word when that was asked for.
+struct Awaited(Shared<Part>, u32);
+
+impl Waitable for Awaited {
+    fn bell(&self) -> Bell<'_> {
+        self.0.bell()
+    }
+
+    fn is_ready(&self, _look: bool) -> bool {
+        self.0.has_been_set(self.1)
     }
 }
 

@@ -1,10 +1,10 @@
 //! The lock.
 
 use onecopy_arena::Arena;
-use onecopy_sync::{Lock as Part, OnOwnerDied, Patience};
+use onecopy_sync::{Bell, Lock as Part, OnOwnerDied, Patience};
 
 use super::{ConditionLock, Told};
-use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject};
+use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject, Waitable};
 
 // SAFETY: repr(C) of atomics of four bytes; zeros are a free lock.
 unsafe impl Shareable for Part {
@@ -80,6 +80,11 @@ impl Lock {
         self.shared.give_up();
     }
 
+    /// To be told when it may be free.
+    pub fn awaited(&self) -> impl Waitable + use<> {
+        Awaited(self.shared.clone())
+    }
+
     /// Whether anybody holds it.
     pub fn is_held(&self) -> bool {
         self.shared.is_held()
@@ -88,6 +93,20 @@ impl Lock {
     /// The process that holds it, if that is one that lives.
     pub fn owner_pid(&self) -> Option<u32> {
         self.shared.owners().ok()?.pid_of(self.shared.owner()?)
+    }
+}
+
+/// A lock to be told of.
+struct Awaited(Shared<Part>);
+
+impl Waitable for Awaited {
+    fn bell(&self) -> Bell<'_> {
+        self.0.bell()
+    }
+
+    fn is_ready(&self, look: bool) -> bool {
+        // Where it cannot be asked who lives, whoever tries is told why.
+        !self.0.is_held() || look && self.0.owners().map_or(true, |owners| self.0.is_to_be_had(&owners))
     }
 }
 

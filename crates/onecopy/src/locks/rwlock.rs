@@ -1,10 +1,10 @@
 //! The lock for many readers or one writer.
 
 use onecopy_arena::Arena;
-use onecopy_sync::{OnOwnerDied, Patience, RwLock as Part, Side};
+use onecopy_sync::{Bell, OnOwnerDied, Patience, RwLock as Part, Side};
 
 use super::Told;
-use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject};
+use crate::{Error, Kind, LockError, Shareable, Shared, SharedObject, Waitable};
 
 // SAFETY: repr(C) of atomics of four bytes; zeros are a free lock.
 unsafe impl Shareable for Part {
@@ -58,6 +58,12 @@ impl RwLock {
         taken.map(|taken| self.told.outcome(taken)).transpose()
     }
 
+    /// To be told when a side may be free. Until then, or until that is dropped, readers let a writer go first.
+    pub fn awaited(&self, side: Side) -> Result<impl Waitable + use<>, LockError> {
+        self.shared.enroll(&self.shared.owners()?, side);
+        Ok(Awaited(self.shared.clone(), side))
+    }
+
     /// Releases what this process holds of it.
     pub fn release(&self, side: Side) -> Result<(), LockError> {
         Ok(self.shared.release(&self.shared.owners()?, side)?)
@@ -82,6 +88,28 @@ impl RwLock {
     /// The process that holds it to write, if that is one that lives.
     pub fn writer_pid(&self) -> Option<u32> {
         self.shared.owners().ok()?.pid_of(self.shared.writer()?)
+    }
+}
+
+/// A place among those that wait for a side.
+struct Awaited(Shared<Part>, Side);
+
+impl Waitable for Awaited {
+    fn bell(&self) -> Bell<'_> {
+        self.0.bell()
+    }
+
+    fn is_ready(&self, look: bool) -> bool {
+        // Where it cannot be asked who lives, whoever tries is told why.
+        let to_be_had = || self.0.owners().map_or(true, |owners| self.0.is_to_be_had(&owners, self.1));
+        self.0.is_free_for(self.1) || look && to_be_had()
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        // Who has no slot any more has no place either.
+        let _ = self.0.owners().map(|owners| self.0.leave(&owners, self.1));
     }
 }
 

@@ -1,9 +1,9 @@
 //! Semaphores.
 
 use onecopy_arena::Arena;
-use onecopy_sync::{Patience, Semaphore as Part, TooManyReleases};
+use onecopy_sync::{Bell, Patience, Semaphore as Part, TooManyReleases};
 
-use crate::{Kind, LockError, Shareable, Shared, SharedObject};
+use crate::{Kind, LockError, Shareable, Shared, SharedObject, Waitable};
 
 // SAFETY: repr(C) of atomics of four bytes; zeros are a semaphore without permits.
 unsafe impl Shareable for Part {
@@ -58,6 +58,12 @@ impl Semaphore {
         Ok(self.shared.release_bounded(&self.shared.owners()?, count)?)
     }
 
+    /// To be told when there may be permits.
+    pub fn awaited(&self) -> Result<impl Waitable + use<>, LockError> {
+        self.shared.enroll(&self.shared.owners()?);
+        Ok(Awaited(self.shared.clone()))
+    }
+
     /// Permits to be had.
     pub fn value(&self) -> u32 {
         self.shared.value()
@@ -66,6 +72,27 @@ impl Semaphore {
     /// The first value.
     pub fn initial(&self) -> u32 {
         self.shared.initial()
+    }
+}
+
+/// A place among those that wait for permits.
+struct Awaited(Shared<Part>);
+
+impl Waitable for Awaited {
+    fn bell(&self) -> Bell<'_> {
+        self.0.bell()
+    }
+
+    fn is_ready(&self, look: bool) -> bool {
+        // Where it cannot be asked who lives, whoever tries is told why.
+        self.0.value() > 0 || look && self.0.owners().map_or(true, |owners| self.0.is_to_be_had(&owners))
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        // Who has no slot any more has no place either.
+        let _ = self.0.owners().map(|owners| self.0.leave(&owners));
     }
 }
 

@@ -228,7 +228,9 @@ impl Scene for Keys {
     }
 
     fn settle(mut self: Box<Self>, logs: &[Log]) {
-        logs.iter().for_each(|log| self.account.learn(log));
+        for log in logs {
+            self.account.learn(log);
+        }
         let items = self.dict.items().unwrap();
         assert_eq!(self.dict.len().unwrap(), items.len());
         let names: Vec<_> = items.iter().map(|(_, value)| Name::of(value)).collect();
@@ -383,7 +385,9 @@ impl Scene for Items {
     }
 
     fn settle(mut self: Box<Self>, logs: &[Log]) {
-        logs.iter().for_each(|log| self.account.learn(log));
+        for log in logs {
+            self.account.learn(log);
+        }
         // So that what the dead left is repaired.
         self.add();
         let mut together: BTreeMap<(u32, u16), Vec<u16>> = BTreeMap::new();
