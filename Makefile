@@ -58,7 +58,6 @@ lint-python: $(VENV)/.stamp-test
 test-rust:
 	cargo test --workspace --exclude onecopy-python --locked --quiet
 	cargo test --package onecopy-arena --features crash-points --test crash --locked --quiet
-	RUSTFLAGS="--cfg loom" cargo test --package onecopy-collections --lib --release --locked --quiet --target-dir target/loom models
 	cargo test --package onecopy --features crash-points --test crash --locked --quiet
 	RUSTFLAGS="--cfg loom" cargo test --package onecopy-sync --lib --release --locked --quiet --target-dir target/loom
 	RUSTFLAGS="--cfg loom" cargo test --package onecopy-arena --package onecopy-collections --lib --release --locked --quiet --target-dir target/loom models

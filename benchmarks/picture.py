@@ -51,7 +51,7 @@ def draw(tables: dict[str, Table], path: Path) -> None:
 
 
 def _bars(axis: plt.Axes, rows: list[Row], scale: float) -> None:
-    rows = sorted(rows, key=lambda row: row.median, reverse=rows[0].unit == "B/s")
+    rows = sorted(rows, key=lambda row: row.median, reverse=rows[0].unit.endswith("/s"))
     values = [row.median / scale for row in rows]
     colours = [OURS if row.contender.startswith("onecopy") else THEIRS for row in rows]
     labels = [textwrap.fill(row.contender, LABEL_WIDTH) for row in rows]

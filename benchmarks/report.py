@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-Unit = Literal["s", "B/s", "B"]
+#: Seconds, bytes, bytes per second, or things per second, such as ``"messages/s"``.
+Unit = str
 
 PACKAGES = ["onecopy", "numpy", "pandas", "polars", "pyarrow", "h5py"]
 
@@ -92,7 +93,7 @@ class Table:
 
 def better(row: Row, rival: Row) -> float:
     """How many times better the first median is: rates grow, times and sizes shrink."""
-    return row.median / rival.median if row.unit == "B/s" else rival.median / row.median
+    return row.median / rival.median if row.unit.endswith("/s") else rival.median / row.median
 
 
 def show(value: float, unit: Unit) -> str:
@@ -101,10 +102,12 @@ def show(value: float, unit: Unit) -> str:
         steps = [(1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")]
     elif unit == "B":
         steps = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")]
-    else:
+    elif unit == "B/s":
         steps = [(1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")]
         if value < 5e9:
             steps = steps[1:]
+    else:
+        steps = [(1e6, f"M {unit}"), (1e3, f"k {unit}"), (1, unit)]
     size, name = next((step for step in steps if value >= step[0]), steps[-1])
     scaled = value / size
     digits = 0 if scaled >= 100 else 1 if scaled >= 10 else 2

@@ -42,6 +42,13 @@ def test_limit_is_about_the_median_and_ratio_above_one_is_better(table):
     assert table.claims[0].ratio == pytest.approx(2000)
 
 
+def test_more_things_per_second_are_better(table):
+    table.add("messages", "onecopy", [6e6], "messages/s")
+    table.add("messages", "slow", [1e6], "messages/s")
+    table.claim_ratio("messages", 5)
+    assert [(claim.ratio, claim.kept) for claim in table.claims] == [(6, True)]
+
+
 def test_a_claim_that_cannot_be_checked_is_said(table):
     table.claim_ratio("another file", 2)
     assert not table.claims
@@ -75,7 +82,14 @@ def test_readme_table_replaces_only_what_is_between_the_marks(table, tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "unit", "shown"),
-    [(1.234e-6, "s", "1.23 µs"), (0.05, "s", "50.0 ms"), (12.5e9, "B/s", "12.5 GB/s"), (1.5e9, "B/s", "1,500 MB/s")],
+    [
+        (1.234e-6, "s", "1.23 µs"),
+        (0.05, "s", "50.0 ms"),
+        (12.5e9, "B/s", "12.5 GB/s"),
+        (1.5e9, "B/s", "1,500 MB/s"),
+        (4.25e6, "messages/s", "4.25 M messages/s"),
+        (90, "arrays/s", "90.0 arrays/s"),
+    ],
 )
 def test_figures_have_three_digits(value, unit, shown):
     assert show(value, unit) == shown

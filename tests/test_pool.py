@@ -161,14 +161,17 @@ def test_imap_takes_items_as_they_are_needed(pool):
 
 
 def test_tasks_that_wait_for_tasks_behind_them(pool):
-    """Those are taken out of the queue of the worker that waits."""
-    events = [oc.Event() for _ in range(4)]
-    waiting = [pool.apply_async(event_wait, (event,)) for event in events[:1]]
-    filling = [pool.apply_async(square, (n,)) for n in range(3)]
+    """One of the two is given to the worker that waits for it, and taken back when the other has nothing to do."""
+    events = [oc.Event(), oc.Event()]
+    waiting = pool.apply_async(wait_for_all, (events,))
+    busy = pool.apply_async(time.sleep, (0.2,))
     setting = [pool.apply_async(event_set, (event,)) for event in events]
-    assert [one.get(60) for one in waiting] == [True]
-    assert [one.get(60) for one in filling] == [0, 1, 4]
-    assert [one.get(60) for one in setting] == [None] * 4
+    assert waiting.get(60) is True
+    assert [one.get(60) for one in (busy, *setting)] == [None] * 3
+
+
+def wait_for_all(events: Any) -> bool:
+    return all(event.wait(50) for event in events)
 
 
 def event_wait(event: Any) -> bool:

@@ -46,6 +46,10 @@ class PicklesButDoesNotUnpickleError(Exception):
         super().__init__("told twice")
 
 
+def raise_one_that_does_not_pickle() -> None:
+    raise ValueError(threading.Lock())
+
+
 def raise_one_that_does_not_unpickle() -> None:
     raise PicklesButDoesNotUnpickleError(1, 2)
 
@@ -56,6 +60,7 @@ CAUSES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "os._exit": (os._exit, (3,)),
     "sys.exit": (sys.exit, (3,)),
     "exception": (raise_error, ()),
+    "exception that does not pickle": (raise_one_that_does_not_pickle, ()),
     "exception that does not unpickle": (raise_one_that_does_not_unpickle, ()),
 }
 
@@ -92,7 +97,7 @@ MOMENTS: dict[str, Callable[[str], tuple[Callable[..., Any], Any]]] = {
 def expected(cause: str, moment: str) -> type[BaseException] | tuple[type[BaseException], ...]:
     if cause in ("SIGKILL", "SIGSEGV", "os._exit", "sys.exit"):
         return oc.WorkerDiedError
-    if moment == "returning" or cause == "exception that does not unpickle":
+    if moment == "returning" or cause.startswith("exception that"):
         return MaybeEncodingError
     return ValueError
 

@@ -186,3 +186,28 @@ def test_logging_is_the_standard_librarys() -> None:
 
     assert mp.get_logger() is std.get_logger() is util.get_logger()
     assert util.Finalize is std_util.Finalize
+
+
+def echo(connection: Any) -> None:
+    while (received := connection.recv()) is not None:
+        connection.send(received)
+
+
+def test_pipes_are_onecopys_and_count_as_connections(context: Any) -> None:
+    from onecopy.multiprocessing import connection
+
+    here, there = context.Pipe()
+    assert isinstance(here, oc.Connection) and isinstance(here, connection.Connection)
+    assert not isinstance("no", connection.Connection)
+    process = context.Process(target=echo, args=(there,))
+    process.start()
+    there.close()
+    array = oc.ones(10)
+    here.send(array)
+    assert connection.wait([here, process.sentinel], LATE) == [here]
+    here.recv()[:] = 2
+    assert array.sum() == 20
+    here.send(None)  # a forked child has this end, too, so that closing it tells it nothing
+    assert connection.wait([process.sentinel], LATE) == [process.sentinel]
+    process.join()
+    assert process.exitcode == 0

@@ -238,9 +238,16 @@ def test_a_process_of_another_container_cannot_be_judged(monkeypatch: pytest.Mon
     assert _segments.sweep() == 1
 
 
-@pytest.mark.parametrize("target", ["", "/", "x", "1.2/name", "a.b.c/name", "1.2.3/../etc/passwd", "1.2.3/oc-innocent"])
+#: A program of this pid namespace that has ended.
+ENDED = f"999999999.1.{_segments._namespace()}"
+
+
+@pytest.mark.parametrize(
+    "target", ["", "/", "x", "1.2/name", "a.b.c/name", f"{ENDED}/../etc/passwd", f"{ENDED}/oc-innocent", f"{ENDED}/"]
+)
 def test_entries_that_are_not_ours_do_no_harm(target: str) -> None:
     innocent = SharedMemory("oc-innocent", create=True, size=10)
+    innocent.close()
     entry = "/dev/shm/.onecopy-999999999"
     with suppress(FileNotFoundError):  # an empty target is none
         os.symlink(target, entry)

@@ -138,7 +138,7 @@ fn load<'py>(
     dialect: Dialect,
     threads: usize,
     tick: Option<Bound<'py, PyAny>>,
-) -> PyResult<(Bound<'py, PyAny>, Option<Vec<String>>, u64, Option<u64>)> {
+) -> PyResult<LoadedText<'py>> {
     let encoded = dtype::encode(&dtype)?;
     let schema = schema_of(&DType::decode(&encoded).or_raise(py)?).or_raise(py)?;
     let options = dialect.options(threads)?;
@@ -192,6 +192,9 @@ fn infer(
     };
     look().map_err(|error| to_python(py, &error.into()))
 }
+
+/// Array, names in the header, bytes of text, first line that was passed over.
+type LoadedText<'py> = (Bound<'py, PyAny>, Option<Vec<String>>, u64, Option<u64>);
 
 type Inferred = (Vec<(String, String)>, Option<Vec<String>>, Option<String>, Option<String>, bool);
 

@@ -29,7 +29,6 @@ struct TextBlocks {
 #[pymethods]
 impl TextBlocks {
     #[new]
-    #[expect(clippy::needless_pass_by_value, reason = "arguments from Python arrive by value")]
     fn new(
         py: Python<'_>,
         input: Input<'_>,

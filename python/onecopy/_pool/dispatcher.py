@@ -13,7 +13,8 @@ from typing import Any
 from onecopy import _native
 from onecopy._errors import OnecopyError, OutOfMemoryError, ShutDownError
 from onecopy._pool import letters
-from onecopy._pool.failures import Failure, Fault, again, death, error_of
+from onecopy._pool.errors import Fault, again, death, error_of
+from onecopy._pool.failures import Failure
 from onecopy._pool.pickling import dumps, dumps_by_value
 from onecopy._pool.tasks import Function, Source, Task
 from onecopy._pool.workers import Worker, Workers
@@ -271,6 +272,8 @@ class Dispatcher:
             self._failed_starts = 0
 
     def _handle_unfit(self, letter: _native.Letter) -> None:
+        if self.broken is not None:
+            return
         cause = error_of(Failure(*letter.open()))
         worker = self._workers.get(letter.number)
         error = death(worker.pid if worker else 0, 1, None)
@@ -284,7 +287,8 @@ class Dispatcher:
             return
         self._short_of_memory = False
         self._return(worker)
-        if worker.assigned or not worker.stopping:
+        # What broke the pool first is what callers are told, not the deaths that follow from it.
+        if self.broken is None and (worker.assigned or not worker.stopping):
             self._handle_death(worker)
         if self.broken is None:
             self._replace()

@@ -18,7 +18,7 @@ from onecopy import _native
 from onecopy._errors import OnecopyError, WorkerDiedError
 from onecopy._pool import letters
 from onecopy._pool.dispatcher import Dispatcher
-from onecopy._pool.failures import Fault
+from onecopy._pool.errors import Fault
 from onecopy._pool.progress import Progress, ProgressOption
 from onecopy._pool.start import check_count, check_initializer, check_may_have_children, prepare, processors
 from onecopy._pool.tasks import Function, Functions, Single, Task

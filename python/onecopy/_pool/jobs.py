@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from onecopy._errors import OnecopyError
 from onecopy._pool import letters
 from onecopy._pool.chunks import Chunks
-from onecopy._pool.failures import Fault, unsendable
+from onecopy._pool.errors import Fault, UnsendableError
 from onecopy._pool.progress import Progress
 from onecopy._pool.tasks import Function, Task
 
@@ -23,7 +23,7 @@ def as_told(fault: Fault) -> BaseException:
         return error
     how = "sent back" if fault.stage == letters.PICKLING else "unpickled"
     told = f"the result cannot be {how}: {type(error).__name__}: {error}; return what can be pickled and unpickled"
-    made = unsendable(told, error, fault.shown)
+    made = UnsendableError(told, exc=repr(error), value=fault.shown)
     made.__cause__ = error
     return made
 

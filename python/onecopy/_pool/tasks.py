@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from onecopy._pool.failures import Fault
+from onecopy._pool.errors import Fault
 
 if TYPE_CHECKING:
     from onecopy._pool.workers import Worker

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use onecopy::{
-    Access, Arena, Array, BlockId, Container, DType, Dict, DictKey, Encoded, Error, List, LockError, Picked,
-    SharedObject, Source, Value, ValueKind,
+    Access, Arena, Array, BlockId, Container, DType, Dict, DictKey, Encoded, Error, List, LockError, Origin, Picked,
+    SharedObject, Value, ValueKind,
 };
 
 use crate::contents::{Choices, pattern};
@@ -326,7 +326,7 @@ fn add_first(list: &List, teller: &mut impl Teller, actor: u32, what: u16) {
     let items: Vec<_> = (0..TOGETHER).map(|part| encode(list, Name { actor, what, version: 1 + part })).collect();
     teller.begin(what, 1);
     patiently(list, || {
-        let order = |len: usize| Ok((0..items.len()).map(Source::New).chain((0..len).map(Source::Old)).collect());
+        let order = |len: usize| Ok((0..items.len()).map(Origin::New).chain((0..len).map(Origin::Old)).collect());
         list.arrange::<Error>(order, &items)
     });
     teller.end(what);
@@ -341,7 +341,7 @@ fn take_out(list: &List, teller: &mut impl Teller, actor: u32, what: u16) {
     let all = names(list);
     teller.begin(what, 0);
     let keep = |position: &usize| (all[*position].actor, all[*position].what) != (actor, what);
-    list.arrange::<Error>(|len| Ok((0..len).filter(keep).map(Source::Old).collect()), &[]).unwrap();
+    list.arrange::<Error>(|len| Ok((0..len).filter(keep).map(Origin::Old).collect()), &[]).unwrap();
     teller.end(what);
     list.unlock().unwrap();
 }
@@ -356,7 +356,7 @@ fn replace(list: &List, actor: u32) {
 }
 
 fn reverse(list: &List) {
-    patiently(list, || list.arrange::<Error>(|len| Ok((0..len).rev().map(Source::Old).collect()), &[]));
+    patiently(list, || list.arrange::<Error>(|len| Ok((0..len).rev().map(Origin::Old).collect()), &[]));
 }
 
 impl Items {

@@ -1,0 +1,162 @@
+"""Pools of two workers: arrays in and out, many small tasks, and the time until the first results."""
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks.isolated import isolated
+from benchmarks.measure import MIB, Scale, take_turns
+from benchmarks.report import Table
+
+TITLE = "Pools: two workers"
+
+SHARED = "64 arrays of 16 MiB in and out, shared already"
+ORDINARY = "64 arrays of 16 MiB in and out, ordinary"
+CHUNKS, SINGLE = "10,000 small tasks", "10,000 small tasks, one by one"
+START = "first results with start method"
+
+PEERS = ("multiprocessing.Pool", "ProcessPoolExecutor", "joblib", "ray", "threads")
+
+
+def run(scale: Scale) -> Table:
+    table = Table(TITLE)
+    size, count = scale.size(16 * MIB), scale.rows(10_000)
+    # What is not onecopy's cannot be shared already: the peers have the same task in both figures.
+    measure(table, scale, SHARED, arrays, ("onecopy", *PEERS), size, True)
+    measure(table, scale, ORDINARY, arrays, ("onecopy", *PEERS), size, False)
+    measure(table, scale, CHUNKS, small, ("onecopy", *PEERS), count, None)
+    measure(table, scale, SINGLE, small, ("onecopy", *PEERS), count, 1)
+    for method in ("fork", "spawn", "forkserver"):
+        measure(table, scale, f"{START} {method}", start, ("onecopy", "multiprocessing.Pool"), method)
+    table.claim_ratio(SHARED, 20, peers=["multiprocessing.Pool"])
+    table.claim_ratio(SHARED, 10, peers=["joblib"])
+    table.claim_ratio(SHARED, 3, peers=["ray"])
+    table.claim_ratio(SHARED, 1 / 1.3, peers=["threads"])
+    table.claim_ratio(ORDINARY, 8, peers=["multiprocessing.Pool"])
+    table.claim_ratio(ORDINARY, 1.5, peers=["ray"])
+    table.claim_ratio(CHUNKS, 1, peers=["multiprocessing.Pool"])
+    table.claim_ratio(SINGLE, 3, peers=["multiprocessing.Pool"])
+    for method in ("spawn", "forkserver"):
+        table.claim_ratio(f"{START} {method}", 1, peers=["multiprocessing.Pool"])
+    return table
+
+
+def measure(table: Table, scale: Scale, figure: str, function: Any, names: tuple[str, ...], *arguments: Any) -> None:
+    contenders = {name: partial(isolated, function, name, *arguments) for name in names}
+    results, notes = take_turns(contenders, min(scale.rounds, 3))
+    for name, values in results.items():
+        table.add(figure, name, values, "s")
+    table.notes += notes
+
+
+#: Calls a function with each item, some at once; None: as many as the pool sees fit.
+Map = Callable[[Callable[[Any], Any], list[Any], int | None], list[Any]]
+
+
+def make(name: str) -> Map:
+    """Start a pool."""
+    if name == "onecopy":
+        import onecopy
+
+        return onecopy.Pool(2).map
+    if name == "multiprocessing.Pool":
+        return multiprocessing.get_context("fork").Pool(2).map
+    if name == "joblib":
+        import joblib
+
+        def by_joblib(function: Any, items: list[Any], size: int | None) -> list[Any]:
+            return joblib.Parallel(2, batch_size=size or "auto")(joblib.delayed(function)(item) for item in items)
+
+        return by_joblib
+    if name == "ray":
+        return by_ray()
+    import concurrent.futures as futures
+
+    executor = futures.ThreadPoolExecutor(2) if name == "threads" else futures.ProcessPoolExecutor(2)
+    return lambda function, items, size: list(executor.map(function, items, chunksize=size or 1))
+
+
+def by_ray() -> Map:
+    import logging
+
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    remotes: dict[Any, Any] = {}
+
+    def call(function: Any, items: list[Any], size: int | None) -> list[Any]:
+        remote = remotes.setdefault(function, ray.remote(function))
+        return ray.get([remote.remote(item) for item in items])
+
+    return call
+
+
+def add_one(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return array + 1.0
+
+
+def add_one_shared(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    import onecopy
+
+    result = onecopy.empty_like(array)
+    np.add(array, 1.0, out=result)
+    return result
+
+
+def arrays(name: str, nbytes: int, shared: bool) -> float:
+    """Seconds for 64 arrays, with a pool that has done it before."""
+    ours = name == "onecopy" and shared
+    if ours:
+        import onecopy
+    filled = onecopy.full if ours else np.full
+    items = [filled(nbytes // 8, float(n)) for n in range(64)]
+    call, function = make(name), add_one_shared if ours else add_one
+    seconds = 0.0
+    for _ in range(2):
+        begin = time.perf_counter()
+        results = call(function, items, 1)
+        seconds = time.perf_counter() - begin
+        assert all(result[0] == n + 1 for n, result in enumerate(results))
+        del results
+    return seconds
+
+
+def increment(n: int) -> int:
+    return n + 1
+
+
+def small(name: str, count: int, size: int | None) -> float:
+    """Median seconds of three calls with small tasks, with a pool that has worked before."""
+    call, items = make(name), list(range(count))
+    call(increment, items[:100], None)
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        assert call(increment, items, size)[-1] == count
+        seconds.append(time.perf_counter() - begin)
+    return sorted(seconds)[1]
+
+
+def start(name: str, method: str) -> float:
+    """Seconds until both workers have answered, in a program that uses numpy and onecopy."""
+    import onecopy
+
+    context = multiprocessing.get_context(method)
+    made = partial(onecopy.Pool, context=context) if name == "onecopy" else context.Pool
+    begin = time.perf_counter()
+    pool = made(2)
+    assert pool.map(answer, range(2), 1) == [1, 2]
+    seconds = time.perf_counter() - begin
+    pool.terminate()
+    return seconds
+
+
+def answer(n: int) -> int:
+    # What any task with arrays needs.
+    import onecopy  # noqa: F401
+
+    return n + 1
