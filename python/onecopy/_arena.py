@@ -49,8 +49,8 @@ def arena(
         entries of the page table. It is about what this process maps and makes, and may differ between processes.
         None: advise the kernel to use them where it heeds that (``advise``, ``within_size`` or ``always`` in
         ``/sys/kernel/mm/transparent_hugepage/shmem_enabled``); it does so in the background. True: put them behind
-        each new array at once, as far as whole ones fit into it and the system has them, which takes about as long
-        again as making the array. False: leave it to the kernel.
+        each new array at once, as far as whole ones fit into it and the system has them: making an array takes several
+        times as long then, which pays for arrays that stay and are read at random. False: leave it to the kernel.
 
     Returns
     -------

@@ -17,7 +17,7 @@ impl Arena {
     /// From here on this process puts huge pages behind what it allocates here, as it does so, as far as whole ones fit
     /// into a block and the system has them; an error where the kernel can do no such thing.
     ///
-    /// That takes Linux 6.1 and about as long again as making the memory. What else this process has of the arena is as
+    /// That takes Linux 6.1, and several times as long as making the memory. What else this process has of the arena is as
     /// before, and so is what others make.
     pub fn insist_on_huge_pages(&self) -> Result<(), ArenaError> {
         if self.meta.file().is_on_disk() {
