@@ -56,6 +56,12 @@ def memory_group() -> Path | None:
     return None
 
 
+def limit_memory(group: Path, limit: int) -> None:
+    """Set the memory that the processes of a cgroup may have."""
+    file = next(name for name in ("memory.max", "memory.limit_in_bytes") if (group / name).exists())
+    (group / file).write_text(str(limit))
+
+
 @pytest.fixture
 def cgroup() -> Iterator[Path]:
     """A memory cgroup of 256 MiB for a child to move into."""
@@ -68,8 +74,7 @@ def cgroup() -> Iterator[Path]:
     except OSError as error:
         pytest.skip(f"a memory cgroup cannot be made here: {error}")
     try:
-        limit = next(name for name in ("memory.max", "memory.limit_in_bytes") if (group / name).exists())
-        (group / limit).write_text(str(256 * MIB))
+        limit_memory(group, 256 * MIB)
         yield group
     finally:
         group.rmdir()
@@ -161,6 +166,52 @@ print("lives")
     assert run(program, cgroup, ONECOPY_LIMIT="2GiB") == ["lives"]
 
 
+ON_DISK = """
+import os, sys, zlib
+with open(sys.argv[1] + "/cgroup.procs", "w") as procs:
+    procs.write(str(os.getpid()))
+import numpy as np
+import onecopy as oc
+
+def filled(part):
+    return np.arange(part << 17, (part + 1) << 17, dtype="u8")
+
+expected = 0
+with oc.arena(path=sys.argv[2], limit="1GiB") as arena:
+    if sys.argv[3] == "write":
+        a = arena.empty(400 << 17, "u8")
+        for part in range(400):
+            a[part << 17 : (part + 1) << 17] = filled(part)
+        arena.publish("large", a)
+    else:
+        a = arena.attach("large")
+    found = 0
+    for part in range(400):
+        expected = zlib.crc32(filled(part), expected)
+        found = zlib.crc32(a[part << 17 : (part + 1) << 17], found)
+    print(a.nbytes >> 20, found == expected)
+"""
+
+
+def on_disk(directory: Path) -> bool:
+    """Return whether files there are on a disk, to which their pages can go."""
+    out = subprocess.run(["stat", "-f", "-c", "%T", directory], capture_output=True, text=True, check=True)
+    return out.stdout.strip() not in {"tmpfs", "ramfs"}
+
+
+def test_an_arena_on_disk_may_be_larger_than_the_memory(cgroup: Path, tmp_path: Path) -> None:
+    """400 MiB are written, published and read again, by two processes that may have 128 MiB."""
+    if not on_disk(tmp_path):
+        pytest.skip(f"{tmp_path} is in memory")
+    limit_memory(cgroup, 128 * MIB)
+    for step in ("write", "read"):
+        assert run(ON_DISK, cgroup, tmp_path / "arena", step) == ["400 True"]
+    # As large as it is, it was never there all at once.
+    peak = next((p for p in (cgroup / "memory.peak", cgroup / "memory.max_usage_in_bytes") if p.exists()), None)
+    if peak is not None:
+        assert int(peak.read_text()) <= 128 * MIB
+
+
 # --- limits of a process ---
 
 LIMITED = """
@@ -199,6 +250,7 @@ def test_addresses_that_run_out_later_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "numbers.txt").write_text("1 2 3\n" * 100_000)
     program = f"""{LIMITED}
 import h5py, numpy as np, onecopy as oc
+from onecopy import loadtxt, to_hdf5  # their code itself takes addresses
 a = oc.ones(1 << 20, "u1")
 outside = np.ones(64 << 20, "u1")
 limit("AS", addresses() + (1 << 20))
@@ -213,8 +265,8 @@ except oc.OutOfMemoryError as error:
 del views
 assert oc.share(a, mode="cow")[0] == 1
 folder = sys.argv[1]
-loading = lambda: oc.loadtxt(folder + "/numbers.txt")
-writing = lambda: oc.to_hdf5(folder + "/a.h5", {{"a": a}}, compression="gzip")
+loading = lambda: loadtxt(folder + "/numbers.txt")
+writing = lambda: to_hdf5(folder + "/a.h5", {{"a": a}}, compression="gzip")
 for ask in (loading, writing):
     try:
         ask()
@@ -321,6 +373,15 @@ assert os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize == 64 <
 print(oc.ones(200 << 20, "u1")[:: 1 << 20].sum(), os.listdir("/dev/shm"))
 """
     assert run(program, prefix=prefix) == ["200 []"]
+
+
+@pytest.mark.parametrize("ask", [oc.zeros, oc.empty, oc.ones])
+@pytest.mark.parametrize("size", [1 << 47, (1 << 47) + 1, 1 << 48, 1 << 62, (1 << 63) - 1])
+def test_more_than_can_be_addressed_is_out_of_memory(ask, size: int) -> None:
+    with pytest.raises(oc.OutOfMemoryError, match="asked for") as caught:
+        ask(size, "u1")
+    error = caught.value
+    assert error.asked == size and 0 < error.free <= error.limit < 1 << 47
 
 
 # --- tables ---

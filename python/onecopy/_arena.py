@@ -26,6 +26,7 @@ def arena(
     path: str | os.PathLike[str] | None = None,
     limit: int | str | None = None,
     create: bool | None = None,
+    hugepages: bool | None = None,
 ) -> Arena:
     """Open an arena of its own, or make it.
 
@@ -43,6 +44,13 @@ def arena(
         or cgroup, or of what is free on the file system. An arena that is there keeps its own.
     create : bool, optional
         True: it must be new. False: it must be there. None: it is made if it is not there.
+    hugepages : bool, optional
+        Pages of 2 MiB or so behind an arena in memory, so that programs that jump about in large arrays miss fewer
+        entries of the page table. It is about what this process maps and makes, and may differ between processes.
+        None: advise the kernel to use them where it heeds that (``advise``, ``within_size`` or ``always`` in
+        ``/sys/kernel/mm/transparent_hugepage/shmem_enabled``); it does so in the background. True: put them behind
+        each new array at once, as far as whole ones fit into it and the system has them: making an array takes several
+        times as long then, which pays for arrays that stay and are read at random. False: leave it to the kernel.
 
     Returns
     -------
@@ -60,11 +68,13 @@ def arena(
         Its tables contradict each other.
     ArenaError
         The directory or a file in it is a symbolic link, belongs to another user, may be touched by others (it must
-        have mode 700, and its files 600), or its file system cannot reserve space.
+        have mode 700, and its files 600), or its file system cannot reserve space. Or `hugepages` is True, and the
+        kernel cannot put huge pages behind shared memory (it takes Linux 6.1, and not ``deny`` in ``shmem_enabled``).
     OutOfMemoryError
         There is not enough memory, disk space or address space.
     ValueError
-        Both a name and a path are given, or the name or limit is not one.
+        Both a name and a path are given, or the name or limit is not one, or `hugepages` is True for an arena at a
+        path, which has the pages of its file system.
 
     Notes
     -----
@@ -89,11 +99,17 @@ def arena(
     """
     if name is not None and path is not None:
         raise ValueError("give a name (in memory) or a path (on disk), not both")
-    return Arena(_native.OpenArena(name, path, None, None if limit is None else _bytes_of(limit), create), name)
+    if hugepages and path is not None:
+        raise ValueError(
+            "hugepages=True is for arenas in memory: one at a path has the pages of its file system; "
+            "leave hugepages out, or give a name instead of the path"
+        )
+    bytes_ = None if limit is None else _bytes_of(limit)
+    return Arena(_native.OpenArena(name, path, None, bytes_, create, hugepages), name)
 
 
 def _join(hint: str) -> Arena:
-    return Arena(_native.OpenArena(None, None, hint, None, None), None)
+    return Arena(_native.OpenArena(None, None, hint, None, None, None), None)
 
 
 def _open_again(name: str | None, path: str | None) -> Arena:

@@ -62,6 +62,7 @@ class OpenArena:
         hint: str | None,
         limit: int | None,
         create: bool | None,
+        huge_pages: bool | None,
     ) -> Self: ...
     @property
     def closed(self) -> bool: ...

@@ -1,6 +1,6 @@
 //! An arena as a process sees it.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
 use onecopy_os::{Bound, ByteSize, LockByte, Machine, crash_point, forked_unnoticed, page_size, random_u64};
@@ -23,6 +23,7 @@ mod closing;
 mod draft;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+mod huge_pages;
 mod join;
 mod on_disk;
 mod root;
@@ -56,6 +57,9 @@ const SMALL_COMMIT: u64 = 1 << 20;
 /// Budget is asked for, and memory made, in steps of this size.
 const STEP: u64 = 64 << 20;
 
+/// No process has more addresses than this.
+const MOST_ADDRESSES: u64 = 1 << 47;
+
 /// An arena smaller than this is no use as a default.
 const LEAST_DEFAULT_LIMIT: u64 = 16 << 20;
 
@@ -69,6 +73,8 @@ pub struct Arena {
     holds: Mutex<Holds>,
     /// How often this process has opened it and not closed it again; an arena that it came by otherwise is never closed.
     opened: Mutex<Opened>,
+    /// Whether this process puts huge pages behind the blocks that it makes.
+    huge_pages: AtomicBool,
 }
 
 impl Arena {
@@ -116,7 +122,14 @@ impl Arena {
     }
 
     fn over(meta: Meta, data: Data) -> Self {
-        Self { meta, data, me: AtomicU32::new(0), holds: Mutex::default(), opened: Mutex::default() }
+        Self {
+            meta,
+            data,
+            me: AtomicU32::new(0),
+            holds: Mutex::default(),
+            opened: Mutex::default(),
+            huge_pages: AtomicBool::new(false),
+        }
     }
 
     fn leaked(meta: Meta, data: Data) -> &'static Self {
@@ -246,9 +259,11 @@ impl Arena {
         len: u64,
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<(Block, Contents), ArenaError> {
-        let size = extent_size(len)?;
+        let size = self.extent_size(len)?;
         if let Some(id) = self.take_warm(len, size)? {
-            return Ok((self.hold(id, len, false)?, Contents::Garbage));
+            let block = self.hold(id, len, false)?;
+            self.make_huge_pages(block.offset(), size, stop)?;
+            return Ok((block, Contents::Garbage));
         }
         let (id, promise) = self.take_fresh(len, size, false)?;
         let block = self.hold(id, len, false)?;
@@ -256,6 +271,7 @@ impl Arena {
             // Outside of the lock: making pages takes a tenth of a second per GiB. The block exists already, so a death
             // here leaves garbage, not a leak.
             self.make_pages(block.offset(), size, &promise, stop)?;
+            self.make_huge_pages(block.offset(), size, stop)?;
             crash_point!("allocate.reserved");
             self.heap()?.complete(id, len)?;
         }
@@ -349,6 +365,19 @@ impl Arena {
             let id = heap.publish(index, len, flags)?;
             return Ok((id, promise));
         }
+    }
+
+    /// Bytes of the extent for a block of `len` bytes: whole pages where a page is little beside it.
+    fn extent_size(&self, len: u64) -> Result<u64, ArenaError> {
+        let grain = if len < SMALL_COMMIT { GRAIN } else { page_size() as u64 };
+        let size = len.max(1).checked_next_multiple_of(grain).filter(|&size| size <= MOST_ADDRESSES);
+        if let Some(size) = size {
+            return Ok(size);
+        }
+        // No limit of an arena is as large as that: this says which one is the narrowest.
+        let heap = self.heap_with_budget(len, len)?;
+        let largest = heap.largest(State::Fresh)?.map_or(0, |(_, size)| size);
+        Err(self.no_addresses(len, largest))
     }
 
     fn no_addresses(&self, asked: u64, free: u64) -> ArenaError {
@@ -501,15 +530,6 @@ impl Arena {
         self.me.store(0, Relaxed);
         self.slots().leave(tag)
     }
-}
-
-/// Bytes of the extent for a block of `len` bytes: whole pages where a page is little beside it.
-fn extent_size(len: u64) -> Result<u64, ArenaError> {
-    let grain = if len < SMALL_COMMIT { GRAIN } else { page_size() as u64 };
-    len.max(1)
-        .checked_next_multiple_of(grain)
-        .filter(|&size| size <= 1 << 47)
-        .ok_or_else(|| ArenaError::InvalidHandle(format!("{len} bytes are more than a process can address")))
 }
 
 #[cfg(all(test, not(loom)))]

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 
-use onecopy_os::{Bound, FileAccess, Machine, Mapping, MemoryFile, OsError, Protection, page_size};
+use onecopy_os::{Bound, FileAccess, Machine, Mapping, MemoryFile, OsError, Protection, huge_page_size, page_size};
 
 use crate::ArenaError;
 use crate::layout::{ArenaId, DATA, DATA_FILES, Geometry};
@@ -74,7 +74,12 @@ impl Data {
 
     fn map(files: [MemoryFile; DATA_FILES], geometry: &Geometry) -> Result<Self, ArenaError> {
         let map = |descriptors: [BorrowedFd<'_>; DATA_FILES], protection| -> Result<Mapping, OsError> {
-            let mapping = Mapping::reserve(geometry.capacity as usize)?;
+            let capacity = geometry.capacity as usize;
+            let mapping = match huge_page_size() {
+                // As stripes are in their files, so that a huge page of the file can be one of the mapping.
+                Some(size) if size <= geometry.stripe => Mapping::reserve_aligned(capacity, size as usize)?,
+                _ => Mapping::reserve(capacity)?,
+            };
             for piece in pieces(geometry.stripe, 0, geometry.capacity) {
                 let file = descriptors[piece.file];
                 mapping.place(piece.in_range as usize, file, piece.in_file, piece.len as usize, protection)?;
@@ -105,6 +110,23 @@ impl Data {
         match self.files[0].space() {
             Ok(bound) if self.files[0].is_on_disk() && error.is_full_disk() => ArenaError::out_of_memory(asked, bound),
             _ => ArenaError::refused(error, asked),
+        }
+    }
+
+    /// Asks for huge pages behind all of it.
+    pub(crate) fn advise_huge_pages(&self) -> Result<(), OsError> {
+        self.writable.advise_huge_pages()?;
+        self.readable.advise_huge_pages()
+    }
+
+    /// Puts huge pages behind a range that has memory, as far as whole ones fit in. What cannot have them keeps its small
+    /// ones: there may be no piece of memory that is large enough.
+    pub(crate) fn make_huge_pages(&self, offset: u64, len: u64) {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.capacity));
+        let Some(size) = huge_page_size().filter(|&size| size <= self.stripe) else { return };
+        let (start, end) = (offset.next_multiple_of(size), (offset + len) / size * size);
+        if start < end {
+            let _ = self.writable.make_huge_pages(start as usize, (end - start) as usize);
         }
     }
 

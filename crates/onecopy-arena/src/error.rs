@@ -99,6 +99,11 @@ pub enum ArenaError {
     /// This process has closed the arena.
     #[error("this process has closed the arena; open it again")]
     Closed,
+    /// There are no huge pages for this arena.
+    #[error(
+        "there are no huge pages for this arena: {0}; it takes Linux 6.1 with transparent huge pages, and not \"deny\" in /sys/kernel/mm/transparent_hugepage/shmem_enabled; leave hugepages=True out to do without"
+    )]
+    NoHugePages(String),
     /// The caller asked to stop.
     #[error("interrupted; nothing was allocated")]
     Interrupted,

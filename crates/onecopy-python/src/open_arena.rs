@@ -65,9 +65,9 @@ impl Drop for OpenArena {
 
 #[pymethods]
 impl OpenArena {
-    /// By name, by path, by hint, or a new one.
+    /// By name, by path, by hint, or a new one; with huge pages where allowed, always or never.
     #[new]
-    #[pyo3(signature = (name, path, hint, limit, create))]
+    #[pyo3(signature = (name, path, hint, limit, create, huge_pages))]
     #[expect(clippy::needless_pass_by_value, reason = "arguments from Python arrive by value")]
     fn new(
         py: Python<'_>,
@@ -76,6 +76,7 @@ impl OpenArena {
         hint: Option<&str>,
         limit: Option<u64>,
         create: Option<bool>,
+        huge_pages: Option<bool>,
     ) -> PyResult<Self> {
         let options = Options { limit, warm: None };
         let open = || -> Result<&'static Arena, Error> {
@@ -87,7 +88,14 @@ impl OpenArena {
             })
         };
         let arena = py.detach(open).map_err(|error| to_python(py, &error))?;
-        Ok(Self { arena, name, closed: AtomicBool::new(false) })
+        // From here on it is closed again if anything fails.
+        let opened = Self { arena, name, closed: AtomicBool::new(false) };
+        match huge_pages {
+            None => arena.advise_huge_pages(),
+            Some(true) => opened.with(py, |arena| Ok(arena.insist_on_huge_pages()?))?,
+            Some(false) => {}
+        }
+        Ok(opened)
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {

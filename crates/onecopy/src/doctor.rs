@@ -133,10 +133,9 @@ fn mappings(machine: &Machine) -> Finding {
 
 fn huge_pages(machine: &Machine) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Ok(modes) = machine.read("/sys/kernel/mm/transparent_hugepage/shmem_enabled") {
+    if let Some(mode) = machine.shared_huge_pages() {
         const TOPIC: &str = "huge pages for shared memory (shmem_enabled)";
-        let mode = modes.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(mode, _)| mode);
-        findings.push(if matches!(mode, "always" | "within_size" | "force") {
+        findings.push(if matches!(mode.as_str(), "always" | "within_size" | "force") {
             ok(TOPIC, mode)
         } else {
             let way_out = "for faster fresh memory, as root: echo within_size > \

@@ -108,7 +108,7 @@ def joinable(arena: Arena) -> Iterator[str]:
     if arena.hint:
         yield arena.hint
         return
-    opened = _native.OpenArena(None, arena.path, None, None, False)
+    opened = _native.OpenArena(None, arena.path, None, None, False, False)
     try:
         yield opened.hint
     finally:

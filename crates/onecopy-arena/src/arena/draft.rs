@@ -7,9 +7,7 @@ use onecopy_os::crash_point;
 
 use crate::data::Shares;
 
-use super::{
-    Arena, ArenaError, Block, DRAFT, Heap, Promise, Relaxed, SMALL_COMMIT, STEP, State, add, extent_size, page_size,
-};
+use super::{Arena, ArenaError, Block, DRAFT, Heap, Promise, Relaxed, SMALL_COMMIT, STEP, State, add, page_size};
 
 /// A block that nobody else sees yet. Bytes go in by [`write_at`](Self::write_at); [`finish`](Self::finish) makes a
 /// block of them.
@@ -56,13 +54,13 @@ impl Arena {
     /// for the bound, memory is taken as bytes come, and a draft that outgrows its bound moves. Where they are equal the
     /// size is known, and what is too large fails here.
     pub fn draft(&'static self, expected: u64, bound: u64) -> Result<Draft, ArenaError> {
-        let size = extent_size(expected.min(bound))?;
+        let size = self.extent_size(expected.min(bound))?;
         let mut place = if let Some(id) = self.take_warm(size, size)? {
             Place { block: self.hold(id, size, false)?, size, warm: size, growing: None }
         } else if bound <= SMALL_COMMIT {
-            let size = extent_size(bound)?;
+            let size = self.extent_size(bound)?;
             Place { block: self.allocate(bound)?.0, size, warm: size, growing: None }
-        } else if let Some(place) = self.mixed_place(size, extent_size(bound)?)? {
+        } else if let Some(place) = self.mixed_place(size, self.extent_size(bound)?)? {
             place
         } else {
             self.fresh_place(bound)?
@@ -88,7 +86,7 @@ impl Arena {
     fn fresh_place(&'static self, bound: u64) -> Result<Place, ArenaError> {
         let page = page_size() as u64;
         let largest = self.heap()?.largest(State::Fresh)?.map_or(0, |(_, size)| size);
-        let size = extent_size(bound)?.next_multiple_of(page).min(largest.max(page));
+        let size = self.extent_size(bound)?.next_multiple_of(page).min(largest.max(page));
         let (id, _) = self.take_fresh(bound, size, true)?;
         let growing = Some(Growth { room: 0, promise: Promise::none(self) });
         Ok(Place { block: self.hold(id, size, false)?, size, warm: 0, growing })
@@ -186,7 +184,7 @@ impl Draft {
         let end = self.end.into_inner();
         assert!(len <= end, "a draft ends at byte {len}, but only {end} have been written");
         let place = self.place.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut size = extent_size(len)?;
+        let mut size = self.arena.extent_size(len)?;
         if place.growing.is_some() {
             size = size.next_multiple_of(page_size() as u64);
             let keep = size.max(place.warm);
@@ -200,6 +198,7 @@ impl Draft {
         self.arena.heap()?.shrink(place.block.id(), len, size.min(place.size), place.warm)?;
         let mut block = place.block;
         block.shorten(len);
+        self.arena.make_huge_pages(block.offset(), len, &mut || false)?;
         Ok(block)
     }
 }

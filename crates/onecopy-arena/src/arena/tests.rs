@@ -190,6 +190,17 @@ fn the_limit_is_an_error_with_figures_and_warm_memory_gives_way() {
 }
 
 #[test]
+fn more_than_a_process_can_address_is_too_much_for_the_limit() {
+    let arena = small(32 << 20);
+    for len in [(1 << 47) + 1, 1 << 48, u64::MAX - 1, u64::MAX] {
+        for error in [arena.allocate(len).map(drop).unwrap_err(), arena.draft(len, len).map(drop).unwrap_err()] {
+            let ArenaError::OutOfMemory { asked, free, limit, .. } = error else { panic!("{error}") };
+            assert_eq!((asked, free, limit), (len, 32 << 20, 32 << 20));
+        }
+    }
+}
+
+#[test]
 fn an_interrupted_allocation_leaves_nothing() {
     let arena = small(64 << 20);
     let (mut asked, len) = (0, 30 << 20);

@@ -52,6 +52,23 @@ impl Mapping {
         Ok(Self { base, len })
     }
 
+    /// As [`reserve`](Self::reserve), from an address that is a multiple of `alignment`, a power of two of whole pages.
+    pub fn reserve_aligned(len: usize, alignment: usize) -> Result<Self, OsError> {
+        let len = len.next_multiple_of(page_size());
+        let mut mapping = Self::reserve(len.saturating_add(alignment))?;
+        let lead = mapping.base.as_ptr().align_offset(alignment);
+        // SAFETY: both ranges are whole pages of this value's own reservation outside of what it owns from here on; the
+        // new base lies inside of it.
+        unsafe {
+            let base = mapping.base.add(lead);
+            let _ = rustix::mm::munmap(mapping.base.as_ptr().cast(), lead);
+            let _ = rustix::mm::munmap(base.as_ptr().add(len).cast(), alignment - lead);
+            mapping.base = base;
+        }
+        mapping.len = len;
+        Ok(mapping)
+    }
+
     /// Reserves addresses for a whole file and maps it.
     pub fn of(file: &MemoryFile, protection: Protection) -> Result<Self, OsError> {
         let mapping = Self::reserve(file.size() as usize)?;

@@ -6,6 +6,7 @@ pub(crate) mod features;
 pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod huge_pages;
 pub(crate) mod limits;
 pub(crate) mod liveness;
 pub(crate) mod mapping;
