@@ -103,13 +103,14 @@ for turn in range(10_000):
 def test_a_killed_writer_loses_nothing_that_it_published(path, seed):
     published = {}
     for life in range(3):
-        writer = start(WRITER, path, 10 * seed + life)
-        assert writer.stdout.readline() == "open\n"
-        for _ in range(3 * seed + life):
-            name, digest = writer.stdout.readline().split()
-            published[name] = digest
-        writer.kill()
-        out, _ = writer.communicate(timeout=60)
+        with start(WRITER, path, 10 * seed + life) as writer:
+            assert writer.stdout.readline() == "open\n"
+            for _ in range(3 * seed + life):
+                name, digest = writer.stdout.readline().split()
+                published[name] = digest
+            writer.kill()
+            # By the file from which lines were read: what it has read ahead would be lost to `communicate`.
+            out = writer.stdout.read()
         lines = [line.split() for line in out.splitlines(keepends=True) if line.endswith("\n")]
         published.update(line for line in lines if len(line) == 2)
         with small(path, create=False) as arena:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from onecopy import _native
 from onecopy._cli.arenas import Arena, add_parser, chosen, joinable, look, size
-from onecopy._errors import ArenaError, ForeignArenaError
+from onecopy._errors import ArenaError
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 def _reap_or_say(arena: Arena, args: argparse.Namespace) -> Reaped | None:
     try:
         return _reap(arena, args.in_flight)
-    except ForeignArenaError as error:
+    except ArenaError as error:  # of another version, or not to be reached
         if args.arena is not None:
             raise
         print(f"onecopy reap: arena {arena.id} is left out: {error}", file=sys.stderr)
