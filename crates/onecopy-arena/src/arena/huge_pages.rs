@@ -56,3 +56,41 @@ impl Arena {
         Ok(())
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::Options;
+
+    const OPTIONS: Options = Options { limit: Some(64 << 20), warm: None };
+
+    #[test]
+    fn there_are_none_on_disk_and_the_arena_works_without() {
+        let path = std::env::temp_dir().join(format!("onecopy-huge-pages-{}", std::process::id()));
+        let arena = Arena::open_path(&path, OPTIONS, Some(true)).unwrap();
+        let refused = arena.insist_on_huge_pages().unwrap_err();
+        assert!(matches!(&refused, ArenaError::NoHugePages(reason) if reason.contains("file system")), "{refused}");
+        assert!(arena.allocate_zeroed(8 << 20).is_ok());
+        arena.close().unwrap();
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_draft_keeps_what_was_written_and_takes_no_more() {
+        let arena = Arena::create(OPTIONS).unwrap();
+        if let Err(error) = arena.insist_on_huge_pages() {
+            // A kernel without them says so, and how to go on.
+            assert!(error.to_string().contains("leave hugepages=True out"), "{error}");
+            return;
+        }
+        let bytes: Vec<u8> = (0..9_000_001_u32).map(|i| (i % 251) as u8).collect();
+        let draft = arena.draft(bytes.len() as u64, 20 << 20).unwrap();
+        draft.write_at(0, &bytes).unwrap();
+        let block = draft.finish(bytes.len() as u64).unwrap();
+        let mut found = vec![0; bytes.len()];
+        arena.data.copy_out(block.offset(), &mut found);
+        assert!(found == bytes);
+        assert_eq!(arena.data.allocated(), bytes.len().next_multiple_of(onecopy_os::page_size()) as u64);
+        arena.verify().unwrap();
+    }
+}
