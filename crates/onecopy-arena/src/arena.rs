@@ -146,20 +146,27 @@ impl Arena {
     }
 
     /// The tag of this process, by which locks in the arena know it.
+    #[inline]
     pub fn me(&self) -> Result<Tag, ArenaError> {
         if forked_unnoticed() {
             // The slot is the parent's, whose end would take it away under this process.
             return Err(ArenaError::ForkedUnnoticed);
         }
-        if !self.is_member() && locked(&self.opened).is_closed() {
-            return Err(ArenaError::Closed);
+        // Every lock asks for this, so what comes after the first look is out of the way.
+        Tag::from_bits(self.me.load(Relaxed)).ok_or_else(|| self.why_no_member())
+    }
+
+    #[cold]
+    fn why_no_member(&self) -> ArenaError {
+        if locked(&self.opened).is_closed() {
+            return ArenaError::Closed;
         }
-        Tag::from_bits(self.me.load(Relaxed)).ok_or(ArenaError::TableFull {
+        ArenaError::TableFull {
             what: "processes",
             // One slot is the janitor's.
             capacity: self.meta.geometry().slots - 1,
             way_out: "end some of the processes that share this arena",
-        })
+        }
     }
 
     /// The processes of the arena, for locks that lie in it.
