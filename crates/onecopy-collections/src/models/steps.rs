@@ -1,8 +1,5 @@
-//! Models of what readers without a lock meet, explored by loom:
-//! `RUSTFLAGS="--cfg loom" cargo test -p onecopy-collections --lib --release models`.
-//!
-//! The code is that of maps and lists; only the memory is not shared between processes. Writers exclude each other by a
-//! lock that has a model of its own, so there is one.
+//! What readers without a lock meet, step by step. Writers exclude each other by a lock, so there is one; and a body is
+//! words and no block, so that nothing but these words orders the two.
 
 use std::sync::Arc;
 
