@@ -59,22 +59,26 @@ impl Scene for Lane {
     fn settle(mut self: Box<Self>, logs: &[Log]) {
         while self.take(7) > 0 {}
         assert!(self.queue.is_empty());
-        let mut stories: BTreeMap<u32, Story> = BTreeMap::new();
-        stories.entry(SURVIVOR).or_default().events.clone_from(&self.events);
-        for log in logs {
-            for (actor, event) in log.lines.iter().filter_map(|line| Event::from_line(line)) {
-                stories.entry(actor).or_default().events.push(event);
-            }
-            for &actor in &log.killed {
-                stories.entry(actor).or_default().killed = true;
-            }
-        }
-        for (&actor, story) in &mut stories {
-            story.producer = actor;
-        }
-        let stories: Vec<_> = stories.into_values().collect();
-        judge(&stories).unwrap_or_else(|found| panic!("{found}: {stories:#?}"));
+        judge_all(self.events, logs);
     }
+}
+
+/// Judges what the process that stays did, and what others say that they did.
+pub(crate) fn judge_all(events: Vec<Event>, logs: &[Log]) {
+    let mut stories = BTreeMap::from([(SURVIVOR, Story { events, ..Story::default() })]);
+    for log in logs {
+        for (actor, event) in log.lines.iter().filter_map(|line| Event::from_line(line)) {
+            stories.entry(actor).or_default().events.push(event);
+        }
+        for &actor in &log.killed {
+            stories.entry(actor).or_default().killed = true;
+        }
+    }
+    for (&actor, story) in &mut stories {
+        story.producer = actor;
+    }
+    let stories: Vec<_> = stories.into_values().collect();
+    judge(&stories).unwrap_or_else(|found| panic!("{found}: {stories:#?}"));
 }
 
 /// What a process does with a queue, and how it says so.
