@@ -2,7 +2,7 @@
 
 use onecopy_sync::{OnOwnerDied, Patience};
 
-use super::{Process, Shared, dies, explore, explore_deaths, process};
+use super::{Made, Process, Shared, dies, explore, explore_deaths, process};
 use crate::container::{ContainerError, Item, Key, Local};
 use crate::door::Block;
 use crate::map::{Channel, Map};
@@ -103,6 +103,19 @@ fn two_writers_lose_nothing_of_each_other_while_the_map_grows() {
 }
 
 #[test]
+fn a_key_that_stays_is_there_while_the_map_moves() {
+    let begin = || {
+        let shelf = shelf();
+        (0..5).for_each(|value| shelf.set(3, "stays", value));
+        shelf
+    };
+    // There is no room for this.
+    let writer = does(|shelf| shelf.set(1, "new", 1));
+    let reader = does(|shelf| assert_eq!(shelf.number(2, "stays"), Some(4)));
+    explore(false, 3, begin, [writer, reader], |shelf, _| shelf.judge());
+}
+
+#[test]
 fn a_value_is_read_with_its_blocks_while_it_is_replaced() {
     let begin = || {
         let shelf = shelf();
@@ -114,6 +127,21 @@ fn a_value_is_read_with_its_blocks_while_it_is_replaced() {
         let seen = shelf.get(2, "a");
         assert!([Some((1, 1)), Some((2, 1))].contains(&seen), "{seen:?}");
     });
+    explore(false, 3, begin, [writer, reader], |shelf, _| shelf.judge());
+}
+
+#[test]
+fn a_value_that_moves_to_another_key_is_always_under_one_of_them() {
+    let begin = || {
+        let shelf = shelf();
+        shelf.set(3, "from", 1);
+        shelf
+    };
+    let writer = does(|shelf| {
+        shelf.set(1, "to", 1);
+        assert!(shelf.channel(1).remove(&key("from")).unwrap());
+    });
+    let reader = does(|shelf| assert!(["from", "to"].iter().any(|name| shelf.number(2, name) == Some(1))));
     explore(false, 3, begin, [writer, reader], |shelf, _| shelf.judge());
 }
 
@@ -149,30 +177,46 @@ const STATES: [[Option<u64>; 2]; 7] = [
     [Some(1), None],
     [Some(1), Some(2)],
     [Some(3), Some(2)],
-    [Some(3), None],
+    [Some(4), Some(2)],
+    [None, Some(2)],
     [None, None],
-    [None, Some(6)],
 ];
 
 #[test]
 fn a_writer_that_dies_has_made_each_change_or_not_and_leaves_nothing() {
     explore_deaths(|steps, died| {
-        let victim = dies(steps, died, |shelf: &Shelf| {
-            shelf.set_block(1, "a", 1);
-            shelf.set(1, "b", 2);
-            shelf.set_block(1, "a", 3);
-            assert!(shelf.channel(1).remove(&key("b")).unwrap());
-            shelf.channel(1).clear().unwrap();
-            shelf.set(1, "b", 6);
+        let made = Made::default();
+        let begin = {
+            let made = made.clone();
+            move || {
+                made.reset();
+                shelf()
+            }
+        };
+        let change = made.clone();
+        let victim = dies(steps, died, move |shelf: &Shelf| {
+            let changes: [&dyn Fn(); 6] = [
+                &|| shelf.set_block(1, "a", 1),
+                &|| shelf.set_block(1, "b", 2),
+                &|| shelf.set_block(1, "a", 3),
+                // There is no room for this: the map moves.
+                &|| shelf.set_block(1, "a", 4),
+                &|| assert!(shelf.channel(1).remove(&key("a")).unwrap()),
+                &|| shelf.channel(1).clear().unwrap(),
+            ];
+            for make in changes {
+                make();
+                change.one_more();
+            }
         });
         let other = does(|shelf| {
             let seen = ["a", "b"].map(|name| shelf.number(2, name));
             let each = |place: usize| STATES.iter().any(|state| state[place] == seen[place]);
             assert!(each(0) && each(1), "{seen:?}");
         });
-        explore(false, 1, shelf, [victim, other], |shelf, _| {
+        explore(false, 1, begin, [victim, other], move |shelf, _| {
             let found = ["a", "b"].map(|name| shelf.number(0, name));
-            assert!(STATES.contains(&found), "{found:?}");
+            assert!(made.states(&STATES).contains(&found), "{found:?}");
             // Whatever the dead one left is repaired before this.
             shelf.set(0, "c", 7);
             assert_eq!(["a", "b"].map(|name| shelf.number(0, name)), found);

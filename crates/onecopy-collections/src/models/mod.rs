@@ -2,15 +2,15 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p onecopy-collections --lib --release models`.
 //!
 //! The code is that which is shipped; only memory, arena and kernel stand in. Where nobody dies, a sleep ends by a wake
-//! alone if the model trusts wakes, so that a wake that is lost is a deadlock. Where somebody does, it dies at each of its
-//! steps in turn, as real processes do in `crates/onecopy/tests/crash`.
+//! alone if the model trusts wakes, so that a wake that is lost is a deadlock. Where somebody does, it dies at each of
+//! its steps in turn, as real processes do in `crates/onecopy/tests/crash`.
 
 mod lists;
 mod maps;
 mod steps;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use onecopy_sync::trust_wakes;
 
@@ -100,6 +100,27 @@ pub(crate) fn explore_deaths(explore: impl Fn(u32, Arc<AtomicBool>)) {
         }
     }
     panic!("a process does not come to its end");
+}
+
+/// How many of its changes a process has made, so that it is known which states may be found after its death. No part
+/// of what is modelled.
+#[derive(Clone, Default)]
+pub(crate) struct Made(Arc<AtomicUsize>);
+
+impl Made {
+    pub(crate) fn reset(&self) {
+        self.0.store(0, SeqCst);
+    }
+
+    pub(crate) fn one_more(&self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+
+    /// The states after as many changes, and after one more, which may be made or not.
+    pub(crate) fn states<'a, T>(&self, all: &'a [T]) -> &'a [T] {
+        let made = self.0.load(SeqCst);
+        &all[made..all.len().min(made + 2)]
+    }
 }
 
 /// A process in slot 1 that is killed after so many steps.
