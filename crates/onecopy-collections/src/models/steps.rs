@@ -258,3 +258,26 @@ fn an_item_is_where_one_of_the_orders_has_it() {
         },
     );
 }
+
+#[test]
+fn an_order_that_was_prepared_and_given_up_is_never_seen() {
+    explore(
+        || list(1),
+        |bodies| {
+            reverse(bodies.current());
+            let view = bodies.current();
+            let other = State::load(view).other(1);
+            cells::place(other.cells(view), 0, append(view, None, 5)).unwrap();
+            bodies.turn();
+            // Whoever wrote that died; the next prepares another order in the same array, which a slow reader looks at.
+            cells::place(other.cells(view), 0, append(view, None, 9)).unwrap();
+            bodies.turn();
+            other.store(view);
+            bodies.turn();
+        },
+        |bodies| {
+            let seen = item(bodies.current(), 0);
+            assert!([Some(0), Some(9)].contains(&seen), "{seen:?}");
+        },
+    );
+}
