@@ -7,6 +7,7 @@
 //!
 //! To add a thing that is shared: a line in [`subjects::SUBJECTS`], and what it consists of beside `queue.rs`.
 
+mod arrays;
 mod containers;
 #[expect(dead_code, reason = "what it does with blocks is for the harness of the arena")]
 #[path = "../../../onecopy-arena/tests/crash/contents.rs"]

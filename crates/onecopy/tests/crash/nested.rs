@@ -3,11 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use onecopy::{
-    Access, Arena, Array, BlockId, Container, DType, Dict, DictKey, Encoded, Error, List, SharedObject, Value,
-    ValueKind,
-};
+use onecopy::{Arena, BlockId, Container, Dict, DictKey, Encoded, Error, List, SharedObject, Value, ValueKind};
 
+use crate::arrays::{array_of, bytes_of, handle_in};
 use crate::contents::{Choices, pattern};
 use crate::process::{Log, Worker};
 use crate::subjects::{Scene, Subject};
@@ -46,8 +44,7 @@ fn key(actor: u32, what: u32) -> DictKey<'static> {
 /// Adds an array that says whose list it is in.
 fn add(list: &List, actor: u32, what: u32) {
     let bytes = pattern(u64::from(actor) << 32 | u64::from(what), 64);
-    let array = Array::copy_of(list.home().arena(), &bytes, DType::scalar("|u1").unwrap(), &[64]).unwrap();
-    list.push(&Value::Array(array)).unwrap();
+    list.push(&Value::Array(array_of(list.home().arena(), &bytes))).unwrap();
 }
 
 /// The list under a key of an actor, if there is one; all in it is his.
@@ -58,10 +55,7 @@ fn find(dict: &Dict, actor: u32, what: u32) -> Option<List> {
 }
 
 fn list_of(record: onecopy::Record<'_>, blocks: &[onecopy::Block]) -> List {
-    let (_, payload) = Dict::value_of(record, blocks).unwrap();
-    let mut handle = vec![0; payload.len()];
-    payload.copy_to(&mut handle);
-    List::receive(&handle).unwrap()
+    List::receive(&handle_in(record, blocks)).unwrap()
 }
 
 fn check(list: &List, actor: u32, what: u32) {
@@ -69,11 +63,10 @@ fn check(list: &List, actor: u32, what: u32) {
     assert!(items.len() >= FIRST, "a list was found with {} items", items.len());
     for item in items {
         let Value::Array(array) = item else { panic!("nobody put {item:?} in") };
-        let mut bytes = vec![0; array.nbytes() as usize];
-        let first = array.address(Access::ReadOnly).unwrap();
-        // SAFETY: the array has as many bytes, and none of them changes after it was put in.
-        unsafe { first.as_ptr().copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
-        assert!(bytes == pattern(u64::from(actor) << 32 | u64::from(what), 64), "an item of somebody else's list");
+        assert!(
+            bytes_of(&array) == pattern(u64::from(actor) << 32 | u64::from(what), 64),
+            "an item of somebody else's list"
+        );
     }
 }
 

@@ -2,14 +2,15 @@
 //! a queue; and when all who had an end have closed it or died, the other end is told.
 
 use onecopy::{
-    Arena, Batch, BlockId, Connection, Container, Dict, DictKey, Encoded, Error, Patience, PipeError, Queue,
-    QueueError, SharedObject, ValueKind, pipe,
+    Arena, Batch, BlockId, Connection, Container, Dict, DictKey, Encoded, Error, Patience, PipeError, QueueError,
+    SharedObject, ValueKind, pipe,
 };
 
+use crate::arrays::handle_in;
 use crate::contents::{Choices, pattern};
 use crate::history::{Event, Name};
 use crate::process::{Log, Worker, moment, patience};
-use crate::queue::judge_all;
+use crate::queue::{judge_all, name_of};
 use crate::subjects::{Scene, Subject};
 
 pub(crate) const PIPE: Subject = Subject { name: "pipe", begin: Line::begin, work, modules: &["onecopy::pipe"] };
@@ -66,26 +67,13 @@ enum Received {
     End,
 }
 
-fn name_of(batch: &Batch, message: &onecopy::Message<'_>) -> Name {
-    let contents = Queue::contents(batch, message).unwrap();
-    let mut bytes = vec![0; contents.len()];
-    contents.copy_to(&mut bytes);
-    let seed = u64::from_ne_bytes(bytes[..8].try_into().unwrap());
-    assert!(bytes == pattern(seed, bytes.len()), "a message of {} bytes holds wrong bytes", bytes.len());
-    ((seed >> 32) as u32, seed as u32)
-}
-
 const THERE: DictKey<'static> = DictKey::Str("the other end");
 
 /// The end that lies in a dictionary, as another reference to it.
 fn end_in(dict: &Dict) -> Connection {
-    let open = |record: onecopy::Record<'_>, blocks: &[onecopy::Block]| {
-        let (_, payload) = Dict::value_of(record, blocks).unwrap();
-        let mut handle = vec![0; payload.len()];
-        payload.copy_to(&mut handle);
-        Connection::from_handle(&handle).unwrap()
-    };
-    dict.read(&THERE, open).unwrap().expect("the end is not there")
+    dict.read(&THERE, |record, blocks| Connection::from_handle(&handle_in(record, blocks)).unwrap())
+        .unwrap()
+        .expect("the end is not there")
 }
 
 struct Line {

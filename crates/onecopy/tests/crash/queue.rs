@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use onecopy::{Access, Arena, Array, Batch, BlockId, DType, Error, Queue, QueueError, SharedObject, ValueKind};
+use onecopy::{Arena, Array, Batch, BlockId, Error, Queue, QueueError, SharedObject, ValueKind};
 
+use crate::arrays::{array_of, bytes_of};
 use crate::contents::{Choices, pattern};
 use crate::history::{Event, Name, Story, judge};
 use crate::process::{Log, Worker, moment, patience};
@@ -100,7 +101,7 @@ impl User {
             let bytes = pattern(u64::from(self.actor) << 32 | u64::from(number), size);
             if sizes.len() > 1 && number == self.put + sizes.len() as u32 - 1 {
                 let arena = queue.part().block().arena();
-                let array = Array::copy_of(arena, &bytes, DType::scalar("|u1").unwrap(), &[size as u64]).unwrap();
+                let array = array_of(arena, &bytes);
                 let made = queue.push_made(&mut batch, || Ok::<_, Error>((ValueKind::Array, array.send()?)));
                 made.unwrap();
             } else {
@@ -132,16 +133,12 @@ impl User {
 }
 
 /// Which message it is; its bytes follow from that.
-fn name_of(batch: &Batch, message: &onecopy::Message<'_>) -> Name {
+pub(crate) fn name_of(batch: &Batch, message: &onecopy::Message<'_>) -> Name {
     let contents = Queue::contents(batch, message).unwrap();
     let mut bytes = vec![0; contents.len()];
     contents.copy_to(&mut bytes);
     if ValueKind::of(message).unwrap() == ValueKind::Array {
-        let array = Array::receive(&bytes).unwrap();
-        bytes = vec![0; array.nbytes() as usize];
-        let first = array.address(Access::ReadOnly).unwrap();
-        // SAFETY: the array has as many bytes, and none of them changes after it was put.
-        unsafe { first.as_ptr().copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
+        bytes = bytes_of(&Array::receive(&bytes).unwrap());
     }
     let seed = u64::from_ne_bytes(bytes[..8].try_into().unwrap());
     assert!(bytes == pattern(seed, bytes.len()), "a message of {} bytes holds wrong bytes", bytes.len());
@@ -214,7 +211,7 @@ fn private(worker: &Worker) {
     let queue = Queue::new(worker.arena, Some(2)).unwrap();
     let batch = |count: usize| {
         let mut batch = Batch::new();
-        let array = Array::copy_of(worker.arena, &[1; 8], DType::scalar("|u1").unwrap(), &[8]).unwrap();
+        let array = array_of(worker.arena, &[1; 8]);
         for _ in 0..count {
             queue.push_made(&mut batch, || Ok::<_, Error>((ValueKind::Array, array.send()?))).unwrap();
         }
