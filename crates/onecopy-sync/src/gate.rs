@@ -142,7 +142,7 @@ const PAUSES_SHIFT: u32 = 16;
 
 impl Spin {
     /// The longest spin that pays: a sleep and its wake cost less than this, but not much. The model has no clock.
-    pub const LONGEST: Duration = Duration::from_micros(if cfg!(loom) { 0 } else { 20 });
+    pub const LONGEST: Duration = Duration::from_micros(if cfg!(loom) { 0 } else { 50 });
 
     /// Never spins longer than `longest`, and begins hopefully.
     pub const fn at_most(longest: Duration) -> Self {

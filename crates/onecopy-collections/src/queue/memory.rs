@@ -3,6 +3,7 @@
 use std::ptr::NonNull;
 
 use onecopy_arena::{Access, Block};
+use onecopy_os::expect_write;
 
 use super::record::{HEADER, Header, UNIT};
 use super::segment::MOST_UNITS;
@@ -11,7 +12,6 @@ use super::segment::MOST_UNITS;
 const LEAST_UNITS: u32 = 1 << 6;
 
 /// Where the lines of the cache begin that a producer of short messages writes to after the next, in units.
-#[cfg(target_arch = "x86_64")]
 const WRITTEN_NEXT: [u32; 2] = [8, 12];
 
 /// Memory of a ring, whose length in units is a power of two.
@@ -83,13 +83,9 @@ impl Memory {
     /// to get it back takes longer than to write a message.
     #[inline]
     pub(super) fn expect_write(self, position: u32) {
-        #[cfg(target_arch = "x86_64")]
         for ahead in WRITTEN_NEXT {
             if let Some(at) = self.at(position.wrapping_add(ahead), 1) {
-                // SAFETY: a hint, which changes and reads nothing. Processors that do not know it do nothing.
-                unsafe {
-                    std::arch::asm!("prefetchw [{}]", in(reg) at.as_ptr(), options(nostack, preserves_flags, readonly));
-                }
+                expect_write(at.as_ptr());
             }
         }
     }
