@@ -255,6 +255,34 @@ def test_too_large_for_the_limit():
     pool.join()
 
 
+def counted(counter: Any, x: Any) -> Any:
+    counter.add(1)
+    return x
+
+
+def test_of_many_small_tasks_only_those_fail_that_cannot_be_sent(pool):
+    # Tasks of a function that is known to be quick are sent many at once.
+    items = [threading.Lock() if n % 97 == 96 else n for n in range(2000)]
+    counter, got = oc.Counter(), []
+    results = pool.imap(partial(counted, counter), items)
+    for _ in items:
+        try:
+            got.append(next(results))
+        except TypeError as error:
+            assert "pickle" in str(error)
+            got.append(None)
+    assert got == [None if n % 97 == 96 else n for n in range(2000)]
+    assert counter.value == sum(result is not None for result in got)
+
+
+def test_small_tasks_and_a_quota():
+    # Workers that leave after a few tasks are sent no more together than they may have.
+    with oc.Pool(2, maxtasksperchild=150) as pool:
+        assert pool.map(square, range(1000), 1) == [n * n for n in range(1000)]
+        pids = pool.map(worker, range(900), 1)
+    assert all(pids.count(pid) <= 150 for pid in set(pids))
+
+
 # --- functions ---
 
 

@@ -35,5 +35,7 @@ class Chunks:
 
     def learn(self, items: int, nanoseconds: int) -> None:
         """Take into account how long a chunk took."""
+        if self._size is not None:
+            return
         pace = max(nanoseconds, 1) / items
         self._pace = pace if self._pace is None else (self._pace + pace) / 2

@@ -266,8 +266,9 @@ class ProcessPoolExecutor(Executor):
                 dispatcher.submit(Single(item))
             except OnecopyError as error:
                 raise _broken(error) from error.__cause__
-        self._bar.expect(1)
-        item.future.add_done_callback(lambda _, bar=self._bar: bar.advance(1))  # type: ignore[misc]
+        if self._bar.is_shown:
+            self._bar.expect(1)
+            item.future.add_done_callback(lambda _, bar=self._bar: bar.advance(1))  # type: ignore[misc]
         return item.future
 
     def _start(self) -> Dispatcher:

@@ -37,10 +37,6 @@ class Job(Generic[T]):
         self._chunks = Chunks(chunksize)
         self._progress = progress
 
-    def chunk(self, start: int, items: Sequence[Any]) -> Chunk:
-        """Make the task for some items."""
-        return Chunk(self, start, items)
-
     def keep(self, start: int, values: list[Any]) -> None:
         """Keep the results of items from number `start` on."""
         raise NotImplementedError
@@ -64,9 +60,9 @@ class Chunk(Task):
         self._job = job
         self._start = start
         if self.count == 1 and not job._star:
-            super().__init__(letters.ONE, job._function, items[0])
+            Task.__init__(self, letters.ONE, job._function, items[0])
         else:
-            super().__init__(letters.STAR_EACH if job._star else letters.EACH, job._function, items)
+            Task.__init__(self, letters.STAR_EACH if job._star else letters.EACH, job._function, items)
 
     def describe(self) -> str:
         """Name function and items."""
@@ -106,7 +102,7 @@ class Listed:
             return None
         end = min(start + self._job._chunks.next_size(total - start, workers), total)
         self._next = end
-        return self._job.chunk(start, self._items[start:end])
+        return Chunk(self._job, start, self._items[start:end])
 
 
 class Call(Task):
@@ -131,5 +127,5 @@ def chunks_of(items: Iterable[Any], job: Job[Any], workers: int) -> Iterator[Chu
     """Yield the tasks of a job whose items come one by one."""
     iterator, start = iter(items), 0
     while chunk := list(itertools.islice(iterator, job._chunks.next_size(None, workers))):
-        yield job.chunk(start, chunk)
+        yield Chunk(job, start, chunk)
         start += len(chunk)

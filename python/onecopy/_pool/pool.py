@@ -320,11 +320,12 @@ class Pool:
             total = len(iterable)  # type: ignore[arg-type]
         except TypeError:
             total = None
-        ahead = MOST_AHEAD * self._processes
+        items = iterable if isinstance(iterable, (list, tuple, range)) else None
+        ahead = MOST_AHEAD * self._processes if items is None else None
         stream = Stream(self, ordered, func, chunksize, self._bar(progress, total), ahead)
-        if isinstance(iterable, (list, tuple, range)):
-            self._dispatcher.submit(Listed(stream, iterable))
-            stream.set_length(len(iterable))
+        if items is not None:
+            self._dispatcher.submit(Listed(stream, items))
+            stream.set_length(len(items))
         else:
             self._dispatcher.feed(+1)
             arguments = (self._dispatcher, stream, iterable, self._processes)

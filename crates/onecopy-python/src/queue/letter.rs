@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use onecopy::{Batch, Payload, ValueKind};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 
 use crate::errors::OrRaise;
 use crate::value::{self, Raised, bytes_of, changed, loads};
@@ -97,6 +97,19 @@ pub(super) fn push(
         Ok((ValueKind::Letter, stamp.put_behind(bytes, kind)))
     };
     queue.push_made(batch, sealed).map_err(|Raised(error)| error)
+}
+
+/// The same for a letter that a tuple describes.
+pub(super) fn push_described(
+    queue: &onecopy::Queue,
+    batch: &mut Batch,
+    letter: &Bound<'_, PyAny>,
+    dumps: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let letter = letter.cast::<PyTuple>()?;
+    let topic = letter.get_item(0)?.extract()?;
+    let (number, extra) = (letter.get_item(1)?.extract()?, letter.get_item(2)?.extract()?);
+    push(queue, batch, Stamp { topic, number, extra }, &letter.get_item(3)?, dumps)
 }
 
 /// The letters of a batch that was taken.
