@@ -25,6 +25,7 @@ import pytest
 
 import onecopy as oc
 from onecopy._pool.chunks import Chunks
+from onecopy._pool.pace import Pace
 
 METHODS = ("fork", "spawn", "forkserver")
 MIB = 1 << 20
@@ -543,16 +544,21 @@ def test_bad_chunk_sizes(pool, chunksize):
 
 
 def test_chunks_grow_with_what_items_take():
-    chunks = Chunks(None)
+    chunks = Chunks(None, Pace())
     assert chunks.next_size(1000, 2) == 1
     chunks.learn(1, 10_000_000)
     assert chunks.next_size(1000, 2) == 1
-    chunks = Chunks(None)
+    chunks = Chunks(None, pace := Pace())
     chunks.learn(1, 10_000)
     assert chunks.next_size(1000, 2) == 125  # a share of what is left
-    assert chunks.next_size(100, 2) == 50  # half a millisecond
+    assert chunks.next_size(100, 2) == 20  # a fifth of a millisecond
     assert chunks.next_size(None, 2) == 400  # four
-    assert Chunks(7).next_size(3, 2) == 7
+    assert Chunks(7, pace).next_size(3, 2) == 7
+    # What is known from before may not be so this time: no more than a share goes to one worker.
+    again = Chunks(None, pace)
+    assert [again.next_size(left, 2) for left in (1000, 100, 7, None)] == [125, 12, 1, 1]
+    again.learn(1, 30_000)
+    assert again.next_size(None, 2) == 200
 
 
 # --- the executor ---

@@ -16,8 +16,9 @@ from onecopy._pool import letters
 from onecopy._pool.backlog import Backlog
 from onecopy._pool.errors import Fault, again, death, error_of
 from onecopy._pool.failures import Failure
+from onecopy._pool.pace import LEAST_AHEAD, Pace
 from onecopy._pool.pickling import dumps, dumps_by_value
-from onecopy._pool.tasks import LEAST_AHEAD, Function, Pace, Source, Task
+from onecopy._pool.tasks import Function, Source, Task
 from onecopy._pool.workers import Worker, Workers
 
 #: Letters that are looked at before tasks are given out again.
@@ -66,7 +67,7 @@ class Dispatcher:
         self._ended = False
         self._cancel: Callable[[Any], object] | None = None
         self._failed_starts = 0
-        #: Of the function of the last task that was given out.
+        #: Of the last task that was given out.
         self._pace = Pace()
         #: Numbers of functions that nobody will call any more.
         self._gone: deque[int] = deque()
@@ -215,7 +216,7 @@ class Dispatcher:
             return
         self._failed_starts = 0
         pace = letter.extra
-        task.function.pace.learn(pace)
+        task.pace.learn(pace)
         try:
             value = letter.open()
         except BaseException as error:
@@ -351,8 +352,8 @@ class Dispatcher:
                 worker.assigned[task.number] = None
                 if worker.quota is not None:
                     worker.quota -= 1
-                if task.function.pace is not self._pace:
-                    self._pace = task.function.pace
+                if task.pace is not self._pace:
+                    self._pace = task.pace
                     ahead = self._pace.ahead()
                 yield worker, task, ahead
             free = [worker for worker in free if worker.ready and worker.quota != 0]
@@ -374,7 +375,7 @@ class Dispatcher:
                 self._unassign(worker, tasks[0])
                 self._keep_back(tasks[0], error)
         if sent:
-            tasks[0].function.pace.learn_of_sending((perf_counter_ns() - began) / sent)
+            tasks[0].pace.learn_of_sending((perf_counter_ns() - began) / sent)
         if len(tasks) > 1:
             for task in tasks[sent:]:
                 if self._short_of_memory:

@@ -44,7 +44,7 @@ class _Item(Task):
     __slots__ = ("done", "future")
 
     def __init__(self, what: int, function: Function, given: Any) -> None:
-        super().__init__(what, function, given)
+        super().__init__(what, function, given, function.pace)
         self.future: Future[Any] = Future()
         #: Results of a chunk before the item that failed.
         self.done: Sequence[Any] = ()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from onecopy._errors import OnecopyError
 from onecopy._pool import letters
 from onecopy._pool.chunks import Chunks
 from onecopy._pool.errors import Fault, UnsendableError
+from onecopy._pool.pace import Pace
 from onecopy._pool.progress import Progress
 from onecopy._pool.tasks import Function, Task
 
@@ -31,10 +32,11 @@ def as_told(fault: Fault) -> BaseException:
 class Job(Generic[T]):
     """Items and a function, in chunks. What becomes of them is for a derived class to keep."""
 
-    def __init__(self, function: Callable[..., Any], star: bool, chunksize: int | None, progress: Progress) -> None:
-        self._function = Function(function)
+    def __init__(self, function: Function, star: bool, chunksize: int | None, progress: Progress) -> None:
+        self._function = function
         self._star = star
-        self._chunks = Chunks(chunksize)
+        self._chunks = Chunks(chunksize, function.item_pace)
+        self._pace = Pace()
         self._progress = progress
 
     def keep(self, start: int, values: list[Any]) -> None:
@@ -60,9 +62,9 @@ class Chunk(Task):
         self._job = job
         self._start = start
         if self.count == 1 and not job._star:
-            Task.__init__(self, letters.ONE, job._function, items[0])
+            Task.__init__(self, letters.ONE, job._function, items[0], job._pace)
         else:
-            Task.__init__(self, letters.STAR_EACH if job._star else letters.EACH, job._function, items)
+            Task.__init__(self, letters.STAR_EACH if job._star else letters.EACH, job._function, items, job._pace)
 
     def describe(self) -> str:
         """Name function and items."""
@@ -111,7 +113,7 @@ class Call(Task):
     __slots__ = ("_result",)
 
     def __init__(self, result: Any, function: Function, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        super().__init__(letters.CALL, function, (arguments, keywords))
+        super().__init__(letters.CALL, function, (arguments, keywords), function.pace)
         self._result = result
 
     def succeed(self, value: Any, nanoseconds: int) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from onecopy._pool.jobs import Job
 from onecopy._pool.progress import Progress
+from onecopy._pool.tasks import Function
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,7 +54,7 @@ class MapResult(AsyncResult, Job[Any]):
         count: int,
         callback: Callback,
         error_callback: Callback,
-        function: Callable[..., Any],
+        function: Function,
         star: bool,
         chunksize: int | None,
         progress: Progress,
@@ -94,7 +95,7 @@ class Stream(Job[Any]):
         self,
         pool: object,
         ordered: bool,
-        function: Callable[..., Any],
+        function: Function,
         chunksize: int | None,
         progress: Progress,
         most_ahead: int | None,

@@ -9,39 +9,10 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from onecopy._pool.errors import Fault
+from onecopy._pool.pace import Pace
 
 if TYPE_CHECKING:
     from onecopy._pool.workers import Worker
-
-
-#: Nanoseconds of work that a worker has before it: that long it can do without the pool.
-AHEAD = 1_000_000
-LEAST_AHEAD, MOST_AHEAD = 2, 64
-
-
-class Pace:
-    """How long the tasks of a function take."""
-
-    __slots__ = ("_nanoseconds",)
-
-    def __init__(self) -> None:
-        self._nanoseconds: float | None = None
-
-    def learn(self, nanoseconds: int) -> None:
-        """Take into account how long a task took."""
-        known = self._nanoseconds
-        self._nanoseconds = nanoseconds if known is None else 0.75 * known + 0.25 * nanoseconds
-
-    def learn_of_sending(self, nanoseconds: float) -> None:
-        """Take into account how long it took to send a task: with large arguments that is longer than the work."""
-        if self._nanoseconds is not None and nanoseconds > self._nanoseconds:
-            self._nanoseconds = nanoseconds
-
-    def ahead(self) -> int:
-        """Return how many tasks a worker may have at once."""
-        if self._nanoseconds is None:
-            return LEAST_AHEAD
-        return max(LEAST_AHEAD, min(MOST_AHEAD, int(AHEAD / (self._nanoseconds + 1))))
 
 
 class Function:
@@ -50,14 +21,15 @@ class Function:
     What belongs to it (the variables of a closure, the object of a method) is what it is when a worker gets it.
     """
 
-    __slots__ = ("__weakref__", "call", "number", "pace", "watched")
+    __slots__ = ("__weakref__", "call", "item_pace", "number", "pace", "watched")
 
     _numbers = itertools.count(1)
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.call = call
         self.number = next(self._numbers)
-        self.pace = Pace()
+        #: Of single calls, and of items of jobs.
+        self.pace, self.item_pace = Pace(), Pace()
         #: Whether somebody is told when nobody will call it any more.
         self.watched = False
 
@@ -75,12 +47,14 @@ class Function:
 class Task:
     """A piece of work for one worker."""
 
-    __slots__ = ("attempts", "by_value", "function", "given", "lacks_memory_since", "number", "what", "worker")
+    __slots__ = ("attempts", "by_value", "function", "given", "lacks_memory_since", "number", "pace", "what", "worker")
 
-    def __init__(self, what: int, function: Function, given: Any) -> None:
+    def __init__(self, what: int, function: Function, given: Any, pace: Pace) -> None:
         self.what = what
         self.function = function
         self.given = given
+        #: What is known of tasks of its kind.
+        self.pace = pace
         #: Whether code was sent along, and how often a worker has died of it.
         self.by_value = False
         self.attempts = 0
@@ -127,7 +101,7 @@ class Single:
 
 
 class Functions:
-    """Functions that single calls have in common: those that are nothing but a name."""
+    """Functions that calls have in common: those that are nothing but a name."""
 
     #: How many are remembered.
     MOST = 256
