@@ -436,7 +436,11 @@ def test_progress_of_an_executor():
     with oc.ProcessPoolExecutor(1, progress={"file": out, "mininterval": 0}) as executor:
         executor.submit(square, 2).result(60)
         list(executor.map(square, range(4)))
-    assert "5/5" in out.getvalue()
+        own = io.StringIO()
+        options = {"file": own, "desc": "squares", "mininterval": 0}
+        assert list(executor.map(square, range(10), chunksize=4, progress=options)) == [n * n for n in range(10)]
+    assert "8/8" in out.getvalue()
+    assert "squares: 100%" in own.getvalue() and "10/10" in own.getvalue()
 
 
 # --- the end, and what is refused ---
@@ -609,6 +613,30 @@ def test_an_executor_of_the_wrong_shape():
         oc.ProcessPoolExecutor(1, retries="once")
     with pytest.raises(TypeError, match="pickle"):
         pickle.dumps(oc.ProcessPoolExecutor(1))
+
+
+class SlowToSend:
+    def __reduce__(self) -> Any:
+        time.sleep(0.3)
+        return int, ()
+
+
+def say_and_fail(said: Any) -> None:
+    said.put(SlowToSend())
+    raise ValueError("as told")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_whose_initializer_fails_may_say_its_last_words(method):
+    # A thread of the queue's sends them at the end of the process, such as what logging has for a `QueueHandler`.
+    context = multiprocessing.get_context(method)
+    said = context.Queue()
+    executor = oc.ProcessPoolExecutor(1, context, say_and_fail, (said,))
+    with executor, pytest.raises(oc.WorkerDiedError, match="as told"):
+        executor.submit(abs, -1).result(60)
+    assert said.get(timeout=60) == 0
+    said.close()
+    said.join_thread()
 
 
 @pytest.mark.parametrize("method", METHODS)

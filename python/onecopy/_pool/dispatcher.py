@@ -12,7 +12,7 @@ from typing import Any
 
 from onecopy import _native
 from onecopy._errors import OnecopyError, OutOfMemoryError, ShutDownError
-from onecopy._pool import letters
+from onecopy._pool import auditing, letters
 from onecopy._pool.backlog import Backlog
 from onecopy._pool.errors import Fault, again, death, error_of
 from onecopy._pool.failures import Failure
@@ -217,6 +217,7 @@ class Dispatcher:
         self._failed_starts = 0
         pace = letter.extra
         task.pace.learn(pace)
+        auditing.note_result(task, letter)
         try:
             value = letter.open()
         except BaseException as error:
@@ -256,10 +257,12 @@ class Dispatcher:
             self._failed_starts = 0
 
     def _handle_unfit(self, letter: _native.Letter) -> None:
+        worker = self._workers.get(letter.number)
+        if worker is not None:
+            worker.leaving = True
         if self.broken is not None:
             return
         cause = error_of(Failure(*letter.open()))
-        worker = self._workers.get(letter.number)
         error = death(worker.pid if worker else 0, 1, None)
         error.args = (f"the initializer of the workers raised {type(cause).__name__}: {cause}",)
         error.__cause__ = cause
@@ -389,7 +392,7 @@ class Dispatcher:
     def _send(self, worker: Worker, tasks: list[Task]) -> int:
         """Send tasks, and say how many of them went; an error says that none did."""
         by_value = self._by_value
-        pickle = dumps_by_value if by_value else dumps
+        pickle = auditing.for_callers(tasks, dumps_by_value if by_value else dumps)
         posted: list[tuple[int, int, int, object]] = []
         for task in tasks:
             function = task.function

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from onecopy._errors import OnecopyError
-from onecopy._pool import letters
+from onecopy._pool import auditing, letters
 from onecopy._pool.chunks import Chunks
 from onecopy._pool.errors import Fault, UnsendableError
 from onecopy._pool.pace import Pace
@@ -37,6 +37,7 @@ class Job(Generic[T]):
         self._star = star
         self._chunks = Chunks(chunksize, function.item_pace)
         self._pace = Pace()
+        self._site = auditing.site()
         self._progress = progress
 
     def keep(self, start: int, values: list[Any]) -> None:
@@ -62,9 +63,11 @@ class Chunk(Task):
         self._job = job
         self._start = start
         if self.count == 1 and not job._star:
-            Task.__init__(self, letters.ONE, job._function, items[0], job._pace)
+            Task.__init__(self, letters.ONE, job._function, items[0], job._pace, job._site)
         else:
-            Task.__init__(self, letters.STAR_EACH if job._star else letters.EACH, job._function, items, job._pace)
+            Task.__init__(
+                self, letters.STAR_EACH if job._star else letters.EACH, job._function, items, job._pace, job._site
+            )
 
     def describe(self) -> str:
         """Name function and items."""
@@ -113,7 +116,7 @@ class Call(Task):
     __slots__ = ("_result",)
 
     def __init__(self, result: Any, function: Function, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        super().__init__(letters.CALL, function, (arguments, keywords), function.pace)
+        super().__init__(letters.CALL, function, (arguments, keywords), function.pace, auditing.site())
         self._result = result
 
     def succeed(self, value: Any, nanoseconds: int) -> None:

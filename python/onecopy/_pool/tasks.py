@@ -47,14 +47,27 @@ class Function:
 class Task:
     """A piece of work for one worker."""
 
-    __slots__ = ("attempts", "by_value", "function", "given", "lacks_memory_since", "number", "pace", "what", "worker")
+    __slots__ = (
+        "attempts",
+        "by_value",
+        "function",
+        "given",
+        "lacks_memory_since",
+        "number",
+        "pace",
+        "site",
+        "what",
+        "worker",
+    )
 
-    def __init__(self, what: int, function: Function, given: Any, pace: Pace) -> None:
+    def __init__(self, what: int, function: Function, given: Any, pace: Pace, site: str | None) -> None:
         self.what = what
         self.function = function
         self.given = given
         #: What is known of tasks of its kind.
         self.pace = pace
+        #: The line whose call it is part of, if somebody wants to know.
+        self.site = site
         #: Whether code was sent along, and how often a worker has died of it.
         self.by_value = False
         self.attempts = 0
