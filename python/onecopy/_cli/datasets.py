@@ -67,7 +67,7 @@ def write_concatenated(
         total += len(array)
     if growing is None:
         return
-    growing.finish()
+    growing.save()
     width = max(map(len, paths))
     sources = np.array(index, [("source", f"U{width}"), ("first_row", "i8"), ("rows", "i8")])
     writer.write(f"{name}_sources", sources)

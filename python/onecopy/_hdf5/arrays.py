@@ -1,0 +1,141 @@
+"""`to_hdf5`: arrays by name into one file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import numpy.typing as npt
+
+from onecopy import _native
+from onecopy._hdf5.atomic import Mode
+from onecopy._hdf5.filters import Chunks, Filters
+from onecopy._hdf5.rows import Report
+from onecopy._hdf5.writer import Hdf5Writer, writable
+
+
+def to_hdf5(
+    path: str | os.PathLike[str],
+    data: Mapping[str, npt.ArrayLike] | Iterable[tuple[str, npt.ArrayLike]] | npt.ArrayLike,
+    *,
+    chunks: Chunks = None,
+    compression: str | int | None = None,
+    compression_opts: Any = None,
+    shuffle: bool | None = None,
+    fletcher32: bool = False,
+    mode: Mode = "x",
+    attrs: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: bool | Report = False,
+    threads: int | None = None,
+) -> None:
+    """Write arrays into an HDF5 file, one dataset each.
+
+    The file appears under its name only when it is complete and on the disk. After an error, Ctrl-C or a kill, what was
+    there before is unchanged. Chunks are compressed on all cores; uncompressed arrays are contiguous in the file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    data : mapping of str to array, iterable of (str, array), or array
+        The datasets by name; a name may contain groups: ``"run1/reads"``. An iterable is consumed step by step, so that
+        not all arrays need to exist at once. A single array becomes the dataset ``data``.
+    chunks : bool, int or tuple of int, optional
+        Shape of the chunks; an integer is a number of rows. By default, arrays without filters are contiguous, and
+        others have chunks of about 1 MiB. An axis of a chunk is never longer than that of its array.
+    compression : {"gzip", "lzf", "szip"} or int, optional
+        As in h5py: 0 to 9 is a gzip level, a larger number is that of a registered HDF5 filter. gzip and lzf run on all
+        cores, the others in libhdf5 on one.
+    compression_opts : int, optional
+        The gzip level, 0 to 9 (default 4), or the options of another filter.
+    shuffle : bool, optional
+        Reorder bytes before compression, which makes numbers smaller. On by default with gzip and lzf.
+    fletcher32 : bool, default False
+        Add check sums to the chunks; compression then runs in libhdf5 on one core.
+    mode : {"x", "w", "a"}, default "x"
+        "x" refuses an existing file, "w" replaces it, "a" adds to it (on a copy, which then replaces it).
+    attrs : mapping of str to mapping, optional
+        Attributes by dataset name, besides ``dtype`` (numpy's text for the type) and ``rows``.
+    progress : bool or callable, default False
+        ``True`` shows a progress bar on a terminal; a function is called with the number of bytes just written.
+    threads : int, optional
+        How many threads compress; by default one per available processor.
+
+    Raises
+    ------
+    FileExistsError
+        Mode "x" and the file exists.
+    FileNotFoundError, IsADirectoryError, PermissionError
+        The directory does not exist, the path is a directory, or the directory cannot be written to.
+    OSError
+        The disk is full (``errno.ENOSPC``): with the bytes needed and free.
+    TypeError
+        A type that HDF5 cannot hold, or a masked array.
+    ValueError
+        A dataset of that name exists already, or filter options do not fit.
+
+    Notes
+    -----
+    All types without Python objects are kept exactly. Dates (``datetime64``, ``timedelta64``) are stored as integers
+    with the attributes of the CF conventions, and Unicode strings as UTF-8; `from_hdf5` brings both back.
+
+    Examples
+    --------
+    >>> import numpy as np, onecopy as oc, os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "calls.h5")
+    >>> calls = np.array([(b"chr1", 100, 87.5)], dtype=[("chr", "S10"), ("pos", "<i4"), ("pct", "<f4")])
+    >>> oc.to_hdf5(path, {"sample1": calls}, compression="gzip", attrs={"sample1": {"source": "calls.txt"}})
+    >>> oc.from_hdf5(path, "sample1")["pos"]
+    array([100], dtype=int32)
+    >>> oc.to_hdf5(path, calls)
+    Traceback (most recent call last):
+    FileExistsError: [Errno 17] exists already: choose another name, or replace it with mode='w' ...
+    """
+    filters = Filters(chunks, compression, compression_opts, shuffle, fletcher32)
+    datasets, sizes = _datasets(data)
+    with ExitStack() as stack:
+        report = _reporter(progress, sizes, stack)
+        writer = stack.enter_context(Hdf5Writer(path, mode, filters, threads=threads, report=report))
+        if sizes is not None and compression is None:
+            writer.ensure_room(sizes)
+        unused = dict(attrs or {})
+        for name, array in datasets:
+            # An array that the iterable has kept may be changed by its next step; one that it made for us may not.
+            later = sizes is None and _native.is_exclusive(array)
+            writer.write(name, array, unused.pop(name, None), later=later)
+            # Its memory is free for the next one as soon as it is written.
+            del array
+        if unused:
+            raise ValueError(f"attrs for {', '.join(map(repr, unused))}, but there is no such dataset: check the names")
+
+
+def _datasets(data: Any) -> tuple[Iterator[tuple[str, Any]], int | None]:
+    """Return the datasets and, when they are all there, their bytes."""
+    if isinstance(data, Mapping):
+        arrays = {name: writable(name, array) for name, array in data.items()}
+        return iter(arrays.items()), sum(array.nbytes for array in arrays.values())
+    if hasattr(data, "__array__") or not isinstance(data, Iterable):
+        array = writable("data", data)
+        return iter([("data", array)]), array.nbytes
+    return map(_pair, data), None
+
+
+def _pair(item: Any) -> tuple[str, Any]:
+    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
+        return item
+    way_out = "give a mapping, pairs, or an array (numpy.asarray of a list)"
+    raise TypeError(f"{item!r:.80} is no pair (name, array): {way_out}")
+
+
+def _reporter(progress: bool | Report, total: int | None, stack: ExitStack) -> Report | None:
+    if not isinstance(progress, bool):
+        return progress
+    if not progress:
+        return None
+    from tqdm import tqdm
+
+    # `disable=None`: on a terminal only.
+    bar = stack.enter_context(tqdm(total=total, unit="B", unit_scale=True, disable=None))
+    return lambda size: bar.update(size)
