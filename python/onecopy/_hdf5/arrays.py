@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any
 
 import numpy.typing as npt
@@ -15,10 +16,13 @@ from onecopy._hdf5.filters import Chunks, Filters
 from onecopy._hdf5.rows import Report
 from onecopy._hdf5.writer import Hdf5Writer, writable
 
+# An array, or what makes it when its turn has come.
+Data = npt.ArrayLike | Callable[[], npt.ArrayLike]
+
 
 def to_hdf5(
     path: str | os.PathLike[str],
-    data: Mapping[str, npt.ArrayLike] | Iterable[tuple[str, npt.ArrayLike]] | npt.ArrayLike,
+    data: Mapping[str, Data] | Iterable[tuple[str, Data]] | npt.ArrayLike,
     *,
     chunks: Chunks = None,
     compression: str | int | None = None,
@@ -26,6 +30,7 @@ def to_hdf5(
     shuffle: bool | None = None,
     fletcher32: bool = False,
     mode: Mode = "x",
+    resume: bool = False,
     attrs: Mapping[str, Mapping[str, Any]] | None = None,
     progress: bool | Report = False,
     threads: int | None = None,
@@ -41,7 +46,8 @@ def to_hdf5(
         The file.
     data : mapping of str to array, iterable of (str, array), or array
         The datasets by name; a name may contain groups: ``"run1/reads"``. An iterable is consumed step by step, so that
-        not all arrays need to exist at once. A single array becomes the dataset ``data``.
+        not all arrays need to exist at once. A single array becomes the dataset ``data``. In place of an array, a
+        function without arguments may stand, which is called for it when its turn has come.
     chunks : bool, int or tuple of int, optional
         Shape of the chunks; an integer is a number of rows. By default, arrays without filters are contiguous, and
         others have chunks of about 1 MiB. An axis of a chunk is never longer than that of its array.
@@ -56,6 +62,10 @@ def to_hdf5(
         Add check sums to the chunks; compression then runs in libhdf5 on one core.
     mode : {"x", "w", "a"}, default "x"
         "x" refuses an existing file, "w" replaces it, "a" adds to it (on a copy, which then replaces it).
+    resume : bool, default False
+        Keep each dataset as soon as it is written, whatever happens, in a hidden file beside `path`, and go on with
+        what an earlier call with the same options kept there: those datasets are left out, and functions for them are
+        not called. When all are written, the file gets its name. Not with mode "a".
     attrs : mapping of str to mapping, optional
         Attributes by dataset name, besides ``dtype`` (numpy's text for the type) and ``rows``.
     progress : bool or callable, default False
@@ -74,7 +84,8 @@ def to_hdf5(
     TypeError
         A type that HDF5 cannot hold, or a masked array.
     ValueError
-        A dataset of that name exists already, or filter options do not fit.
+        A dataset of that name exists already, filter options do not fit, or with `resume`, what was kept was made with
+        other options.
 
     Notes
     -----
@@ -95,26 +106,56 @@ def to_hdf5(
     """
     filters = Filters(chunks, compression, compression_opts, shuffle, fletcher32)
     datasets, sizes = _datasets(data)
+    options = _texts(asdict(filters)) if resume else None
     with ExitStack() as stack:
         report = _reporter(progress, sizes, stack)
-        writer = stack.enter_context(Hdf5Writer(path, mode, filters, threads=threads, report=report))
-        if sizes is not None and compression is None:
+        writer = stack.enter_context(Hdf5Writer(path, mode, filters, threads=threads, report=report, resume=options))
+        if sizes is not None and compression is None and not resume:
             writer.ensure_room(sizes)
         unused = dict(attrs or {})
+        before = iter(list(writer.saved))
         for name, array in datasets:
+            described = unused.pop(name, None)
+            note = {"name": name, "attrs": _texts(described or {})}
+            if (kept := next(before, None)) is not None:
+                _check_kept(kept, note)
+                continue
+            if callable(array):
+                array = array()
             # An array that the iterable has kept may be changed by its next step; one that it made for us may not.
-            later = sizes is None and _native.is_exclusive(array)
-            writer.write(name, array, unused.pop(name, None), later=later)
+            later = sizes is None and not resume and _native.is_exclusive(array)
+            writer.write(name, array, described, later=later)
+            writer.save(note)
             # Its memory is free for the next one as soon as it is written.
             del array
+        if (kept := next(before, None)) is not None:
+            _check_kept(kept, {"name": "no dataset", "attrs": {}})
         if unused:
             raise ValueError(f"attrs for {', '.join(map(repr, unused))}, but there is no such dataset: check the names")
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: repr(value) for key, value in values.items()}
+
+
+def _check_kept(kept: Mapping[str, Any], note: Mapping[str, Any]) -> None:
+    if kept["name"] != note["name"]:
+        one, other = kept["name"], note["name"]
+        raise ValueError(f"cannot be resumed: {one!r} was written where {other!r} is now; begin anew without resume")
+    if kept["attrs"] != note["attrs"]:
+        one, other = kept["attrs"], note["attrs"]
+        raise ValueError(
+            f"cannot be resumed: dataset {kept['name']!r} had the attrs {one}, and they are {other} now; begin anew "
+            "without resume"
+        )
 
 
 def _datasets(data: Any) -> tuple[Iterator[tuple[str, Any]], int | None]:
     """Return the datasets and, when they are all there, their bytes."""
     if isinstance(data, Mapping):
-        arrays = {name: writable(name, array) for name, array in data.items()}
+        arrays = {name: value if callable(value) else writable(name, value) for name, value in data.items()}
+        if any(map(callable, arrays.values())):
+            return iter(arrays.items()), None
         return iter(arrays.items()), sum(array.nbytes for array in arrays.values())
     if hasattr(data, "__array__") or not isinstance(data, Iterable):
         array = writable("data", data)

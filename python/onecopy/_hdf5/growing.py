@@ -30,8 +30,8 @@ class GrowingDataset:
         self.row_shape = empty.shape[1:]
         self._dataset = dataset
         self._write_rows = write_rows
-        rows = len(dataset)
-        self._written = rows - rows % dataset.chunks[0]
+        rows: int = len(dataset)
+        self._written: int = rows - rows % dataset.chunks[0]
         # A chunk is written as a whole, so the rows that do not fill one are written once more.
         self._waiting = dataset[self._written :] if self._written < rows else to_storage(empty)
 

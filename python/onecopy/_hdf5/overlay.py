@@ -57,6 +57,12 @@ class Overlay:
         """Return the position."""
         return self._position
 
+    def read(self, size: int) -> bytes:
+        """Read so many bytes at the position (h5py knows a file by this method, and calls `readinto`)."""
+        buffer = bytearray(size)
+        self.readinto(buffer)
+        return bytes(buffer)
+
     def readinto(self, buffer: Any) -> int:
         """Read at the position as libhdf5 has written; what nobody wrote is zeros."""
         into = memoryview(buffer).cast("B")

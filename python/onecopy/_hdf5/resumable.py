@@ -48,7 +48,7 @@ class ResumableFile(AtomicFile):
         if mode == "a":
             raise ValueError("mode 'a' cannot be resumed: add to a complete file, or begin a new one with mode 'x'")
         self._options = dict(options)
-        self.temporary = self.path.with_name(hidden_name(self.path, PARTIAL))
+        self.temporary = partial_path(self.path)
         self._journal_path = self.path.with_name(hidden_name(self.path, JOURNAL))
         self.notes: list[Note] = []
 
@@ -57,7 +57,9 @@ class ResumableFile(AtomicFile):
         try:
             self._fd = _open_locked(self.temporary)
         except BlockingIOError:
-            raise OSError(errno.EBUSY, "is being written by another process: wait until it is done", self.given) from None
+            raise OSError(
+                errno.EBUSY, "is being written by another process: wait until it is done", self.given
+            ) from None
         except OSError as error:
             raise self._cannot_create(error) from None
         try:
@@ -160,6 +162,12 @@ class ResumableFile(AtomicFile):
         self._journal.close()
         os.close(self._fd)
         self._fd = -1
+
+
+def partial_path(path: str | os.PathLike[str]) -> Path:
+    """Return where a destination lies while it is under construction and can be resumed."""
+    destination = Path(os.path.realpath(path))
+    return destination.with_name(hidden_name(destination, PARTIAL))
 
 
 def _open_locked(path: Path) -> int:

@@ -91,6 +91,11 @@ class Hdf5Writer:
         """What was noted at each `save` so far, by an earlier writer or this one."""
         return self._file.notes if isinstance(self._file, ResumableFile) else []
 
+    @property
+    def resumable(self) -> bool:
+        """Whether what is saved can be resumed."""
+        return isinstance(self._file, ResumableFile)
+
     def save(self, note: Note) -> None:
         """Keep what has been written, whatever happens from now on; without `resume`, do nothing."""
         if isinstance(self._file, ResumableFile):
@@ -102,14 +107,13 @@ class Hdf5Writer:
         if self._file.copied and not h5py.is_hdf5(self._file.temporary):
             raise OSError(f"{self._file.given} is not an HDF5 file: nothing can be added; replace it with mode='w'")
         _native.check_work_memory(OPEN_BYTES)
-        resumable = isinstance(self._file, ResumableFile)
         # Nobody else knows the temporary; a lock by libhdf5 fails on some network file systems.
         return h5py.File(
             self._file.image if isinstance(self._file, ResumableFile) else self._file.temporary,
             "r+" if self._file.begun else "w",
             alignment_threshold=_ALIGNED_BYTES,
             alignment_interval=_PAGE,
-            **({} if resumable else {"locking": False}),
+            **({} if self.resumable else {"locking": False}),
         )
 
     def _close_after_error(self) -> None:
@@ -117,6 +121,10 @@ class Hdf5Writer:
         # A file that is discarded may also be one that libhdf5 cannot finish.
         with suppress(Exception):
             self._h5.close()
+
+    def describe(self, attributes: Mapping[str, str]) -> None:
+        """Give the file attributes."""
+        self._h5.attrs.update(attributes)
 
     def ensure_room(self, size: int) -> None:
         """Make sure that the disk has room for `size` more bytes, before they are written."""
@@ -148,7 +156,9 @@ class Hdf5Writer:
         """Begin a dataset to which arrays of rows of one shape are appended, or go on with one that was saved."""
         empty = np.empty((0, *row_shape), dtype)
         if self.saved:
-            return GrowingDataset(self._h5[name], empty, self._rows.write)
+            dataset = self._h5[name]
+            _check_same_rows(dataset, empty)
+            return GrowingDataset(dataset, empty, self._rows.write)
         self._check_new(name)
         if has_unicode(empty.dtype):
             raise TypeError(f"dataset {name!r}: strings of type U have no fixed length in a file; use S instead")
@@ -157,6 +167,12 @@ class Hdf5Writer:
         dataset = _create_in(self._h5, name, stored.dtype, shape=stored.shape, maxshape=(None, *row_shape), **options)
         self._describe(dataset, empty, None)
         return GrowingDataset(dataset, empty, self._rows.write)
+
+    def remove(self, name: str) -> None:
+        """Take a dataset out of the file, if it is there. The room that it had in the file may stay unused."""
+        self._rows.settle()
+        if name in self._h5:
+            del self._h5[name]
 
     def check_dtype(self, name: str, dtype: np.dtype[Any]) -> None:
         """Raise what `write` would raise for the type, before there is an array."""
@@ -197,6 +213,13 @@ def _create_in(file: h5py.File, name: str, dtype: np.dtype[Any], **options: Any)
     if dataset.dtype.names != dtype.names:
         raise ValueError(f"dataset {name!r}: HDF5 cannot hold the field names of {dtype}, rename them")
     return dataset
+
+
+def _check_same_rows(dataset: h5py.Dataset, rows: Array) -> None:
+    there, new = (dataset.attrs.get("dtype"), dataset.shape[1:]), (describe(rows.dtype), rows.shape[1:])
+    if there != new or to_storage(rows[:0]).dtype != dataset.dtype:
+        one, other = (f"{dtype} and shape (rows, {', '.join(map(str, shape))})" for dtype, shape in (there, new))
+        raise ValueError(f"dataset {dataset.name!r} has the type {one}, but the rows to be added {other}")
 
 
 def _placed_at_once() -> h5py.h5p.PropDCID:
