@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
 from onecopy._cli.options import dtype_text
 from onecopy._cli.plans import Plan
 from onecopy._cli.sources import Source
-from onecopy._hdf5.growing import GrowingDataset
+from onecopy._hdf5.storage import Array
 from onecopy._hdf5.writer import Hdf5Writer
 from onecopy._text import LoadedFile
 
@@ -62,36 +62,41 @@ def write_per_file(writer: Hdf5Writer, sources: Sequence[Source], loaded: Iterab
 def write_concatenated(
     writer: Hdf5Writer, plans: Sequence[Plan], loaded: Iterable[LoadedFile], name: str
 ) -> Iterator[Dataset]:
-    """Write all files as one dataset, and ``<name>_sources`` with the source, first row and number of rows of each."""
+    """Write all files as one dataset, and ``<name>_sources`` with the source, first row and number of rows of each.
+
+    What is there already stays before them.
+    """
     counts = [note["rows"] for note in writer.saved]
-    growing: GrowingDataset | None = None
+    before = writer.rows_of(name) - sum(counts)
     for plan, file in zip(plans[len(counts) :], loaded, strict=True):
-        array = file.array
-        if growing is None:
-            growing = writer.grow(name, array.dtype, array.shape[1:])
-        if array.shape[1:] != growing.row_shape:
-            raise ValueError(f"{plan.path} has {array.shape[1:]} columns, but {plans[0].path} has {growing.row_shape}")
-        growing.append(array)
-        counts.append(len(array))
-        if writer.resumable:
-            growing.save()
-            writer.save({**plan.source.attributes(), "rows": len(array)})
-    if growing is not None:
-        growing.save()
+        try:
+            writer.append(name, file.array)
+        except ValueError as error:
+            raise ValueError(f"{plan.path}: {error}") from error
+        counts.append(len(file.array))
+        writer.save({**plan.source.attributes(), "rows": len(file.array)})
     sources = [plan.source for plan in plans]
-    # It is there when the writer was killed between completing the file and giving it its name.
-    writer.remove(f"{name}_sources")
-    writer.write(f"{name}_sources", _index(sources, counts))
+    _write_index(writer, f"{name}_sources", _index(sources, counts, before), added=before > 0)
     dtype = dtype_text(plans[0].dtype)
     yield Dataset(name=name, sources=[source.source for source in sources], rows=sum(counts), dtype=dtype)
 
 
-def _index(sources: Sequence[Source], counts: Sequence[int]) -> np.ndarray[Any, np.dtype[Any]]:
+def _index(sources: Sequence[Source], counts: Sequence[int], before: int) -> Array:
     width, mtime = (max(map(len, texts)) for texts in zip(*((s.source, s.source_mtime) for s in sources), strict=True))
     fields = [("source", f"U{width}"), ("first_row", "i8"), ("rows", "i8"), ("source_bytes", "i8")]
-    first = [sum(counts[:n]) for n in range(len(counts))]
+    first = [before + sum(counts[:n]) for n in range(len(counts))]
     rows = [
         (source.source, start, count, source.source_bytes, source.source_mtime)
         for source, start, count in zip(sources, first, counts, strict=True)
     ]
     return np.array(rows, [*fields, ("source_mtime", f"U{mtime}")])
+
+
+def _write_index(writer: Hdf5Writer, name: str, index: Array, *, added: bool) -> None:
+    """Write the index; with `added`, behind the one that is there."""
+    if name in writer:
+        if added:
+            index = np.concatenate([writer.read(name), index])
+        # Otherwise the writer was killed between completing the file and giving it its name.
+        writer.remove(name)
+    writer.write(name, index)

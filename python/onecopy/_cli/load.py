@@ -19,7 +19,7 @@ from onecopy._cli import interrupt, options
 from onecopy._cli.datasets import Dataset, write_concatenated, write_per_file
 from onecopy._cli.options import dtype_text
 from onecopy._cli.ordered import in_order
-from onecopy._cli.plans import Plan, make_plans
+from onecopy._cli.plans import Plan, fit_to_dataset, make_plans
 from onecopy._cli.resume import complete_result, kept, tell_of_partial
 from onecopy._cli.sources import Source, check_complete, recorded_options, source_of
 from onecopy._hdf5.filters import Filters, thread_count
@@ -37,7 +37,13 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.set_defaults(run=run)
     parser.add_argument("files", nargs="+", metavar="FILE", help="text file")
     parser.add_argument("-o", "--output", required=True, metavar="OUT.h5", help="the HDF5 file to write")
-    parser.add_argument("--force", action="store_true", help="replace the output when it exists")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--force", action="store_true", help="replace the output when it exists")
+    existing.add_argument(
+        "--append",
+        action="store_true",
+        help="add to the output when it exists: datasets, or with --layout concat rows, all of them or none",
+    )
     parser.add_argument(
         "--resume",
         action="store_true",
@@ -123,7 +129,7 @@ def _load(args: argparse.Namespace, sources: list[Source]) -> Loaded:
     options = recorded_options(args)
     writer = Hdf5Writer(
         args.output,
-        "w" if args.force else "x",
+        "w" if args.force else "a" if args.append else "x",
         Filters(**args.compression, shuffle=args.shuffle),
         threads=jobs,
         report=lambda size: interrupt.check(),
@@ -134,6 +140,8 @@ def _load(args: argparse.Namespace, sources: list[Source]) -> Loaded:
             check_complete([source_of(note) for note in writer.saved], sources, args.output)
             before = len(writer.saved)
             plans = make_plans(args, sources if args.layout == "concat" else sources[before:])
+            if args.append and args.layout == "concat" and args.dtype is None and args.name in writer:
+                plans = fit_to_dataset(plans, writer.dtype_of(args.name), args.name)
             for plan in plans:
                 writer.check_dtype(os.path.basename(plan.path), plan.dtype)
             if args.dtype is None and not args.quiet:

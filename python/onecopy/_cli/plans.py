@@ -50,6 +50,15 @@ def make_plans(args: argparse.Namespace, sources: Sequence[Source]) -> list[Plan
     return [replace(plan, dtype=dtype) for plan in plans]
 
 
+def fit_to_dataset(plans: Sequence[Plan], dtype: DType, name: str) -> list[Plan]:
+    """Load files as the type of the dataset to which their rows are added."""
+    for plan in plans:
+        if plan.dtype.names is not None and plan.dtype.names != dtype.names:
+            one, other = (", ".join(names or ["no names"]) for names in (plan.dtype.names, dtype.names))
+            raise ValueError(f"{plan.path} has the columns {one}, but dataset {name!r} has {other}: give --dtype")
+    return [replace(plan, dtype=dtype) for plan in plans]
+
+
 def _plan(source: Source, args: argparse.Namespace) -> Plan:
     path = source.source
     dialect = _dialect(args)

@@ -29,7 +29,8 @@ def to_hdf5(
     compression_opts: Any = None,
     shuffle: bool | None = None,
     fletcher32: bool = False,
-    mode: Mode = "x",
+    mode: Mode | None = None,
+    append: bool = False,
     resume: bool = False,
     attrs: Mapping[str, Mapping[str, Any]] | None = None,
     progress: bool | Report = False,
@@ -60,8 +61,11 @@ def to_hdf5(
         Reorder bytes before compression, which makes numbers smaller. On by default with gzip and lzf.
     fletcher32 : bool, default False
         Add check sums to the chunks; compression then runs in libhdf5 on one core.
-    mode : {"x", "w", "a"}, default "x"
+    mode : {"x", "w", "a"}, default "x", or "a" with `append`
         "x" refuses an existing file, "w" replaces it, "a" adds to it (on a copy, which then replaces it).
+    append : bool, default False
+        Add rows to datasets that are there already, of the same type and shape of rows; others are made such that they
+        can grow. A name may come several times, as for the blocks of `iter_text`. All rows are added, or none.
     resume : bool, default False
         Keep each dataset as soon as it is written, whatever happens, in a hidden file beside `path`, and go on with
         what an earlier call with the same options kept there: those datasets are left out, and functions for them are
@@ -84,8 +88,8 @@ def to_hdf5(
     TypeError
         A type that HDF5 cannot hold, or a masked array.
     ValueError
-        A dataset of that name exists already, filter options do not fit, or with `resume`, what was kept was made with
-        other options.
+        A dataset of that name exists already, or rows of another type or shape shall be added to it. Filter options
+        that do not fit. With `resume`, what was kept was made with other options.
 
     Notes
     -----
@@ -100,6 +104,10 @@ def to_hdf5(
     >>> oc.to_hdf5(path, {"sample1": calls}, compression="gzip", attrs={"sample1": {"source": "calls.txt"}})
     >>> oc.from_hdf5(path, "sample1")["pos"]
     array([100], dtype=int32)
+    >>> oc.to_hdf5(path, {"sample2": calls}, append=True)
+    >>> oc.to_hdf5(path, {"sample2": calls}, append=True)
+    >>> len(oc.from_hdf5(path, "sample2"))
+    2
     >>> oc.to_hdf5(path, calls)
     Traceback (most recent call last):
     FileExistsError: [Errno 17] exists already: choose another name, or replace it with mode='w' ...
@@ -109,7 +117,8 @@ def to_hdf5(
     options = _texts(asdict(filters)) if resume else None
     with ExitStack() as stack:
         report = _reporter(progress, sizes, stack)
-        writer = stack.enter_context(Hdf5Writer(path, mode, filters, threads=threads, report=report, resume=options))
+        how = mode or ("a" if append else "x")
+        writer = stack.enter_context(Hdf5Writer(path, how, filters, threads=threads, report=report, resume=options))
         if sizes is not None and compression is None and not resume:
             writer.ensure_room(sizes)
         unused = dict(attrs or {})
@@ -124,7 +133,10 @@ def to_hdf5(
                 array = array()
             # An array that the iterable has kept may be changed by its next step; one that it made for us may not.
             later = sizes is None and not resume and _native.is_exclusive(array)
-            writer.write(name, array, described, later=later)
+            if append:
+                writer.append(name, array, described)
+            else:
+                writer.write(name, array, described, later=later)
             writer.save(note)
             # Its memory is free for the next one as soon as it is written.
             del array

@@ -17,12 +17,12 @@ from onecopy import _native
 from onecopy._arrays import is_masked
 from onecopy._hdf5.atomic import AtomicFile, Mode
 from onecopy._hdf5.filters import Filters, thread_count
-from onecopy._hdf5.growing import GrowingDataset
+from onecopy._hdf5.growing import GrowingDataset, check_rows
 from onecopy._hdf5.journal import Note
 from onecopy._hdf5.resumable import ResumableFile
 from onecopy._hdf5.room import DATASET_BYTES, Room
 from onecopy._hdf5.rows import Report, RowWriter
-from onecopy._hdf5.storage import OPEN_BYTES, Array, cf_attributes, describe, has_unicode, to_storage
+from onecopy._hdf5.storage import OPEN_BYTES, Array, cf_attributes, describe, from_storage, has_unicode, to_storage
 
 # What is as large as this begins at a page of the file, as writing past the page cache asks for.
 _ALIGNED_BYTES = 1 << 20
@@ -74,6 +74,7 @@ class Hdf5Writer:
             self._room = Room(self._file, self._h5)
             self._rows = RowWriter(self._file, self._room, self._threads, self._report)
             stack.callback(self._rows.close)
+            self._growing: dict[str, GrowingDataset] = {}
             if not self._file.begun:
                 self._h5.attrs.update(creator="onecopy", version=_native.__version__)
             self._cleanup = stack.pop_all()
@@ -82,7 +83,7 @@ class Hdf5Writer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         with self._cleanup:
             if kind is None:
-                self._rows.settle()
+                self._finish_rows()
                 self._h5.close()
                 self._file.commit()
 
@@ -99,9 +100,14 @@ class Hdf5Writer:
     def save(self, note: Note) -> None:
         """Keep what has been written, whatever happens from now on; without `resume`, do nothing."""
         if isinstance(self._file, ResumableFile):
-            self._rows.settle()
+            self._finish_rows()
             self._h5.flush()
             self._file.save(note)
+
+    def _finish_rows(self) -> None:
+        for growing in self._growing.values():
+            growing.save()
+        self._rows.settle()
 
     def _open(self) -> h5py.File:
         if self._file.copied and not h5py.is_hdf5(self._file.temporary):
@@ -152,21 +158,58 @@ class Hdf5Writer:
             self._rows.write(dataset, stored, 0, later=later)
         self._describe(dataset, array, attrs)
 
+    def append(self, name: str, array: npt.ArrayLike, attrs: Mapping[str, Any] | None = None) -> None:
+        """Add the rows of an array to a dataset, which is made when there is none."""
+        array = writable(name, array)
+        if not array.ndim:
+            raise ValueError(f"dataset {name!r}: a single value has no rows that could be added, give an array")
+        growing = self.grow(name, array.dtype, array.shape[1:])
+        growing.append(array)
+        for key, value in (attrs or {}).items():
+            self._h5[name].attrs[key] = value
+
     def grow(self, name: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> GrowingDataset:
-        """Begin a dataset to which arrays of rows of one shape are appended, or go on with one that was saved."""
+        """Begin a dataset to which arrays of rows of one shape are appended, or go on with one that is there."""
+        if name in self._growing:
+            return self._growing[name]
+        self._rows.settle()
         empty = np.empty((0, *row_shape), dtype)
-        if self.saved:
+        if empty.dtype.hasobject or has_unicode(empty.dtype):
+            raise TypeError(f"dataset {name!r}: type {empty.dtype} has no fixed size in a file; use S instead")
+        if name in self:
             dataset = self._h5[name]
-            _check_same_rows(dataset, empty)
-            return GrowingDataset(dataset, empty, self._rows.write)
+            check_rows(dataset, empty, len(dataset))
+        else:
+            dataset = self._create_growing(name, empty)
+        growing = self._growing[name] = GrowingDataset(dataset, empty, self._rows.write)
+        return growing
+
+    def _create_growing(self, name: str, empty: Array) -> h5py.Dataset:
         self._check_new(name)
-        if has_unicode(empty.dtype):
-            raise TypeError(f"dataset {name!r}: strings of type U have no fixed length in a file; use S instead")
         stored = to_storage(empty)
         options = self.filters.for_dataset(stored.shape, stored.dtype, growing=True)
-        dataset = _create_in(self._h5, name, stored.dtype, shape=stored.shape, maxshape=(None, *row_shape), **options)
+        maxshape = (None, *stored.shape[1:])
+        dataset = _create_in(self._h5, name, stored.dtype, shape=stored.shape, maxshape=maxshape, **options)
         self._describe(dataset, empty, None)
-        return GrowingDataset(dataset, empty, self._rows.write)
+        return dataset
+
+    def __contains__(self, name: str) -> bool:
+        return isinstance(self._h5.get(name), h5py.Dataset)
+
+    def rows_of(self, name: str) -> int:
+        """Return how many rows a dataset has; 0 when there is none."""
+        return len(self._h5[name]) if name in self else 0
+
+    def read(self, name: str) -> Array:
+        """Return what is in a small dataset."""
+        self._rows.settle()
+        dataset = self._h5[name]
+        return from_storage(dataset[()], dataset.attrs.get("dtype", ""))
+
+    def dtype_of(self, name: str) -> np.dtype[Any]:
+        """Return the type of the array that was written as a dataset."""
+        dataset = self._h5[name]
+        return from_storage(np.empty(0, dataset.dtype), dataset.attrs.get("dtype", "")).dtype
 
     def remove(self, name: str) -> None:
         """Take a dataset out of the file, if it is there. The room that it had in the file may stay unused."""
@@ -213,13 +256,6 @@ def _create_in(file: h5py.File, name: str, dtype: np.dtype[Any], **options: Any)
     if dataset.dtype.names != dtype.names:
         raise ValueError(f"dataset {name!r}: HDF5 cannot hold the field names of {dtype}, rename them")
     return dataset
-
-
-def _check_same_rows(dataset: h5py.Dataset, rows: Array) -> None:
-    there, new = (dataset.attrs.get("dtype"), dataset.shape[1:]), (describe(rows.dtype), rows.shape[1:])
-    if there != new or to_storage(rows[:0]).dtype != dataset.dtype:
-        one, other = (f"{dtype} and shape (rows, {', '.join(map(str, shape))})" for dtype, shape in (there, new))
-        raise ValueError(f"dataset {dataset.name!r} has the type {one}, but the rows to be added {other}")
 
 
 def _placed_at_once() -> h5py.h5p.PropDCID:
