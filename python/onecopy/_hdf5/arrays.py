@@ -52,15 +52,16 @@ def to_hdf5(
     chunks : bool, int or tuple of int, optional
         Shape of the chunks; an integer is a number of rows. By default, arrays without filters are contiguous, and
         others have chunks of about 1 MiB. An axis of a chunk is never longer than that of its array.
-    compression : {"gzip", "lzf", "szip"} or int, optional
-        As in h5py: 0 to 9 is a gzip level, a larger number is that of a registered HDF5 filter. gzip and lzf run on all
-        cores, the others in libhdf5 on one.
+    compression : {"gzip", "lzf", "zstd", "blosc2", "szip"} or int, optional
+        As in h5py: 0 to 9 is a gzip level, a larger number is that of a registered HDF5 filter. gzip, lzf and zstd run
+        on all cores, the others in libhdf5 on one. Other programs need ``hdf5plugin`` to read zstd and blosc2.
     compression_opts : int, optional
-        The gzip level, 0 to 9 (default 4), or the options of another filter.
+        The level, for gzip 0 to 9 (default 4), for zstd 1 to 22 (default 3), for blosc2 0 to 9 (default 5), or the
+        options of another filter.
     shuffle : bool, optional
-        Reorder bytes before compression, which makes numbers smaller. On by default with gzip and lzf.
+        Reorder bytes before compression, which makes numbers smaller. On by default with gzip, lzf and zstd.
     fletcher32 : bool, default False
-        Add check sums to the chunks; compression then runs in libhdf5 on one core.
+        Add check sums to the chunks, on all cores: damage is an error when they are read.
     mode : {"x", "w", "a"}, default "x", or "a" with `append`
         "x" refuses an existing file, "w" replaces it, "a" adds to it (on a copy, which then replaces it).
     append : bool, default False

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 
 import h5py
 import numpy as np
 
+from onecopy import _native
+from onecopy._hdf5.filters import native_codec
 from onecopy._hdf5.storage import Array, describe, to_storage
 
 
@@ -33,7 +36,7 @@ class GrowingDataset:
         rows: int = len(dataset)
         self._written: int = rows - rows % dataset.chunks[0]
         # A chunk is written as a whole, so the rows that do not fill one are written once more.
-        self._waiting = dataset[self._written :] if self._written < rows else to_storage(empty)
+        self._waiting = _rows_from(dataset, self._written) if self._written < rows else to_storage(empty)
 
     @property
     def name(self) -> str:
@@ -70,6 +73,34 @@ class GrowingDataset:
         self._dataset.resize(self._written + len(array), axis=0)
         self._write_rows(self._dataset, array, self._written)
         self._written += len(array)
+
+
+def _rows_from(dataset: h5py.Dataset, first: int) -> Array:
+    """Return the rows of the last chunks, which begin at `first`; libhdf5 may lack their filters."""
+    codec = native_codec(dataset)
+    if codec is None:
+        rows: Array = dataset[first:]
+        return rows
+    rows = np.full((len(dataset) - first, *dataset.shape[1:]), dataset.fillvalue, dataset.dtype)
+    steps = [range(0, size, step) for size, step in zip(rows.shape, dataset.chunks, strict=True)]
+
+    def stored() -> Iterator[tuple[tuple[int, ...], bytes, int]]:
+        for row, *others in itertools.product(*steps):
+            origin = (first + row, *others)
+            if dataset.id.get_chunk_info_by_coord(origin).byte_offset is not None:
+                mask, chunk = dataset.id.read_direct_chunk(origin)
+                yield (row, *others), chunk, mask
+
+    _native.decompress_chunks(
+        rows,
+        dataset.chunks,
+        codec=codec.name,
+        shuffle=codec.shuffle,
+        fletcher32=codec.fletcher32,
+        threads=1,
+        stored=stored(),
+    )
+    return rows
 
 
 def _joined(one: Array, other: Array) -> Array:
