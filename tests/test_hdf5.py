@@ -212,6 +212,29 @@ def test_chunk_shape(shape, chunks, expected):
     assert chunk_shape(shape, np.dtype("f8"), chunks) == expected
 
 
+def test_chunks_of_each_dataset(path):
+    arrays = {"a": np.zeros((100, 6)), "b": np.zeros((40, 5)), "c": np.zeros(7)}
+    oc.to_hdf5(path, arrays, chunks={"a": (10, 3), "b": 8})
+    with h5py.File(path) as file:
+        assert [file[name].chunks for name in "abc"] == [(10, 3), (8, 5), None]
+    asked = []
+
+    def chunks(name, shape, dtype):
+        asked.append((name, shape, dtype))
+        return {"a": (50, 6), "b": True}.get(name)
+
+    oc.to_hdf5(path, arrays, chunks=chunks, mode="w")
+    assert asked == [(name, array.shape, np.dtype("f8")) for name, array in arrays.items()]
+    with h5py.File(path) as file:
+        assert [file[name].chunks for name in "abc"] == [(50, 6), (40, 5), None]
+    with pytest.raises(ValueError, match="chunks for 'd', but there is no such dataset"):
+        oc.to_hdf5(path, arrays, chunks={"d": 8}, mode="w")
+    with pytest.raises(TypeError, match=r"'a': chunks 'many': give a number of rows"):
+        oc.to_hdf5(path, arrays, chunks=lambda *_: "many", mode="w")
+    with pytest.raises(ValueError, match="'b': chunks=False, but filters"):
+        oc.to_hdf5(path, arrays, chunks={"b": False}, compression="lzf", mode="w")
+
+
 def test_attributes(path):
     when = np.array(["2020-01-01", "NaT"], "M8[s]")
     oc.to_hdf5(path, {"a": sample(CALL, 3), "t": when}, attrs={"a": {"source": "one.txt"}})

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import numpy.typing as npt
 
 from onecopy import _native
 from onecopy._hdf5.atomic import Mode
-from onecopy._hdf5.filters import Chunks, Filters
+from onecopy._hdf5.filters import EachChunks, Filters
 from onecopy._hdf5.rows import Report
 from onecopy._hdf5.writer import Hdf5Writer, writable
 
@@ -24,7 +24,7 @@ def to_hdf5(
     path: str | os.PathLike[str],
     data: Mapping[str, Data] | Iterable[tuple[str, Data]] | npt.ArrayLike,
     *,
-    chunks: Chunks = None,
+    chunks: EachChunks = None,
     compression: str | int | None = None,
     compression_opts: Any = None,
     shuffle: bool | None = None,
@@ -49,9 +49,11 @@ def to_hdf5(
         The datasets by name; a name may contain groups: ``"run1/reads"``. An iterable is consumed step by step, so that
         not all arrays need to exist at once. A single array becomes the dataset ``data``. In place of an array, a
         function without arguments may stand, which is called for it when its turn has come.
-    chunks : bool, int or tuple of int, optional
+    chunks : bool, int, tuple of int, mapping or callable, optional
         Shape of the chunks; an integer is a number of rows. By default, arrays without filters are contiguous, and
-        others have chunks of about 1 MiB. An axis of a chunk is never longer than that of its array.
+        others have chunks of about 1 MiB: as many rows as that holds, or where one row exceeds it, parts of rows. An
+        axis of a chunk is never longer than that of its array. A mapping gives them by the names of datasets (others
+        have the default), a function from name, shape and type.
     compression : {"gzip", "lzf", "zstd", "blosc2", "szip"} or int, optional
         As in h5py: 0 to 9 is a gzip level, a larger number is that of a registered HDF5 filter. gzip, lzf and zstd run
         on all cores, the others in libhdf5 on one. Other programs need ``hdf5plugin`` to read zstd and blosc2.
@@ -115,7 +117,7 @@ def to_hdf5(
     """
     filters = Filters(chunks, compression, compression_opts, shuffle, fletcher32)
     datasets, sizes = _datasets(data)
-    options = _texts(asdict(filters)) if resume else None
+    options = _shared_options(filters) if resume else None
     with ExitStack() as stack:
         report = _reporter(progress, sizes, stack)
         how = mode or ("a" if append else "x")
@@ -123,9 +125,11 @@ def to_hdf5(
         if sizes is not None and compression is None and not resume:
             writer.ensure_room(sizes)
         unused = dict(attrs or {})
+        uncut = set(chunks) if isinstance(chunks, Mapping) else set()
         before = iter(list(writer.saved))
         for name, array in datasets:
             described = unused.pop(name, None)
+            uncut.discard(name)
             note = {"name": name, "attrs": _texts(described or {})}
             if (kept := next(before, None)) is not None:
                 _check_kept(kept, note)
@@ -143,8 +147,20 @@ def to_hdf5(
             del array
         if (kept := next(before, None)) is not None:
             _check_kept(kept, {"name": "no dataset", "attrs": {}})
-        if unused:
-            raise ValueError(f"attrs for {', '.join(map(repr, unused))}, but there is no such dataset: check the names")
+        for what, names in ("attrs", unused), ("chunks", uncut):
+            if names:
+                raise ValueError(
+                    f"{what} for {', '.join(map(repr, names))}, but there is no such dataset: check the names"
+                )
+
+
+def _shared_options(filters: Filters) -> dict[str, str]:
+    """Return the options that a call must share with the one that it goes on with."""
+    options = {field.name: getattr(filters, field.name) for field in fields(filters)}
+    if callable(filters.chunks):
+        # Where it lies in memory says nothing.
+        options["chunks"] = getattr(filters.chunks, "__qualname__", type(filters.chunks).__qualname__)
+    return _texts(options)
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

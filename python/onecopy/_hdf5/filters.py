@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ import h5py
 import numpy as np
 
 Chunks = bool | int | tuple[int, ...] | None
+# The same for all datasets, by name (others as by default), or from name, shape and type.
+EachChunks = Chunks | Mapping[str, Chunks] | Callable[[str, tuple[int, ...], np.dtype[Any]], Chunks]
 
 # The chunk cache that libhdf5 gives a dataset by default: a larger chunk would be decoded anew for each access.
 _CHUNK_BYTES = 1 << 20
@@ -42,7 +45,7 @@ class Filters:
         An option that does not exist or does not fit the others.
     """
 
-    chunks: Chunks = None
+    chunks: EachChunks = None
     compression: str | int | None = None
     compression_opts: Any = None
     shuffle: bool | None = None
@@ -71,26 +74,38 @@ class Filters:
             raise ValueError("lzf has no levels: leave compression_opts out")
         if self.compression == "blosc2":
             _plugin()
-        if self.chunks is False and self._filtered:
-            raise ValueError("chunks=False, but filters work on chunks: leave it out or switch the filters off")
 
     @property
     def _filtered(self) -> bool:
         return self.compression is not None or bool(self.shuffle) or self.fletcher32
 
-    def for_dataset(self, shape: tuple[int, ...], dtype: np.dtype[Any], *, growing: bool = False) -> dict[str, Any]:
+    def for_dataset(
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, growing: bool = False
+    ) -> dict[str, Any]:
         """Return the keywords for ``h5py.Group.create_dataset``.
 
         A dataset without elements or axes has neither chunks nor filters, unless it is `growing` along its first axis.
         """
+        chunks = self._chunks(name, shape, dtype)
         if not shape or (0 in shape and not growing):
             return {}
-        if not growing and not self._filtered and (self.chunks is None or self.chunks is False):
+        if not growing and not self._filtered and (chunks is None or chunks is False):
             return {}
         native = self.compression in _NATIVE_CODECS.values()
         shuffle = native and dtype.itemsize > 1 if self.shuffle is None else self.shuffle
-        chunks = chunk_shape(shape, dtype, self.chunks, growing)
-        return {**self._compression(), "shuffle": shuffle, "chunks": chunks, "fletcher32": self.fletcher32}
+        cut = chunk_shape(shape, dtype, chunks, growing)
+        return {**self._compression(), "shuffle": shuffle, "chunks": cut, "fletcher32": self.fletcher32}
+
+    def _chunks(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Chunks:
+        if isinstance(self.chunks, Mapping):
+            chunks: Any = self.chunks.get(name)
+        else:
+            chunks = self.chunks(name, shape, dtype) if callable(self.chunks) else self.chunks
+        if chunks is not None and not isinstance(chunks, (bool, int, tuple)):
+            raise TypeError(f"dataset {name!r}: chunks {chunks!r}: give a number of rows, a tuple of sizes, or None")
+        if chunks is False and self._filtered:
+            raise ValueError(f"dataset {name!r}: chunks=False, but filters work on chunks: leave it out")
+        return chunks
 
     def _compression(self) -> dict[str, Any]:
         if self.compression == "zstd":

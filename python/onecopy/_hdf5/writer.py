@@ -151,7 +151,7 @@ class Hdf5Writer:
             dataset = self._create_object(name, array)
         else:
             stored = to_storage(array)
-            options = self.filters.for_dataset(stored.shape, stored.dtype)
+            options = self.filters.for_dataset(name, stored.shape, stored.dtype)
             if "chunks" not in options:
                 options["dcpl"] = _placed_at_once()
             dataset = _create_in(self._h5, name, stored.dtype, shape=stored.shape, **options)
@@ -187,7 +187,7 @@ class Hdf5Writer:
     def _create_growing(self, name: str, empty: Array) -> h5py.Dataset:
         self._check_new(name)
         stored = to_storage(empty)
-        options = self.filters.for_dataset(stored.shape, stored.dtype, growing=True)
+        options = self.filters.for_dataset(name, stored.shape, stored.dtype, growing=True)
         maxshape = (None, *stored.shape[1:])
         dataset = _create_in(self._h5, name, stored.dtype, shape=stored.shape, maxshape=maxshape, **options)
         self._describe(dataset, empty, None)
