@@ -3,30 +3,63 @@
 //! The bytes are taken as big-endian words of 16 bits, an odd one padded with a zero. The lower half of the result is
 //! the sum of the words, the upper half the sum of all sums up to each word, both modulo 65535, where a sum that is not
 //! zero itself has the representative 65535 instead of 0.
+//!
+//! Word by word, each addition would wait for the one before. So rows of `LANES` words are summed up lane by lane,
+//! which the compiler turns into vector instructions, and the lanes are put together for each block of rows.
 
-/// So many words are summed up before the sums are reduced: with fewer than 2^21, the second one stays below 2^64.
-const WORDS: usize = 1 << 16;
+const LANES: usize = 32;
+/// A lane's sum of sums over so many rows stays below 2^32.
+const ROWS: usize = 360;
 const MODULUS: u64 = 0xFFFF;
 
 /// Bytes of a stored check sum, little-endian.
 pub(crate) const LEN: usize = 4;
 
 pub(crate) fn fletcher32(bytes: &[u8]) -> u32 {
-    let (mut first, mut second) = (0u64, 0u64);
-    for block in bytes.chunks(2 * WORDS) {
-        let words = block.chunks_exact(2);
-        let odd = words.remainder().first().copied();
-        for word in words {
-            first += u64::from(u16::from_be_bytes([word[0], word[1]]));
-            second += first;
-        }
-        if let Some(byte) = odd {
-            first += u64::from(byte) << 8;
-            second += first;
-        }
-        (first, second) = (reduce(first), reduce(second));
+    let mut sums = Sums::default();
+    let rows = bytes.chunks_exact(2 * LANES);
+    let rest = rows.remainder();
+    for block in bytes[..bytes.len() - rest.len()].chunks(2 * LANES * ROWS) {
+        sums.add_block(block);
     }
-    (second as u32) << 16 | first as u32
+    for word in rest.chunks(2) {
+        sums.add(u64::from(u16::from_be_bytes([word[0], word.get(1).copied().unwrap_or(0)])));
+    }
+    (reduce(sums.second) as u32) << 16 | reduce(sums.first) as u32
+}
+
+/// The sum of the words, and the sum of all sums up to each word.
+#[derive(Default)]
+struct Sums {
+    first: u64,
+    second: u64,
+}
+
+impl Sums {
+    fn add(&mut self, word: u64) {
+        self.first += word;
+        self.second += self.first;
+    }
+
+    /// Adds whole rows, at most `ROWS`.
+    fn add_block(&mut self, block: &[u8]) {
+        let (mut sum, mut sums) = ([0u32; LANES], [0u32; LANES]);
+        for row in block.chunks_exact(2 * LANES) {
+            for lane in 0..LANES {
+                sum[lane] += u32::from(u16::from_be_bytes([row[2 * lane], row[2 * lane + 1]]));
+                sums[lane] += sum[lane];
+            }
+        }
+        // Of `words` words, word `i` counts `words - i` times in the sum of sums. In lane `l` of row `r` that is
+        // `LANES * (rows - r) - l`, and the lane's own sum of sums has it `rows - r` times.
+        let words = (block.len() / 2) as u64;
+        self.second += words * self.first;
+        for (lane, (sum, sums)) in sum.into_iter().zip(sums).enumerate() {
+            self.first += u64::from(sum);
+            self.second += LANES as u64 * u64::from(sums) - lane as u64 * u64::from(sum);
+        }
+        (self.first, self.second) = (reduce(self.first), reduce(self.second));
+    }
 }
 
 /// Whether `stored` is the check sum of `bytes`. Releases of HDF5 before 1.6.3 stored it with the bytes of each half
