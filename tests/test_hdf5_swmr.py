@@ -182,3 +182,22 @@ def test_the_check_sum_of_metadata(path):
     oc.to_hdf5(path, {"x": np.arange(3)}, append=True, swmr=True)
     head = path.read_bytes()[:48]
     assert lookup3(head[:44]).to_bytes(4, "little") == head[44:]
+
+
+def test_rows_are_flushed_before_they_are_counted(path):
+    oc.to_hdf5(path, {"x": np.arange(30), "y": np.arange(5)}, append=True, swmr=True, chunks=64, compression="gzip")
+    # Dies just before it counts the rows of x.
+    code = """if True:
+        import os, signal, sys
+        import h5py, numpy as np, onecopy as oc
+        h5py.AttributeManager.modify = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+        oc.to_hdf5(sys.argv[1], {"x": np.arange(30, 200)}, append=True, swmr=True)
+    """
+    died = subprocess.run([sys.executable, "-c", code, path])
+    assert died.returncode == -signal.SIGKILL
+    assert complete_rows(path) == 30
+    with h5py.File(path, swmr=True) as file:
+        assert (file["x"][()] == np.arange(200)).all()
+    oc.to_hdf5(path, {"y": [5]}, append=True, swmr=True)
+    assert oc.from_hdf5(path, "x").tolist() == [*range(30)]
+    assert oc.from_hdf5(path, "y").tolist() == [*range(6)]
