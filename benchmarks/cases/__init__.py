@@ -7,6 +7,7 @@ from benchmarks.cases import (
     counter,
     fork,
     handover,
+    hdf5,
     locks,
     memory,
     objects,
@@ -35,5 +36,6 @@ CASES = {
     "counter": counter,
     "text": text,
     "compressed": compressed,
+    "hdf5": hdf5,
     "pipeline": pipeline,
 }

@@ -494,9 +494,10 @@ def compress_chunks(
     array: npt.NDArray[Any],
     chunks: Sequence[int],
     *,
-    codec: str,
+    codec: str | None,
     level: int,
     shuffle: bool,
+    fletcher32: bool,
     threads: int,
     write: Callable[[tuple[int, ...], bytes, int], object],
 ) -> None: ...
@@ -504,8 +505,9 @@ def decompress_chunks(
     array: npt.NDArray[Any],
     chunks: Sequence[int],
     *,
-    codec: str,
+    codec: str | None,
     shuffle: bool,
+    fletcher32: bool,
     threads: int,
     stored: Iterable[tuple[Sequence[int], bytes, int]],
 ) -> None: ...

@@ -25,20 +25,21 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// `write(origin, stored, filter_mask)` is called for each chunk in order, with the index of its first element along
 /// each axis, the bytes to store, and HDF5's mask of skipped filters.
 #[pyfunction]
-#[pyo3(signature = (array, chunks, *, codec, level, shuffle, threads, write))]
+#[pyo3(signature = (array, chunks, *, codec, level, shuffle, fletcher32, threads, write))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
 fn compress_chunks(
     py: Python<'_>,
     array: &Bound<'_, PyUntypedArray>,
     chunks: Vec<usize>,
-    codec: &str,
+    codec: Option<&str>,
     level: u8,
     shuffle: bool,
+    fletcher32: bool,
     threads: usize,
     write: Py<PyAny>,
 ) -> PyResult<()> {
     let grid = grid_over(array, &chunks)?;
-    let pipeline = pipeline(array, codec, level, shuffle)?;
+    let pipeline = pipeline(array, codec, level, shuffle, fletcher32)?;
     check_room(py, &grid, threads)?;
     // SAFETY: the array is C-contiguous (checked by `grid_over`), and the caller's reference keeps it alive during the
     // call.
@@ -61,18 +62,20 @@ fn compress_chunks(
 /// `stored` yields (origin, stored bytes, filter mask) in any order; elements of chunks that it leaves out stay as they
 /// are.
 #[pyfunction]
-#[pyo3(signature = (array, chunks, *, codec, shuffle, threads, stored))]
+#[pyo3(signature = (array, chunks, *, codec, shuffle, fletcher32, threads, stored))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
 fn decompress_chunks(
     py: Python<'_>,
     array: &Bound<'_, PyUntypedArray>,
     chunks: Vec<usize>,
-    codec: &str,
+    codec: Option<&str>,
     shuffle: bool,
+    fletcher32: bool,
     threads: usize,
     stored: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let grid = grid_over(array, &chunks)?;
-    let pipeline = pipeline(array, codec, 0, shuffle)?;
+    let pipeline = pipeline(array, codec, 1, shuffle, fletcher32)?;
     check_room(py, &grid, threads)?;
     // SAFETY: reading the flags of a live array object with the GIL held.
     if unsafe { (*_PyArray_GET_ITEM_DATA(array.as_array_ptr())).flags } & NPY_ARRAY_WRITEABLE == 0 {
@@ -129,14 +132,27 @@ fn grid_over(array: &Bound<'_, PyUntypedArray>, chunks: &[usize]) -> PyResult<Gr
     Grid::new(array.shape(), chunks, dtype.itemsize()).map_err(|error| Failure::from(error).0)
 }
 
-fn pipeline(array: &Bound<'_, PyUntypedArray>, codec: &str, level: u8, shuffle: bool) -> PyResult<Pipeline> {
+fn pipeline(
+    array: &Bound<'_, PyUntypedArray>,
+    codec: Option<&str>,
+    level: u8,
+    shuffle: bool,
+    fletcher32: bool,
+) -> PyResult<Pipeline> {
     let codec = match codec {
-        "gzip" if level <= 9 => Codec::Deflate { level },
-        "gzip" => return Err(PyValueError::new_err(format!("gzip level {level}: give 0 (none) to 9 (smallest)"))),
-        "lzf" => Codec::Lzf,
-        other => return Err(PyValueError::new_err(format!("codec '{other}': give 'gzip' or 'lzf'"))),
+        None => Codec::Plain,
+        Some("gzip") if level <= 9 => Codec::Deflate { level },
+        Some("gzip") => return Err(wrong(format!("gzip level {level}: give 0 (none) to 9 (smallest)"))),
+        Some("lzf") => Codec::Lzf,
+        Some("zstd") if (1..=22).contains(&level) => Codec::Zstd { level },
+        Some("zstd") => return Err(wrong(format!("zstd level {level}: give 1 (fastest) to 22 (smallest)"))),
+        Some(other) => return Err(wrong(format!("codec '{other}': give 'gzip', 'lzf', 'zstd' or None"))),
     };
-    Ok(Pipeline { shuffle: shuffle.then(|| array.dtype().itemsize()), codec })
+    Ok(Pipeline { shuffle: shuffle.then(|| array.dtype().itemsize()), codec, fletcher32 })
+}
+
+fn wrong(message: String) -> PyErr {
+    PyValueError::new_err(message)
 }
 
 fn data_of(array: &Bound<'_, PyUntypedArray>) -> *mut u8 {

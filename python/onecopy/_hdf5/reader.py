@@ -133,7 +133,13 @@ def _read_compressed(dataset: h5py.Dataset, array: Array, codec: Codec, threads:
 
     try:
         _native.decompress_chunks(
-            array, dataset.chunks, codec=codec.name, shuffle=codec.shuffle, threads=threads, stored=stored()
+            array,
+            dataset.chunks,
+            codec=codec.name,
+            shuffle=codec.shuffle,
+            fletcher32=codec.fletcher32,
+            threads=threads,
+            stored=stored(),
         )
     except OSError as error:
         raise OSError(f"{file}: dataset {dataset.name!r} cannot be read: {error}") from error

@@ -57,7 +57,7 @@ def to_storage(array: Array) -> Array:
 def from_storage(array: Array, dtype: str) -> Array:
     """Undo `to_storage`, where `dtype` is what `describe` returned; an array that does not fit it stays as it is."""
     try:
-        target = _parse(dtype)
+        target = parse_dtype(dtype)
     except (TypeError, ValueError, SyntaxError):
         return array
     return _restore(array, target) if _fits(array.dtype, target) else array
@@ -82,7 +82,8 @@ def cf_attributes(dtype: np.dtype[Any]) -> dict[str, Any]:
     return {"units": f"{units} since 1970-01-01", "calendar": "proleptic_gregorian", "_FillValue": missing}
 
 
-def _parse(text: str) -> np.dtype[Any]:
+def parse_dtype(text: str) -> np.dtype[Any]:
+    """Undo `describe`."""
     layout: Any = ast.literal_eval(text) if text.startswith(("[", "{")) else text
     parsed: np.dtype[Any] = np.dtype(layout)
     return parsed
