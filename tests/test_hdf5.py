@@ -346,7 +346,7 @@ def test_a_damaged_chunk_is_named(path, codec):
     with h5py.File(path, "r+") as file:
         _, stored = file["x"].id.read_direct_chunk((20_000,))
         file["x"].id.write_direct_chunk((20_000,), stored[: len(stored) // 2])
-    with pytest.raises(OSError, match=f"{path}.*'/x'.*{codec}.*corrupt"):
+    with pytest.raises(OSError, match=f"'/x'.*{codec}.*corrupt.*{path}"):
         oc.from_hdf5(path, "x")
 
 

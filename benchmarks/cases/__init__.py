@@ -15,6 +15,7 @@ from benchmarks.cases import (
     pool,
     put,
     queue,
+    read_hdf5,
     start,
     text,
 )
@@ -36,4 +37,5 @@ CASES = {
     "text": text,
     "compressed": compressed,
     "pipeline": pipeline,
+    "read-hdf5": read_hdf5,
 }

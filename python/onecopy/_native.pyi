@@ -483,6 +483,7 @@ class TextBlocks:
 # files
 def reserve_space(fd: int, size: int, /) -> None: ...
 def write_array(fd: int, direct: int, array: npt.NDArray[Any], position: int, /) -> None: ...
+def read_array(fd: int, array: npt.NDArray[Any], position: int, /, *, threads: int) -> None: ...
 def start_writeback(fd: int, /) -> None: ...
 def rename_noreplace(old: str | PathLike[str], new: str | PathLike[str], /) -> None: ...
 
@@ -497,12 +498,13 @@ def compress_chunks(
     threads: int,
     write: Callable[[tuple[int, ...], bytes, int], object],
 ) -> None: ...
-def decompress_chunks(
+def read_chunks(
+    fd: int,
     array: npt.NDArray[Any],
     chunks: Sequence[int],
     *,
-    codec: str,
+    codec: str | None,
     shuffle: bool,
     threads: int,
-    stored: Iterable[tuple[Sequence[int], bytes, int]],
+    places: Iterable[tuple[Sequence[int], int, int, int]],
 ) -> None: ...

@@ -2,6 +2,8 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
+use std::os::fd::BorrowedFd;
+
 use numpy::npyffi::{_PyArray_GET_ITEM_DATA, NPY_ARRAY_WRITEABLE};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use onecopy::check_work_memory;
@@ -10,14 +12,14 @@ use onecopy_filters::{
 };
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyIterator, PyTuple};
 
 use crate::errors::OrRaise;
+use crate::reads::{FileChunk, borrowed};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(compress_chunks, module)?)?;
-    module.add_function(wrap_pyfunction!(decompress_chunks, module)?)
+    module.add_function(wrap_pyfunction!(read_chunks, module)?)
 }
 
 /// Compress all chunks of a C-contiguous array on `threads` threads.
@@ -56,34 +58,39 @@ fn compress_chunks(
     .map_err(|Failure(error)| error)
 }
 
-/// Decompress chunks into a C-contiguous array on `threads` threads.
+/// Read chunks of an open file into a C-contiguous array on `threads` threads, and decompress them.
 ///
-/// `stored` yields (origin, stored bytes, filter mask) in any order; elements of chunks that it leaves out stay as they
-/// are.
+/// `places` yields (origin, position in the file, stored bytes, filter mask) in any order; elements of chunks that it
+/// leaves out stay as they are. Chunks without filters have the codec `None`.
 #[pyfunction]
-#[pyo3(signature = (array, chunks, *, codec, shuffle, threads, stored))]
-fn decompress_chunks(
+#[pyo3(signature = (fd, array, chunks, *, codec, shuffle, threads, places))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
+fn read_chunks(
     py: Python<'_>,
+    fd: i32,
     array: &Bound<'_, PyUntypedArray>,
     chunks: Vec<usize>,
-    codec: &str,
+    codec: Option<&str>,
     shuffle: bool,
     threads: usize,
-    stored: &Bound<'_, PyAny>,
+    places: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let grid = grid_over(array, &chunks)?;
+    // Without filters, all of them count as skipped.
+    let (codec, skipped) = codec.map_or(("lzf", u32::MAX), |name| (name, 0));
     let pipeline = pipeline(array, codec, 0, shuffle)?;
     check_room(py, &grid, threads)?;
     // SAFETY: reading the flags of a live array object with the GIL held.
     if unsafe { (*_PyArray_GET_ITEM_DATA(array.as_array_ptr())).flags } & NPY_ARRAY_WRITEABLE == 0 {
         return Err(PyValueError::new_err("the array is read-only: give one that can be written"));
     }
+    let file = borrowed(fd)?;
     // SAFETY: the array is C-contiguous (checked by `grid_over`) and writable, and the caller's reference keeps it
     // alive. It was made for this call, so nobody else uses it (`from_hdf5` is the only caller).
     let mut target = unsafe { Target::new(data_of(array), grid.array_bytes()) };
-    let stored = Py::from(stored.try_iter()?);
+    let places = Py::from(places.try_iter()?);
     py.detach(|| {
-        let chunks = std::iter::from_fn(|| next_chunk(&stored, &grid).transpose());
+        let chunks = std::iter::from_fn(|| next_chunk(&places, &grid, file, skipped).transpose());
         decompress(&mut target, &grid, &pipeline, threads, chunks)
     })
     .map_err(|Failure(error)| error)
@@ -95,17 +102,24 @@ fn attached<T>(work: impl FnOnce(Python<'_>) -> Result<T, Failure>) -> Result<T,
     Python::try_attach(work).unwrap_or_else(|| Err(ended()))
 }
 
-fn next_chunk(stored: &Py<PyIterator>, grid: &Grid) -> Result<Option<StoredChunk<PyBackedBytes>>, Failure> {
+type Where = (Vec<usize>, u64, usize, u32);
+
+fn next_chunk<'fd>(
+    places: &Py<PyIterator>,
+    grid: &Grid,
+    file: BorrowedFd<'fd>,
+    skipped: u32,
+) -> Result<Option<StoredChunk<FileChunk<'fd>>>, Failure> {
     attached(|py| {
         py.check_signals()?;
-        let Some(next) = stored.bind(py).clone().next() else { return Ok(None) };
-        let (origin, bytes, filter_mask): (Vec<usize>, PyBackedBytes, u32) = next?.extract()?;
+        let Some(next) = places.bind(py).clone().next() else { return Ok(None) };
+        let (origin, position, len, mask): Where = next?.extract()?;
         let cell = grid.cell_at(&origin).ok_or_else(|| {
             PyValueError::new_err(format!(
                 "no chunk begins at {origin:?}: the file is damaged, or the shape is not the dataset's"
             ))
         })?;
-        Ok(Some(StoredChunk { cell, bytes, filter_mask }))
+        Ok(Some(StoredChunk { cell, bytes: FileChunk { file, position, len }, filter_mask: mask | skipped }))
     })
 }
 
@@ -157,7 +171,9 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         Self(match error {
-            Error::Corrupt { .. } | Error::Cell { .. } | Error::Threads => PyOSError::new_err(message),
+            Error::Corrupt { .. } | Error::Read { .. } | Error::Cell { .. } | Error::Threads => {
+                PyOSError::new_err(message)
+            }
             _ => PyValueError::new_err(message),
         })
     }

@@ -112,11 +112,7 @@ def _automatic(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 def native_codec(dataset: h5py.Dataset) -> Codec | None:
     """Return the filters of a dataset when the native code can run all of them on its bytes as they are."""
-    dtype = dataset.dtype
-    if not dataset.chunks or dtype.hasobject or dtype.kind == "T":
-        return None
-    # The type in the file must have the very bytes that numpy has: a conversion is libhdf5's.
-    if h5py.h5t.py_create(dtype, logical=True) != dataset.id.get_type():
+    if not dataset.chunks or not has_numpy_bytes(dataset):
         return None
     properties = dataset.id.get_create_plist()
     filters = [properties.get_filter(i) for i in range(properties.get_nfilters())]
@@ -126,6 +122,14 @@ def native_codec(dataset: h5py.Dataset) -> Codec | None:
     number, _, values, _ = filters[-1]
     name = _NATIVE_CODECS[number]
     return Codec(name, values[0] if name == "gzip" else 0, shuffle)
+
+
+def has_numpy_bytes(dataset: h5py.Dataset) -> bool:
+    """Tell whether the type in the file has the very bytes that numpy has: a conversion is libhdf5's."""
+    dtype = dataset.dtype
+    if dtype.hasobject or dtype.kind == "T":
+        return False
+    return bool(h5py.h5t.py_create(dtype, logical=True) == dataset.id.get_type())
 
 
 def thread_count(threads: int | None) -> int:
