@@ -77,7 +77,12 @@ def test_a_dataset_per_file(capsys):
     assert a.dtype == [("f0", "S8"), ("f1", "i4"), ("f2", "f8")]
     assert a.tolist() == [(b"chr1", 100, 87.5), (b"chr1", 250, 0.0), (b"chr10", 7, 12.25)]
     with h5py.File("out.h5") as file:
-        assert dict(file["b"].attrs) == {"source": "b.txt", "rows": 2, "dtype": str(file["b"].dtype)}
+        attrs = dict(file["b"].attrs)
+        changed = np.datetime64(attrs.pop("source_mtime").removesuffix("Z"))
+        assert changed == np.datetime64(os.stat("b.txt").st_mtime_ns, "ns")
+        size = len(MORE)
+        assert attrs == {"source": "b.txt", "source_bytes": size, "rows": 2, "dtype": str(file["b"].dtype)}
+        assert json.loads(file.attrs["options"])["--layout"] == "per-file"
 
 
 def test_one_dataset_with_an_index_of_sources():
@@ -87,7 +92,9 @@ def test_one_dataset_with_an_index_of_sources():
     assert set(found) == {"calls", "calls_sources"}
     assert found["calls"].dtype == [("f0", "S16"), ("f1", "i4"), ("f2", "f8")]
     assert found["calls"]["f1"].tolist() == [100, 250, 7, 1, -9, 100, 250, 7]
-    assert found["calls_sources"].tolist() == [("a.txt", 0, 3), ("b.txt", 3, 2), ("c.txt", 5, 3)]
+    index = found["calls_sources"]
+    assert index[["source", "first_row", "rows"]].tolist() == [("a.txt", 0, 3), ("b.txt", 3, 2), ("c.txt", 5, 3)]
+    assert index["source_bytes"].tolist() == [len(CALLS), len(MORE), len(CALLS)]
 
 
 @pytest.mark.parametrize("layout", ["per-file", "concat"])
@@ -170,6 +177,7 @@ def test_json_summary(capsys):
         ],
         "rows": 5,
         "text_bytes": len(CALLS + MORE),
+        "resumed_files": 0,
         "file_bytes": os.path.getsize("out.h5"),
     }
 

@@ -274,7 +274,7 @@ def test_a_growing_dataset(path, parts, dtype, options):
         growing = writer.grow("x", dtype)
         for start, size in zip(np.cumsum([0, *parts[:-1]]), parts, strict=False):
             growing.append(whole[start : start + size])
-        growing.finish()
+        growing.save()
     assert_same(oc.from_hdf5(path, "x"), whole)
     with h5py.File(path) as file:
         assert file["x"].attrs["rows"] == sum(parts)

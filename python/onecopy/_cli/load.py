@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -19,8 +19,9 @@ from onecopy._cli import interrupt, options
 from onecopy._cli.datasets import Dataset, write_concatenated, write_per_file
 from onecopy._cli.options import dtype_text
 from onecopy._cli.ordered import in_order
-from onecopy._cli.plans import Plan, make_plans
-from onecopy._hdf5.atomic import Mode
+from onecopy._cli.plans import Plan, fit_to_dataset, make_plans
+from onecopy._cli.resume import complete_result, kept, tell_of_partial
+from onecopy._cli.sources import Source, check_complete, recorded_options, source_of
 from onecopy._hdf5.filters import Filters, thread_count
 from onecopy._hdf5.writer import Hdf5Writer
 
@@ -36,7 +37,18 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.set_defaults(run=run)
     parser.add_argument("files", nargs="+", metavar="FILE", help="text file")
     parser.add_argument("-o", "--output", required=True, metavar="OUT.h5", help="the HDF5 file to write")
-    parser.add_argument("--force", action="store_true", help="replace the output when it exists")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--force", action="store_true", help="replace the output when it exists")
+    existing.add_argument(
+        "--append",
+        action="store_true",
+        help="add to the output when it exists: datasets, or with --layout concat rows, all of them or none",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep each file that is loaded, whatever happens, and go on with what an earlier run with --resume kept",
+    )
     _add_text_options(parser.add_argument_group("text"))
     _add_output_options(parser.add_argument_group("HDF5"))
     parser.add_argument("--jobs", type=options.positive, metavar="N", help="threads (default: one per processor)")
@@ -82,25 +94,77 @@ def run(args: argparse.Namespace) -> int:
     """Load the files; whatever can be refused is refused before the first of them is parsed."""
     start = time.monotonic()
     _check_inputs(args.files, args.output)
-    jobs = thread_count(args.jobs)
-    filters = Filters(**args.compression, shuffle=args.shuffle)
-    mode: Mode = "w" if args.force else "x"
-    with Hdf5Writer(args.output, mode, filters, threads=jobs, report=lambda size: interrupt.check()) as writer:
-        plans = make_plans(args)
-        for plan in plans:
-            writer.check_dtype(os.path.basename(plan.path), plan.dtype)
-        if args.dtype is None and not args.quiet:
-            _show(plans)
-        datasets, text_bytes = _load_and_write(plans, writer, jobs, args)
-    _summarise(args, datasets, text_bytes, time.monotonic() - start)
+    sources = [Source.of(path) for path in args.files]
+    done = complete_result(args.output, sources, recorded_options(args)) if args.resume else None
+    if done is not None:
+        _summarise(args, Loaded(done, 0, len(sources)), time.monotonic() - start)
+        return 0
+    if not args.resume and not args.quiet:
+        tell_of_partial(args.output)
+    loaded = _load(args, sources)
+    _summarise(args, loaded, time.monotonic() - start)
     return 0
 
 
+class Loaded(NamedTuple):
+    """What a run has done.
+
+    Attributes
+    ----------
+    datasets : list of Dataset
+        All of the output.
+    text_bytes : int
+        Bytes of text that were parsed.
+    resumed : int
+        How many files an earlier run had loaded.
+    """
+
+    datasets: list[Dataset]
+    text_bytes: int
+    resumed: int
+
+
+def _load(args: argparse.Namespace, sources: list[Source]) -> Loaded:
+    jobs = thread_count(args.jobs)
+    options = recorded_options(args)
+    writer = Hdf5Writer(
+        args.output,
+        "w" if args.force else "a" if args.append else "x",
+        Filters(**args.compression, shuffle=args.shuffle),
+        threads=jobs,
+        report=lambda size: interrupt.check(),
+        resume=options if args.resume else None,
+    )
+    try:
+        with writer:
+            check_complete([source_of(note) for note in writer.saved], sources, args.output)
+            before = len(writer.saved)
+            plans = make_plans(args, sources if args.layout == "concat" else sources[before:])
+            if args.append and args.layout == "concat" and args.dtype is None and args.name in writer:
+                plans = fit_to_dataset(plans, writer.dtype_of(args.name), args.name)
+            for plan in plans:
+                writer.check_dtype(os.path.basename(plan.path), plan.dtype)
+            if args.dtype is None and not args.quiet:
+                _show(plans)
+            writer.describe({"options": json.dumps(options)})
+            datasets, text_bytes = _load_and_write(plans, sources, writer, jobs, args)
+            return Loaded(datasets, text_bytes, before)
+    except interrupt.Interrupted as interrupted:
+        interrupted.outcome = kept(len(writer.saved), len(sources))
+        raise
+    except Exception:
+        if writer.saved:
+            print(f"onecopy load: {kept(len(writer.saved), len(sources))}", file=sys.stderr)
+        raise
+
+
 def _load_and_write(
-    plans: list[Plan], writer: Hdf5Writer, jobs: int, args: argparse.Namespace
+    plans: list[Plan], sources: list[Source], writer: Hdf5Writer, jobs: int, args: argparse.Namespace
 ) -> tuple[list[Dataset], int]:
     """Load several files at a time; while one is written, the next ones are parsed."""
-    workers = min(jobs, len(plans))
+    before = len(writer.saved)
+    todo = plans[before:] if args.layout == "concat" else plans
+    workers = max(1, min(jobs, len(todo)))
     text_bytes = 0
 
     def load(plan: Plan, stop: Callable[[], None]) -> _text.LoadedFile:
@@ -108,7 +172,9 @@ def _load_and_write(
             stop()
             bar.update(size)
 
-        return _text.load(plan.path, plan.dtype, threads=jobs // workers, progress=report, **plan.dialect)
+        file = _text.load(plan.path, plan.dtype, threads=jobs // workers, progress=report, **plan.dialect)
+        plan.source.check_unchanged()
+        return file
 
     def counted(files: Iterable[_text.LoadedFile]) -> Iterator[_text.LoadedFile]:
         nonlocal text_bytes
@@ -116,11 +182,11 @@ def _load_and_write(
             text_bytes += file.bytes
             yield file
 
-    with progress_bar(args) as bar, closing(in_order(plans, load, workers)) as loaded:
+    with progress_bar(args, sources[before:]) as bar, closing(in_order(todo, load, workers)) as loaded:
         if args.layout == "concat":
-            datasets = write_concatenated(writer, args.files, counted(loaded), args.name)
+            datasets = write_concatenated(writer, plans, counted(loaded), args.name)
         else:
-            datasets = write_per_file(writer, args.files, counted(loaded))
+            datasets = write_per_file(writer, sources, counted(loaded))
         return list(datasets), text_bytes
 
 
@@ -134,9 +200,9 @@ def _check_inputs(paths: Sequence[str], output: str) -> None:
             raise ValueError(f"{output} is an input and the output: give another output")
 
 
-def progress_bar(args: argparse.Namespace) -> tqdm[Any]:
+def progress_bar(args: argparse.Namespace, sources: Iterable[Source]) -> tqdm[Any]:
     """Show bytes read, their rate and the time left, on a terminal only."""
-    total = sum(os.path.getsize(path) for path in args.files)
+    total = sum(source.source_bytes for source in sources)
     # `None` lets tqdm look whether standard error is a terminal.
     return tqdm(total=total, unit="B", unit_scale=True, disable=True if args.quiet else None, file=sys.stderr)
 
@@ -153,13 +219,15 @@ def _show(plans: Sequence[Plan]) -> None:
         shown.add(text)
 
 
-def _summarise(args: argparse.Namespace, datasets: list[Dataset], text_bytes: int, seconds: float) -> None:
+def _summarise(args: argparse.Namespace, loaded: Loaded, seconds: float) -> None:
+    datasets, text_bytes, resumed = loaded
     rows = sum(dataset["rows"] for dataset in datasets)
     size = os.path.getsize(args.output)
     if args.json:
         summary = {"output": args.output, "datasets": datasets, "rows": rows, "text_bytes": text_bytes}
-        print(json.dumps({**summary, "file_bytes": size, "seconds": round(seconds, 3)}))
+        print(json.dumps({**summary, "resumed_files": resumed, "file_bytes": size, "seconds": round(seconds, 3)}))
     elif not args.quiet:
         count = f"{len(datasets)} dataset{'s' * (len(datasets) != 1)}"
         speed = f"{text_bytes / 1e6:,.1f} MB of text in {seconds:.2f} s ({text_bytes / 1e6 / seconds:,.0f} MB/s)"
-        print(f"{args.output}: {count}, {rows:,} rows, {size / 1e6:,.1f} MB; {speed}", file=sys.stderr)
+        earlier = f" ({resumed} of {len(args.files)} files were complete before)" if resumed else ""
+        print(f"{args.output}: {count}, {rows:,} rows, {size / 1e6:,.1f} MB; {speed}{earlier}", file=sys.stderr)

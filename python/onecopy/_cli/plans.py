@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onecopy import _text
+from onecopy._cli.sources import Source
 
 DType = np.dtype[Any]
 
@@ -20,22 +21,27 @@ class Plan:
 
     Attributes
     ----------
-    path : str
-        The file.
+    source : Source
+        The file, as it was before it was looked into.
     dtype : numpy.dtype
         The type of its rows, or of all its columns.
     dialect : dict
         What `onecopy._text.load` gets besides.
     """
 
-    path: str
+    source: Source
     dtype: DType
     dialect: dict[str, Any]
 
+    @property
+    def path(self) -> str:
+        """The path of the file."""
+        return self.source.source
 
-def make_plans(args: argparse.Namespace) -> list[Plan]:
+
+def make_plans(args: argparse.Namespace, sources: Sequence[Source]) -> list[Plan]:
     """Look at the first lines of every file; for one concatenated dataset, find a type that holds them all."""
-    plans = [_plan(path, args) for path in args.files]
+    plans = [_plan(source, args) for source in sources]
     if args.layout == "per-file":
         return plans
     dtype = plans[0].dtype
@@ -44,7 +50,17 @@ def make_plans(args: argparse.Namespace) -> list[Plan]:
     return [replace(plan, dtype=dtype) for plan in plans]
 
 
-def _plan(path: str, args: argparse.Namespace) -> Plan:
+def fit_to_dataset(plans: Sequence[Plan], dtype: DType, name: str) -> list[Plan]:
+    """Load files as the type of the dataset to which their rows are added."""
+    for plan in plans:
+        if plan.dtype.names is not None and plan.dtype.names != dtype.names:
+            one, other = (", ".join(names or ["no names"]) for names in (plan.dtype.names, dtype.names))
+            raise ValueError(f"{plan.path} has the columns {one}, but dataset {name!r} has {other}: give --dtype")
+    return [replace(plan, dtype=dtype) for plan in plans]
+
+
+def _plan(source: Source, args: argparse.Namespace) -> Plan:
+    path = source.source
     dialect = _dialect(args)
     if args.columns is not None:
         dialect["usecols"] = _column_numbers(path, args, dialect)
@@ -55,7 +71,7 @@ def _plan(path: str, args: argparse.Namespace) -> Plan:
     if names is not None and dialect["usecols"] is not None:
         names = [names[column] for column in dialect["usecols"]]
     named = _named(dtype, names, path, must=args.names is not None)
-    return Plan(path, named if args.dtype is not None or names is not None else _alike(named), dialect)
+    return Plan(source, named if args.dtype is not None or names is not None else _alike(named), dialect)
 
 
 def _dialect(args: argparse.Namespace) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def from_storage(array: Array, dtype: str, fields: str | Sequence[str] | None = 
     An array of only some `fields` (or of one, by its name) is restored as those are.
     """
     try:
-        target = _parse(dtype)
+        target = parse_dtype(dtype)
         if fields is not None:
             target = target[fields] if isinstance(fields, str) else np.dtype([(name, target[name]) for name in fields])
     except (TypeError, ValueError, SyntaxError, KeyError):
@@ -89,7 +89,8 @@ def cf_attributes(dtype: np.dtype[Any]) -> dict[str, Any]:
     return {"units": f"{units} since 1970-01-01", "calendar": "proleptic_gregorian", "_FillValue": missing}
 
 
-def _parse(text: str) -> np.dtype[Any]:
+def parse_dtype(text: str) -> np.dtype[Any]:
+    """Undo `describe`."""
     layout: Any = ast.literal_eval(text) if text.startswith(("[", "{")) else text
     parsed: np.dtype[Any] = np.dtype(layout)
     return parsed
