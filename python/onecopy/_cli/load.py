@@ -22,6 +22,7 @@ from onecopy._cli.ordered import in_order
 from onecopy._cli.plans import Plan, fit_to_dataset, make_plans
 from onecopy._cli.resume import complete_result, kept, tell_of_partial
 from onecopy._cli.sources import Source, check_complete, recorded_options, source_of
+from onecopy._cli.stack import check_options, grid_of, write_stacked
 from onecopy._hdf5.filters import Filters, thread_count
 from onecopy._hdf5.writer import Hdf5Writer
 
@@ -51,6 +52,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     _add_text_options(parser.add_argument_group("text"))
     _add_output_options(parser.add_argument_group("HDF5"))
+    _add_stack_options(parser.add_argument_group("--layout stack"))
     parser.add_argument("--jobs", type=options.positive, metavar="N", help="threads (default: one per processor)")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
@@ -78,8 +80,13 @@ def _add_text_options(group: argparse._ArgumentGroup) -> None:
 
 def _add_output_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--layout", choices=["per-file", "concat"], default="per-file", help="a dataset per file, or one for all")
-    add("--name", default="data", help="name of the one dataset of --layout concat (default: data)")
+    add(
+        "--layout",
+        choices=["per-file", "concat", "stack"],
+        default="per-file",
+        help="a dataset per file, one with the rows of all, or one with an axis more, along which files are stacked",
+    )
+    add("--name", default="data", help="name of the one dataset of --layout concat and stack (default: data)")
     add(
         "--compression",
         type=options.compression,
@@ -90,10 +97,36 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
     add("--shuffle", action=argparse.BooleanOptionalAction, help="reorder bytes before compression (default: on)")
 
 
+def _add_stack_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--dims",
+        type=options.dims,
+        metavar="NAMES",
+        help="names of the axes: time,lat,lon (default: file,row,column); coordinates of the last one are a header's",
+    )
+    add("--index-column", type=options.count, metavar="N", help="the column, from 0, with the coordinates of the rows")
+    add(
+        "--time-from",
+        type=options.pattern,
+        metavar="REGEX",
+        help="what in the name of a file is its coordinate, such as '(\\d{8})'; several groups are joined by '-'",
+    )
+    add(
+        "--coord",
+        type=options.coordinate,
+        action="append",
+        default=[],
+        metavar="DIM=VALUES",
+        help="coordinates of an axis: time=2020-01-01,2020-01-02",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Load the files; whatever can be refused is refused before the first of them is parsed."""
     start = time.monotonic()
     _check_inputs(args.files, args.output)
+    check_options(args)
     sources = [Source.of(path) for path in args.files]
     done = complete_result(args.output, sources, recorded_options(args)) if args.resume else None
     if done is not None:
@@ -185,6 +218,8 @@ def _load_and_write(
     with progress_bar(args, sources[before:]) as bar, closing(in_order(todo, load, workers)) as loaded:
         if args.layout == "concat":
             datasets = write_concatenated(writer, plans, counted(loaded), args.name)
+        elif args.layout == "stack":
+            datasets = write_stacked(writer, plans, counted(loaded), grid_of(args, plans))
         else:
             datasets = write_per_file(writer, sources, counted(loaded))
         return list(datasets), text_bytes
@@ -211,7 +246,7 @@ def _show(plans: Sequence[Plan]) -> None:
     """Print the guessed types in the form in which ``--dtype`` takes them."""
     shown = set()
     for plan in plans:
-        text = dtype_text(plan.dtype)
+        text = dtype_text(plan.table_dtype if plan.columns else plan.dtype)
         if text not in shown:
             header = ", with a header line" if plan.dialect["header"] else ""
             delimiter = repr(plan.dialect["delimiter"] or "white space")

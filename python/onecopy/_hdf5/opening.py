@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import h5py
 
 from onecopy import _native
+from onecopy._hdf5.dimensions import is_without_values
 from onecopy._hdf5.storage import OPEN_BYTES
 
 Path = str | os.PathLike[str]
@@ -36,9 +37,14 @@ def open_file(path: Path) -> h5py.File:
 
 
 def dataset_names(file: h5py.File) -> list[str]:
-    """Return the names of all datasets, those in groups as ``group/name``."""
+    """Return the names of all datasets with values, those in groups as ``group/name``."""
     names: list[str] = []
-    file.visititems(lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None)
+
+    def note(name: str, node: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(node, h5py.Dataset) and not is_without_values(node):
+            names.append(name)
+
+    file.visititems(note)
     return names
 
 

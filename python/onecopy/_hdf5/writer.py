@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from onecopy import _native
 from onecopy._arrays import is_masked
 from onecopy._hdf5.atomic import AtomicFile, Mode
+from onecopy._hdf5.dimensions import label_axes
 from onecopy._hdf5.filters import Filters, thread_count
 from onecopy._hdf5.growing import GrowingDataset, check_rows
 from onecopy._hdf5.journal import Note
@@ -131,6 +132,12 @@ class Hdf5Writer:
     def describe(self, attributes: Mapping[str, str]) -> None:
         """Give the file attributes."""
         self._h5.attrs.update(attributes)
+
+    def label(self, axes: Mapping[str, Sequence[str]]) -> None:
+        """Name the axes of datasets; the coordinates are those of datasets of these names in the root group."""
+        self._finish_rows()
+        self._room.take(DATASET_BYTES * sum(2 + len(names) for names in axes.values()))
+        label_axes(self._h5, axes)
 
     def ensure_room(self, size: int) -> None:
         """Make sure that the disk has room for `size` more bytes, before they are written."""
