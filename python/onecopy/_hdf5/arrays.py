@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onecopy import _native
-from onecopy._hdf5.atomic import Mode
+from onecopy._atomic import Mode
 from onecopy._hdf5.dimensions import Dims, axes_of, axis_lengths, check_dims
 from onecopy._hdf5.filters import Chunks, Filters
 from onecopy._hdf5.rows import Report

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from onecopy import _native
 from onecopy._arrays import is_masked
-from onecopy._hdf5.atomic import AtomicFile, Mode
+from onecopy._atomic import AtomicFile, Mode
 from onecopy._hdf5.dimensions import label_axes
 from onecopy._hdf5.filters import Filters, thread_count
 from onecopy._hdf5.growing import GrowingDataset, check_rows
