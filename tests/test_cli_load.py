@@ -111,12 +111,17 @@ def test_compression(compression, layout):
         assert dataset.shuffle == (compression != "none")
 
 
-def test_zstd_by_plug_in():
-    pytest.importorskip("hdf5plugin")
-    assert main(["load", "a.txt", "-o", "out.h5", "--compression", "zstd:5"]) == 0
+def test_filters_of_plug_ins():
+    assert main(["load", "a.txt", "-o", "out.h5", "--compression", "zstd:5", "--fletcher32"]) == 0
     assert oc.from_hdf5("out.h5", "a")["f1"].tolist() == [100, 250, 7]
     with h5py.File("out.h5") as file:
-        assert list(file["a"]._filters) == ["shuffle", "32015"] or "32015" in file["a"]._filters
+        assert list(file["a"]._filters) == ["shuffle", "32015", "fletcher32"]
+        assert file["a"]._filters["32015"] == (5,)
+    pytest.importorskip("hdf5plugin")
+    assert main(["load", "a.txt", "-o", "blosc2.h5", "--compression", "blosc2:3"]) == 0
+    assert oc.from_hdf5("blosc2.h5", "a")["f1"].tolist() == [100, 250, 7]
+    with h5py.File("blosc2.h5") as file:
+        assert list(file["a"]._filters) == ["32026"]
 
 
 def test_types_and_names():
@@ -232,7 +237,7 @@ def test_refused_before_anything_is_loaded(capsys, monkeypatch, args, words):
         (["a.txt", "-o", "x.h5", "--dtype", "a:i4,a:i4"], "a"),
         (["a.txt", "-o", "x.h5", "--dtype", "a:O"], "no fixed size"),
         (["a.txt", "-o", "x.h5", "--dtype", "a:S"], "no fixed size"),
-        (["a.txt", "-o", "x.h5", "--compression", "gzip:10"], "gzip:0 to gzip:9"),
+        (["a.txt", "-o", "x.h5", "--compression", "gzip:10"], "gzip level 10: give 0 (fastest) to 9"),
         (["a.txt", "-o", "x.h5", "--compression", "gzip:x"], "the level is a number"),
         (["a.txt", "-o", "x.h5", "--compression", "bzip2"], "give none, lzf"),
         (["a.txt", "-o", "x.h5", "--delimiter", "ab"], "give one character"),

@@ -58,7 +58,7 @@ FULL = ["--header", "--index-column", 0, "--time-from", r"(\d{8})", "--dims", "t
 # ---------------------------------------------------------------- in Python
 
 
-@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}, {"chunks": {"t2m": (2, 3, 4)}}], ids=str)
 def test_xarray_shows_coordinates(path, options):
     arrays = {"t2m": GRIDS.astype("f4"), "height": GRIDS[0], "count": np.arange(5)}
     dims = {"t2m": ["time", "lat", "lon"], "height": ["lat", "lon"], "count": ["time"]}
@@ -74,6 +74,13 @@ def test_xarray_shows_coordinates(path, options):
     assert float(found["t2m"].sel(time="2020-02-29", lat=50.0, lon="9W")) == arrays["t2m"][2, 1, 2]
     assert found["t2m"].attrs["units"] == "K"
     np.testing.assert_array_equal(oc.from_hdf5(path, "time"), DAYS, strict=True)
+
+
+def test_chunks_of_grids_are_not_those_of_coordinates(path):
+    oc.to_hdf5(path, GRIDS, dims=["t", "y", "x"], coords={"t": DAYS}, chunks=(2, 3, 4), compression="gzip")
+    np.testing.assert_array_equal(opened(path).coords["t"], DAYS)
+    with h5py.File(path) as file:
+        assert file["data"].chunks == (2, 3, 4) and file["t"].chunks is None
 
 
 def test_names_alone_for_all_that_have_as_many_axes(path):

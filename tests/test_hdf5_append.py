@@ -13,7 +13,12 @@ import onecopy as oc
 from onecopy.__main__ import main
 from test_hdf5 import CALL, assert_same, sample
 
-OPTIONS = [{}, {"compression": "gzip"}, {"compression": "lzf", "chunks": 7}, {"compression": 1, "fletcher32": True}]
+OPTIONS = [
+    {},
+    {"compression": "gzip"},
+    {"compression": "lzf", "chunks": 7},
+    {"compression": "zstd", "fletcher32": True},
+]
 
 PADDED = np.dtype([("flag", "?"), ("value", ">f8")], align=True)
 

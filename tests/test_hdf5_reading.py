@@ -245,13 +245,13 @@ def test_native_reading_refuses_what_it_cannot_fill(path):
             _native.read_array(file.fileno(), np.zeros(3), 80, threads=2)
         with pytest.raises(OSError, match=r"has 100"):
             _native.read_array(file.fileno(), np.zeros(3), 1 << 63, threads=2)
-        place = {"codec": None, "shuffle": False, "threads": 1}
+        place = {"codec": None, "shuffle": False, "fletcher32": False, "threads": 1}
         with pytest.raises(OSError, match=r"chunk of 1000000000000000 stored bytes.*has 100"):
-            _native.read_chunks(file.fileno(), np.zeros(3), [3], places=[((0,), 0, 10**15, 0)], **place)
+            _native.read_chunks(file.fileno(), np.zeros(3), [3], stored=[((0,), (0, 10**15), 0)], **place)
         with pytest.raises(OSError, match=r"it holds 25 bytes instead of 24"):
-            _native.read_chunks(file.fileno(), np.zeros(3), [3], places=[((0,), 0, 25, 0)], **place)
+            _native.read_chunks(file.fileno(), np.zeros(3), [3], stored=[((0,), (0, 25), 0)], **place)
         with pytest.raises(ValueError, match=r"no chunk begins at \[1\]"):
-            _native.read_chunks(file.fileno(), np.zeros(3), [3], places=[((1,), 0, 24, 0)], **place)
+            _native.read_chunks(file.fileno(), np.zeros(3), [3], stored=[((1,), (0, 24), 0)], **place)
     with pytest.raises(OSError, match=r"[Bb]ad file descriptor"):
         _native.read_array(-1, np.zeros(3), 0, threads=1)
     with open(path, "ab") as writer, pytest.raises(OSError, match=r"[Bb]ad file descriptor"):

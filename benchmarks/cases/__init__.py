@@ -7,6 +7,7 @@ from benchmarks.cases import (
     counter,
     fork,
     handover,
+    hdf5,
     locks,
     memory,
     objects,
@@ -36,6 +37,7 @@ CASES = {
     "counter": counter,
     "text": text,
     "compressed": compressed,
+    "hdf5": hdf5,
     "pipeline": pipeline,
     "read-hdf5": read_hdf5,
 }

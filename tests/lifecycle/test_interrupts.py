@@ -124,9 +124,9 @@ def with_hook(*arguments, **options):
     if "write" in options:
         options["write"] = interrupt_at_the_second_call(options["write"])
     else:
-        places = iter(options["places"])
-        take = interrupt_at_the_second_call(lambda: next(places, None))
-        options["places"] = iter(take, None)
+        stored = iter(options["stored"])
+        take = interrupt_at_the_second_call(lambda: next(stored, None))
+        options["stored"] = iter(take, None)
     return native_call(*arguments, **options)
 
 if NAME == "read_chunks":

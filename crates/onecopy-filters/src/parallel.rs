@@ -195,13 +195,13 @@ mod tests {
         #[test]
         fn arrays_come_back(
             axes in proptest::collection::vec((1usize..12, 1usize..9), 1..4), item in 1usize..6, threads in 1usize..5,
-            shuffled in any::<bool>(), lzf in any::<bool>(), reverse in any::<bool>(),
+            shuffled in any::<bool>(), codec in 0usize..4, fletcher32 in any::<bool>(), reverse in any::<bool>(),
         ) {
             let (shape, chunk): (Vec<_>, Vec<_>) = axes.into_iter().unzip();
             let grid = Grid::new(&shape, &chunk, item).unwrap();
             let data: Vec<u8> = (0..grid.array_bytes()).map(|i| (i / 5) as u8).collect();
-            let codec = if lzf { Codec::Lzf } else { Codec::Deflate { level: 3 } };
-            let pipeline = Pipeline { shuffle: shuffled.then_some(item), codec };
+            let codec = [Codec::Lzf, Codec::Deflate { level: 3 }, Codec::Zstd { level: 1 }, Codec::Plain][codec];
+            let pipeline = Pipeline { shuffle: shuffled.then_some(item), codec, fletcher32 };
             let mut stored = compress_all(&data, &grid, &pipeline, threads);
             prop_assert!(stored.iter().map(|chunk| chunk.cell).eq(0..grid.cells()));
             if reverse {
@@ -211,7 +211,7 @@ mod tests {
         }
     }
 
-    const DEFLATE: Pipeline = Pipeline { shuffle: None, codec: Codec::Deflate { level: 1 } };
+    const DEFLATE: Pipeline = Pipeline { shuffle: None, codec: Codec::Deflate { level: 1 }, fletcher32: false };
 
     #[test]
     fn edges_are_padded_with_zeros() {

@@ -89,8 +89,10 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
         type=options.compression,
         default={},
         metavar="FILTER",
-        help="none (default), gzip:4, lzf",
+        help="none (default), gzip:4, lzf, zstd:3, blosc2:5",
     )
+    add("--chunks", type=options.positive, metavar="ROWS", help="rows per chunk (default: about 1 MiB when compressed)")
+    add("--fletcher32", action="store_true", help="add check sums to the chunks")
     add("--shuffle", action=argparse.BooleanOptionalAction, help="reorder bytes before compression (default: on)")
 
 
@@ -163,7 +165,7 @@ def _load(args: argparse.Namespace, sources: list[Source]) -> Loaded:
     writer = Hdf5Writer(
         args.output,
         "w" if args.force else "a" if args.append else "x",
-        Filters(**args.compression, shuffle=args.shuffle),
+        Filters(args.chunks, **args.compression, shuffle=args.shuffle, fletcher32=args.fletcher32),
         threads=jobs,
         report=lambda size: interrupt.check(),
         resume=options if args.resume else None,

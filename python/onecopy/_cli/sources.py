@@ -15,7 +15,7 @@ from onecopy._cli.options import dtype_text
 
 # What the result depends on, besides the sources themselves.
 _TEXT = ["dtype", "names", "header", "columns", "delimiter", "comments", "quote", "missing", "truncate"]
-_OPTIONS = [*_TEXT, "skip_rows", "max_rows", "layout", "name", "compression", "shuffle"]
+_OPTIONS = [*_TEXT, "skip_rows", "max_rows", "layout", "name", "chunks", "compression", "shuffle", "fletcher32"]
 
 
 @dataclass(frozen=True)

@@ -131,9 +131,7 @@ def _write_coordinates(
         coords[grid.dims[1]] = rows
     source = f"{grid.name}_source"
     axes = {grid.name: grid.dims, source: grid.dims[:1]}
-    for name, values in check_dims(grid.dims, coords).items():
-        if name == grid.dims[1] and len(values) != shape[0]:
-            raise ValueError(f"axis {name!r} has {shape[0]} indices, but there are {len(values)} coordinates")
-        writer.write(name, values)
+    if grid.dims[1] in coords and (count := len(coords[grid.dims[1]])) != shape[0]:
+        raise ValueError(f"axis {grid.dims[1]!r} has {shape[0]} indices, but there are {count} coordinates")
     writer.write(source, np.array([plan.path for plan in plans], object))
-    writer.label(axes)
+    writer.label(axes, check_dims(grid.dims, coords))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from onecopy import _native
 from onecopy._atomic import Mode
 from onecopy._hdf5.dimensions import Dims, axes_of, axis_lengths, check_dims
-from onecopy._hdf5.filters import Chunks, Filters
+from onecopy._hdf5.filters import EachChunks, Filters
 from onecopy._hdf5.rows import Report
 from onecopy._hdf5.writer import Hdf5Writer, writable
 
@@ -26,7 +26,7 @@ def to_hdf5(
     path: str | os.PathLike[str],
     data: Mapping[str, Data] | Iterable[tuple[str, Data]] | npt.ArrayLike,
     *,
-    chunks: Chunks = None,
+    chunks: EachChunks = None,
     compression: str | int | None = None,
     compression_opts: Any = None,
     shuffle: bool | None = None,
@@ -53,18 +53,21 @@ def to_hdf5(
         The datasets by name; a name may contain groups: ``"run1/reads"``. An iterable is consumed step by step, so that
         not all arrays need to exist at once. A single array becomes the dataset ``data``. In place of an array, a
         function without arguments may stand, which is called for it when its turn has come.
-    chunks : bool, int or tuple of int, optional
+    chunks : bool, int, tuple of int, mapping or callable, optional
         Shape of the chunks; an integer is a number of rows. By default, arrays without filters are contiguous, and
-        others have chunks of about 1 MiB. An axis of a chunk is never longer than that of its array.
-    compression : {"gzip", "lzf", "szip"} or int, optional
-        As in h5py: 0 to 9 is a gzip level, a larger number is that of a registered HDF5 filter. gzip and lzf run on all
-        cores, the others in libhdf5 on one.
+        others have chunks of about 1 MiB: as many rows as that holds, or where one row exceeds it, parts of rows. An
+        axis of a chunk is never longer than that of its array. A mapping gives them by the names of datasets (others
+        have the default), a function from name, shape and type.
+    compression : {"gzip", "lzf", "zstd", "blosc2", "szip"} or int, optional
+        As in h5py: 0 to 9 is a gzip level, a larger number is that of a registered HDF5 filter. gzip, lzf and zstd run
+        on all cores, the others in libhdf5 on one. Other programs need ``hdf5plugin`` to read zstd and blosc2.
     compression_opts : int, optional
-        The gzip level, 0 to 9 (default 4), or the options of another filter.
+        The level, for gzip 0 to 9 (default 4), for zstd 1 to 22 (default 3), for blosc2 0 to 9 (default 5), or the
+        options of another filter.
     shuffle : bool, optional
-        Reorder bytes before compression, which makes numbers smaller. On by default with gzip and lzf.
+        Reorder bytes before compression, which makes numbers smaller. On by default with gzip, lzf and zstd.
     fletcher32 : bool, default False
-        Add check sums to the chunks; compression then runs in libhdf5 on one core.
+        Add check sums to the chunks, on all cores: damage is an error when they are read.
     mode : {"x", "w", "a"}, default "x", or "a" with `append`
         "x" refuses an existing file, "w" replaces it, "a" adds to it (on a copy, which then replaces it).
     append : bool, default False
@@ -130,7 +133,7 @@ def to_hdf5(
         raise ValueError("dims with append or resume: axes have their lengths only when all is written; write it anew")
     coordinates = check_dims(dims, coords)
     datasets, sizes = _datasets(data)
-    options = _texts(asdict(filters)) if resume else None
+    options = _shared_options(filters) if resume else None
     with ExitStack() as stack:
         report = _reporter(progress, sizes, stack)
         how = mode or ("a" if append else "x")
@@ -138,10 +141,12 @@ def to_hdf5(
         if sizes is not None and compression is None and not resume:
             writer.ensure_room(sizes)
         unused = dict(attrs or {})
+        uncut = set(chunks) if isinstance(chunks, Mapping) else set()
         before = iter(list(writer.saved))
         labelled: dict[str, tuple[Sequence[str], tuple[int, ...]]] = {}
         for name, array in datasets:
             described = unused.pop(name, None)
+            uncut.discard(name)
             note = {"name": name, "attrs": _texts(described or {})}
             if (kept := next(before, None)) is not None:
                 _check_kept(kept, note)
@@ -162,8 +167,20 @@ def to_hdf5(
         if (kept := next(before, None)) is not None:
             _check_kept(kept, {"name": "no dataset", "attrs": {}})
         _label(writer, labelled, coordinates)
-        if unused:
-            raise ValueError(f"attrs for {', '.join(map(repr, unused))}, but there is no such dataset: check the names")
+        for what, names in ("attrs", unused), ("chunks", uncut):
+            if names:
+                raise ValueError(
+                    f"{what} for {', '.join(map(repr, names))}, but there is no such dataset: check the names"
+                )
+
+
+def _shared_options(filters: Filters) -> dict[str, str]:
+    """Return the options that a call must share with the one that it goes on with."""
+    options = {field.name: getattr(filters, field.name) for field in fields(filters)}
+    if callable(filters.chunks):
+        # Where it lies in memory says nothing.
+        options["chunks"] = getattr(filters.chunks, "__qualname__", type(filters.chunks).__qualname__)
+    return _texts(options)
 
 
 def _label(
@@ -178,9 +195,8 @@ def _label(
             raise ValueError(f"coords for {name!r}, but no dataset has that dimension: see dims")
         if len(values) != lengths[name]:
             raise ValueError(f"dimension {name!r} has {lengths[name]} indices, but coords {len(values)} values for it")
-        writer.write(name, values)
     if axes:
-        writer.label(axes)
+        writer.label(axes, coordinates)
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import h5py
 import numpy as np
 
+from onecopy._hdf5.layouts import read_rows
 from onecopy._hdf5.storage import Array, describe, to_storage
 
 
@@ -33,7 +34,7 @@ class GrowingDataset:
         rows: int = len(dataset)
         self._written: int = rows - rows % dataset.chunks[0]
         # A chunk is written as a whole, so the rows that do not fill one are written once more.
-        self._waiting = dataset[self._written :] if self._written < rows else to_storage(empty)
+        self._waiting = _rows_from(dataset, self._written) if self._written < rows else to_storage(empty)
 
     @property
     def name(self) -> str:
@@ -70,6 +71,13 @@ class GrowingDataset:
         self._dataset.resize(self._written + len(array), axis=0)
         self._write_rows(self._dataset, array, self._written)
         self._written += len(array)
+
+
+def _rows_from(dataset: h5py.Dataset, first: int) -> Array:
+    """Return the rows of the last chunks, which begin at `first`; libhdf5 may lack their filters."""
+    rows = np.empty((len(dataset) - first, *dataset.shape[1:]), dataset.dtype)
+    read_rows(dataset, rows, first, threads=1)
+    return rows
 
 
 def _joined(one: Array, other: Array) -> Array:

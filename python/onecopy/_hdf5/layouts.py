@@ -41,15 +41,20 @@ def read_rows(dataset: h5py.Dataset, array: Array, first: int, threads: int, *, 
 
 def _is_native(dataset: h5py.Dataset) -> bool:
     """Tell whether the bytes are where the file says, as numpy has them or behind filters that are known."""
-    file, properties = dataset.file, dataset.id.get_create_plist()
-    # Earlier releases of libhdf5 count places from behind a user block.
-    if file.driver != "sec2" or file.userblock_size or properties.get_external_count() or not has_numpy_bytes(dataset):
-        return False
     if dataset.chunks:
-        # The iterator came with HDF5 1.14.
-        unfiltered = properties.get_nfilters() == 0
-        return hasattr(dataset.id, "chunk_iter") and (unfiltered or native_codec(dataset) is not None)
-    return dataset.id.get_offset() is not None
+        return native_codec(dataset) is not None
+    external = dataset.id.get_create_plist().get_external_count()
+    return _has_places(dataset) and not external and has_numpy_bytes(dataset) and dataset.id.get_offset() is not None
+
+
+def _has_places(dataset: h5py.Dataset) -> bool:
+    """Tell whether what libhdf5 says of places is true of a descriptor."""
+    # Earlier releases of libhdf5 count places from behind a user block.
+    return bool(dataset.file.driver == "sec2" and not dataset.file.userblock_size)
+
+
+def _descriptor(dataset: h5py.Dataset) -> int:
+    return int(dataset.file.id.get_vfd_handle())
 
 
 def _read_by_libhdf5(dataset: h5py.Dataset, array: Array, first: int) -> None:
@@ -63,7 +68,7 @@ def _read_contiguous(dataset: h5py.Dataset, array: Array, first: int, threads: i
     position = dataset.id.get_offset()
     if array.ndim:
         position += first * (array.nbytes // len(array))
-    _native.read_array(dataset.file.id.get_vfd_handle(), array, position, threads=threads)
+    _native.read_array(_descriptor(dataset), array, position, threads=threads)
 
 
 # ---------------------------------------------------------------- chunks
@@ -85,31 +90,50 @@ def _read_chunked(dataset: h5py.Dataset, array: Array, first: int, threads: int)
 
 
 def _read_whole_chunks(dataset: h5py.Dataset, array: Array, first: int, threads: int) -> None:
-    places = list(_chunks_between(dataset, first, first + len(array)))
+    stored = list(_chunks_between(dataset, first, first + len(array)))
     counts = (-(-size // side) for size, side in zip(array.shape, dataset.chunks, strict=True))
-    if len(places) < math.prod(counts):
+    if len(stored) < math.prod(counts):
         # A chunk that was never written has no place in the file.
         array[...] = dataset.fillvalue
     codec = native_codec(dataset)
+    assert codec is not None
     _native.read_chunks(
-        dataset.file.id.get_vfd_handle(),
+        _descriptor(dataset) if _has_places(dataset) else None,
         array,
         dataset.chunks,
-        codec=None if codec is None else codec.name,
-        shuffle=codec is not None and codec.shuffle,
+        codec=codec.name,
+        shuffle=codec.shuffle,
+        fletcher32=codec.fletcher32,
         threads=threads,
-        places=places,
+        stored=stored if _has_places(dataset) else _fetched(dataset, stored, first),
     )
 
 
-def _chunks_between(dataset: h5py.Dataset, first: int, end: int) -> Iterator[tuple[tuple[int, ...], int, int, int]]:
-    """Return origin (its rows counted from `first`), position, stored bytes and filter mask of the chunks of rows."""
-    found: list[h5py.h5d.StoreInfo] = []
-    dataset.id.chunk_iter(found.append)
-    for chunk in found:
+Chunk = tuple[tuple[int, ...], tuple[int, int], int]
+
+
+def _chunks_between(dataset: h5py.Dataset, first: int, end: int) -> Iterator[Chunk]:
+    """Return origin (its rows counted from `first`), place and filter mask of the chunks of rows."""
+    for chunk in _all_chunks(dataset):
         row, *others = chunk.chunk_offset
         if first <= row < end and chunk.byte_offset is not None:
-            yield (row - first, *others), chunk.byte_offset, chunk.size, chunk.filter_mask
+            yield (row - first, *others), (chunk.byte_offset, chunk.size), chunk.filter_mask
+
+
+def _all_chunks(dataset: h5py.Dataset) -> list[h5py.h5d.StoreInfo]:
+    if not hasattr(dataset.id, "chunk_iter"):
+        # Before HDF5 1.14, each look takes longer the more chunks there are.
+        return [dataset.id.get_chunk_info(number) for number in range(dataset.id.get_num_chunks())]
+    found: list[h5py.h5d.StoreInfo] = []
+    dataset.id.chunk_iter(found.append)
+    return found
+
+
+def _fetched(dataset: h5py.Dataset, chunks: list[Chunk], first: int) -> Iterator[tuple[tuple[int, ...], bytes, int]]:
+    """Have libhdf5 fetch what lies in a file that only it can read."""
+    for origin, _, _ in chunks:
+        mask, stored = dataset.id.read_direct_chunk((origin[0] + first, *origin[1:]))
+        yield origin, stored, mask
 
 
 # ---------------------------------------------------------------- virtual datasets

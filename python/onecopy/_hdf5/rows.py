@@ -122,6 +122,7 @@ class RowWriter:
             codec=codec.name,
             level=codec.level,
             shuffle=codec.shuffle,
+            fletcher32=codec.fletcher32,
             threads=self._threads,
             write=store,
         )

@@ -133,8 +133,11 @@ class Hdf5Writer:
         """Give the file attributes."""
         self._h5.attrs.update(attributes)
 
-    def label(self, axes: Mapping[str, Sequence[str]]) -> None:
-        """Name the axes of datasets; the coordinates are those of datasets of these names in the root group."""
+    def label(self, axes: Mapping[str, Sequence[str]], coords: Mapping[str, Array]) -> None:
+        """Name the axes of datasets, and write coordinates along them."""
+        for name, values in coords.items():
+            # Chunks of the grid would not fit them.
+            self.write(name, values, filters=Filters())
         self._finish_rows()
         self._room.take(DATASET_BYTES * sum(2 + len(names) for names in axes.values()))
         label_axes(self._h5, axes)
@@ -144,9 +147,15 @@ class Hdf5Writer:
         self._room.ensure(size)
 
     def write(
-        self, name: str, array: npt.ArrayLike, attrs: Mapping[str, Any] | None = None, *, later: bool = False
+        self,
+        name: str,
+        array: npt.ArrayLike,
+        attrs: Mapping[str, Any] | None = None,
+        *,
+        later: bool = False,
+        filters: Filters | None = None,
     ) -> None:
-        """Write an array as a dataset with its attributes.
+        """Write an array as a dataset with its attributes, by default with the filters of the writer.
 
         With `later`, nobody else may change the array any more, and it may still be on its way when this returns: the
         next call, or the end of the context, waits for it.
@@ -158,7 +167,7 @@ class Hdf5Writer:
             dataset = self._create_object(name, array)
         else:
             stored = to_storage(array)
-            options = self.filters.for_dataset(stored.shape, stored.dtype)
+            options = (filters or self.filters).for_dataset(name, stored.shape, stored.dtype)
             if "chunks" not in options:
                 options["dcpl"] = _placed_at_once()
             dataset = _create_in(self._h5, name, stored.dtype, shape=stored.shape, **options)
@@ -194,7 +203,7 @@ class Hdf5Writer:
     def _create_growing(self, name: str, empty: Array) -> h5py.Dataset:
         self._check_new(name)
         stored = to_storage(empty)
-        options = self.filters.for_dataset(stored.shape, stored.dtype, growing=True)
+        options = self.filters.for_dataset(name, stored.shape, stored.dtype, growing=True)
         maxshape = (None, *stored.shape[1:])
         dataset = _create_in(self._h5, name, stored.dtype, shape=stored.shape, maxshape=maxshape, **options)
         self._describe(dataset, empty, None)
