@@ -62,6 +62,7 @@ SURFACE = {
     "get",
     "is_shared",
     "iter_text",
+    "join_hdf5",
     "loadtxt",
     "ones",
     "ones_like",

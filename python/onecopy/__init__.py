@@ -51,7 +51,7 @@ from onecopy._text import iter_text, loadtxt
 
 if TYPE_CHECKING:
     from onecopy._export import to_ipc, to_parquet, to_zarr
-    from onecopy._hdf5 import from_hdf5, to_hdf5
+    from onecopy._hdf5 import from_hdf5, join_hdf5, to_hdf5
     from onecopy._pool import Pool, ProcessPoolExecutor
     from onecopy._sharedctypes import Array, RawArray, RawValue, Value
 
@@ -109,6 +109,7 @@ __all__ = [
     "get",
     "is_shared",
     "iter_text",
+    "join_hdf5",
     "loadtxt",
     "ones",
     "ones_like",
@@ -138,6 +139,7 @@ _LATE = {
     "RawValue": "_sharedctypes",
     "Value": "_sharedctypes",
     "from_hdf5": "_hdf5",
+    "join_hdf5": "_hdf5",
     "to_hdf5": "_hdf5",
     "to_ipc": "_export",
     "to_parquet": "_export",

@@ -133,6 +133,13 @@ class Hdf5Writer:
         """Give the file attributes."""
         self._h5.attrs.update(attributes)
 
+    def link(self, name: str, layout: h5py.VirtualLayout, like: Array, sources: Sequence[str]) -> None:
+        """Write a virtual dataset of sources of these names, described as an array like the one that is given."""
+        self._check_new(name)
+        # Each has its names and two selections in a heap, which grows by doubling.
+        self._room.take(DATASET_BYTES + sum(2 * (len(os.fsencode(source)) + 256) for source in sources))
+        self._describe(self._h5.create_virtual_dataset(name, layout), like, None)
+
     def label(self, axes: Mapping[str, Sequence[str]], coords: Mapping[str, Array]) -> None:
         """Name the axes of datasets, and write coordinates along them."""
         for name, values in coords.items():
