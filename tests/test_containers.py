@@ -245,6 +245,7 @@ def test_what_is_shared_is_the_same_for_all_who_get_it():
 
 
 def test_containers_in_a_ring_go_when_nobody_has_them():
+    oc.reap()
     before = oc.stats()["blocks"]
     a, b = oc.Dict(), oc.List()
     a["b"] = b

@@ -15,6 +15,7 @@ _T = TypeVar("_T")
 
 __version__: str
 SESSION_VARIABLE: str
+LEAST_BYTES_TO_MOVE: int
 
 @final
 class Block: ...

@@ -20,9 +20,8 @@ from onecopy._imports import when_imported
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: Arrays outside the arena from this size on are copied into it once and travel as handles; smaller ones travel in the
-#: message. Below it a copy through a pipe costs less than a block that somebody has to receive.
-LEAST_BYTES_TO_MOVE = 64 << 10
+#: Arrays outside the arena from this size on, in bytes, are copied into it once and travel as handles.
+LEAST_BYTES_TO_MOVE = _native.LEAST_BYTES_TO_MOVE
 
 
 def _handle_of(array: Array) -> bytes | None:

@@ -6,7 +6,7 @@
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 
-use onecopy_os::{Mapping, MemoryFile, Protection, random_u64};
+use onecopy_os::{Mapping, MemoryFile, Protection, expect_write, random_u64};
 
 use crate::ArenaError;
 use crate::block_life::{Holders, Life};
@@ -226,6 +226,17 @@ impl Meta {
             return Err(ArenaError::InvalidHandle(format!("parcel {index} of {}", self.geometry.parcels)));
         }
         Ok(self.entry(self.geometry.parcels_at(), index as usize))
+    }
+
+    /// Asks for what a change of the references to a block touches besides the lock, before that is taken: another
+    /// process may have written to all of it last.
+    #[inline]
+    pub(crate) fn expect_change_of(&self, index: u32) {
+        expect_write(&raw const self.superblock().parcels_free);
+        if let Ok(entry) = self.block(index) {
+            expect_write(entry);
+            expect_write(self.holders(index).as_ptr());
+        }
     }
 
     /// The words that decide about the block at `index`, whose entry this is.

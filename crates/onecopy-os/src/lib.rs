@@ -15,6 +15,7 @@ compile_error!("onecopy runs on Linux so far; another system needs a backend bes
 
 pub mod crash;
 mod error;
+mod processor;
 mod size;
 
 pub use backend::directory::{DirectoryLock, PrivateDirectory};
@@ -31,4 +32,5 @@ pub use backend::new_directory::NewDirectory;
 pub use backend::process::{ProcessName, current_pid, has_mapped, random_u64, start_time};
 pub use backend::threads::{Doorbell, spawn_without_signals};
 pub use error::OsError;
+pub use processor::expect_write;
 pub use size::ByteSize;

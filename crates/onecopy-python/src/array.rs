@@ -67,8 +67,13 @@ pub(crate) struct Located {
     pub(crate) mode: Mode,
 }
 
+/// Arrays outside the arena from this size on are copied into it once and travel as handles; smaller ones travel in the
+/// message. Below it a copy through a pipe costs less than a block that somebody has to receive.
+const LEAST_BYTES_TO_MOVE: usize = 64 << 10;
+
 /// Adds this file's names to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("LEAST_BYTES_TO_MOVE", LEAST_BYTES_TO_MOVE)?;
     m.add_class::<BlockOwner>()?;
     m.add_function(wrap_pyfunction!(empty, m)?)?;
     m.add_function(wrap_pyfunction!(put, m)?)?;
@@ -231,6 +236,23 @@ pub(crate) fn locate(array: &NdArray<'_>) -> Option<Located> {
     inside.then(|| Located { block: owner.block.clone(), offset, mode: Mode::CopyOnWrite })
 }
 
+/// Where an array lies, if it lies in an arena, or where a copy of it does that is worth making; none for an array that
+/// must travel in a message. Nobody else refers to the copy.
+fn locate_or_move_in(py: Python<'_>, array: &NdArray<'_>) -> PyResult<Option<Located>> {
+    if let Some(place) = locate(array) {
+        return Ok(Some(place));
+    }
+    let dtype = array.dtype();
+    let fixed = b"biufcmMSUV".contains(&dtype.kind()) && !dtype.has_object();
+    if array.nbytes() < LEAST_BYTES_TO_MOVE || !fixed {
+        return Ok(None);
+    }
+    let Some(bytes) = array.bytes() else { return Ok(None) };
+    let block = release_above(py, bytes.len(), |stop| copy_interruptibly(onecopy::session()?, bytes, stop))?;
+    let offset = extent(array).0 as u64;
+    Ok(Some(Located { block, offset, mode: Mode::ReadWrite }))
+}
+
 /// The owner of the private view that an array is, or is a view of.
 fn private_owner<'py>(array: &NdArray<'py>) -> Option<Bound<'py, BlockOwner>> {
     let mut base = array.base()?;
@@ -305,7 +327,7 @@ fn encode<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Option<Bo
 }
 
 /// The bytes of a handle of a shared array, for one receiver; none for other arrays.
-pub(crate) fn sent(py: Python<'_>, array: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
+fn sent(py: Python<'_>, array: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
     let source = NdArray::of(array)?;
     let Some(place) = locate(&source) else { return Ok(None) };
     let dtype = dtype::encode(&source.dtype())?;
@@ -328,10 +350,11 @@ pub(crate) fn described(array: &Bound<'_, PyAny>) -> PyResult<(Block, ArrayHandl
     Ok((place.block, handle))
 }
 
-/// Where a shared array lies and how, if a handle says all there is to say of it; none for other arrays.
+/// Where an array lies that is shared or has been copied into the arena for this, and how, if a handle says all there is
+/// to say of it; none for other arrays.
 pub(crate) fn plain(array: &Bound<'_, PyAny>) -> PyResult<Option<(Block, ArrayHandle)>> {
     let source = NdArray::of(array)?;
-    let Some(place) = locate(&source) else { return Ok(None) };
+    let Some(place) = locate_or_move_in(array.py(), &source)? else { return Ok(None) };
     let (dtype, has_metadata) = dtype::encode_with_metadata(&source.dtype())?;
     if has_metadata {
         return Ok(None);

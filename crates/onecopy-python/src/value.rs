@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use onecopy::{ArrayHandle, Block, Error, Payload, ValueKind};
+use onecopy::{ArrayHandle, Block, BlockHandle, Error, Payload, ValueKind};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -100,18 +100,15 @@ pub(crate) fn made(py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<(ValueKi
 
 /// The same, with another function that pickles.
 pub(crate) fn made_with(object: &Bound<'_, PyAny>, dumps: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
-    let py = object.py();
-    if is_plain_array(object)?
-        && object.getattr("dtype")?.getattr("metadata")?.is_none()
-        && let Some(handle) = array::sent(py, object)?
-    {
-        return Ok((ValueKind::Array, handle));
+    if let Some((block, mut handle)) = plain_array(object)? {
+        handle.block = BlockHandle::post(&block)?;
+        return Ok((ValueKind::Array, handle.encode()));
     }
     let pickle = dumps.call1((object,))?;
     Ok((ValueKind::Pickle, pickle.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes().to_vec()))
 }
 
-/// Where a shared array lies and how, if that is all there is to say of it.
+/// Where an array lies and how, if that is all there is to say of it.
 pub(crate) fn plain_array(object: &Bound<'_, PyAny>) -> PyResult<Option<(Block, ArrayHandle)>> {
     if is_plain_array(object)? { array::plain(object) } else { Ok(None) }
 }

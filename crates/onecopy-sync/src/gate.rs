@@ -113,24 +113,36 @@ impl Default for Gate {
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 16 };
 /// After so many vain spins in a row the waits without one do not get more: 2 to the power of this.
 const MOST_FAILURES: u32 = 8;
+/// What comes within so many looks is one of many that come one after the other.
+const QUICK_LOOKS: u32 = 4;
+/// How long to let several of them come before the next look.
+const PAUSE: Duration = Duration::from_micros(1);
+/// After so many pauses in a row it is found out again whether they are of any use.
+const PAUSES: u32 = 16;
 
 /// Whether a process looks for a change before it sleeps, and for how long. It learns from its waits: a spin that was
 /// vain is followed by waits without one, twice as many each time, and one that paid off makes up for all of them.
 ///
 /// So nobody burns a core for what comes seldom; nor where the spin itself keeps away what it waits for, because both
 /// sides share a core or others keep the cores busy.
+///
+/// Where changes come faster than it takes to tell of them, it lets some come before it looks: each look takes the cache
+/// line from whoever makes them, which may then cost more than all the rest.
 #[derive(Debug)]
 pub struct Spin {
     longest: Duration,
-    /// Vain spins in a row, and in the low bits how many waits still go without one.
+    /// From the low bits on: how many waits still go without a spin, vain spins in a row, how many waits still begin
+    /// with a pause.
     state: std::sync::atomic::AtomicU32,
 }
 
 const SKIPS: u32 = (1 << MOST_FAILURES) - 1;
+const FAILURES_SHIFT: u32 = MOST_FAILURES;
+const PAUSES_SHIFT: u32 = 16;
 
 impl Spin {
     /// The longest spin that pays: a sleep and its wake cost less than this, but not much. The model has no clock.
-    pub const LONGEST: Duration = Duration::from_micros(if cfg!(loom) { 0 } else { 20 });
+    pub const LONGEST: Duration = Duration::from_micros(if cfg!(loom) { 0 } else { 50 });
 
     /// Never spins longer than `longest`, and begins hopefully.
     pub const fn at_most(longest: Duration) -> Self {
@@ -146,38 +158,56 @@ impl Spin {
     fn until(&self, ready: &impl Fn() -> bool) -> bool {
         // Threads that wait at the same time may lose what another learns.
         let state = self.state.load(std::sync::atomic::Ordering::Relaxed);
-        let skips = state & SKIPS;
         if self.longest.is_zero() {
             return false;
         }
-        if skips > 0 {
+        if state & SKIPS > 0 {
             self.state.store(state - 1, std::sync::atomic::Ordering::Relaxed);
             return false;
         }
-        let paid = self.look(ready);
-        let next = if paid { 0 } else { Self::failed_again(state >> MOST_FAILURES) };
+        let looks = self.look(state >> PAUSES_SHIFT > 0, ready);
+        let next = Self::learn(state, looks);
         if next != state {
             self.state.store(next, std::sync::atomic::Ordering::Relaxed);
         }
-        paid
+        looks.is_some()
     }
 
-    fn failed_again(failures: u32) -> u32 {
-        let failures = (failures + 1).min(MOST_FAILURES);
-        failures << MOST_FAILURES | ((1 << failures) - 1)
+    /// The state after a spin that was vain or had to look so many times more than once.
+    fn learn(state: u32, looks: Option<u32>) -> u32 {
+        match (looks, state >> PAUSES_SHIFT) {
+            (None, _) => {
+                let failures = ((state >> FAILURES_SHIFT & SKIPS) + 1).min(MOST_FAILURES);
+                failures << FAILURES_SHIFT | ((1 << failures) - 1)
+            }
+            (Some(0), pauses @ 1..) => (pauses - 1) << PAUSES_SHIFT,
+            (Some(..QUICK_LOOKS), 0) => PAUSES << PAUSES_SHIFT,
+            _ => 0,
+        }
     }
 
-    fn look(&self, ready: &impl Fn() -> bool) -> bool {
-        let start = Instant::now();
-        while start.elapsed() < self.longest {
-            for _ in 0..LOOKS {
-                if ready() {
-                    return true;
-                }
-                relax();
+    /// Looks until there is a change; answers how many looks found none, nothing if the time was up.
+    fn look(&self, pause: bool, ready: &impl Fn() -> bool) -> Option<u32> {
+        if pause {
+            let start = Instant::now();
+            while start.elapsed() < PAUSE {
+                (0..QUICK_LOOKS).for_each(|_| relax());
             }
         }
-        false
+        let (mut start, mut looks) = (None, 0);
+        loop {
+            for _ in 0..LOOKS {
+                if ready() {
+                    return Some(looks);
+                }
+                looks += 1;
+                relax();
+            }
+            // The clock is not looked at before that no longer delays a change that has already come.
+            if start.get_or_insert_with(Instant::now).elapsed() >= self.longest {
+                return None;
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use onecopy_os::crash_point;
+use onecopy_os::{crash_point, expect_write};
 
 use crate::layout::BlockEntry;
 
@@ -62,6 +62,10 @@ impl Arena {
     pub fn receive(&'static self, id: BlockId, parcel: Option<ParcelId>) -> Result<Block, ArenaError> {
         // The table of holds first: while it is locked no other thread can drop this process's last reference.
         let mut holds = locked(&self.holds);
+        self.meta.expect_change_of(id.index);
+        if let Some(entry) = parcel.and_then(|parcel| self.meta.parcel(parcel.index).ok()) {
+            expect_write(entry);
+        }
         let heap = self.heap()?;
         let entry = heap.block(id)?;
         let (len, flags) = (entry.len.load(Relaxed), entry.flags.load(Relaxed));
@@ -145,6 +149,7 @@ impl Arena {
 
     /// Clears this process's bit of a block; answers how many blocks that freed.
     fn let_go(&self, id: BlockId) -> Result<u32, ArenaError> {
+        self.meta.expect_change_of(id.index);
         let heap = self.heap()?;
         heap.life(id.index)?.let_go(heap.me.slot());
         heap.free_if_garbage(id.index)
@@ -273,6 +278,8 @@ impl Block {
             let reason = format!("a block of arena {own} cannot lie in one of arena {other}; copy it there");
             return Err(ArenaError::InvalidHandle(reason));
         }
+        self.arena.meta.expect_change_of(self.id.index);
+        self.arena.meta.expect_change_of(owner.id.index);
         self.arena.heap()?.post(self.id, Some(owner.id))
     }
 

@@ -43,6 +43,16 @@ impl State {
         Self::unpack(view.state().load(Acquire))
     }
 
+    /// The state, where the arrays are as long as it says; who makes room for so many items need not fear damage.
+    pub(crate) fn checked(view: View<'_>) -> Result<Self, Damaged> {
+        let state = Self::load(view);
+        if state.len as usize > state.cells(view).len() {
+            Err(damaged("a list is longer than its cells"))
+        } else {
+            Ok(state)
+        }
+    }
+
     /// With this store the list is what the state says.
     pub(crate) fn store(self, view: View<'_>) {
         view.state().store(self.pack(), Release);

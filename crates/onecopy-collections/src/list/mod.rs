@@ -64,7 +64,7 @@ impl<'a> Channel<'a> {
     pub fn len(&self) -> Result<usize, ContainerError> {
         let body = self.open.body()?;
         let view = body.as_ref().map(|body| body.view()).ok_or_else(|| damaged("no body"))?;
-        Ok(State::load(view).len as usize)
+        Ok(State::checked(view)?.len as usize)
     }
 
     /// Whether there are no items.
@@ -76,7 +76,7 @@ impl<'a> Channel<'a> {
     pub fn snapshot(&self, positions: impl FnOnce(usize) -> Vec<usize>) -> Result<Vec<Picked>, ContainerError> {
         let _writing = self.open.exclude()?;
         let body = self.open.arc()?;
-        let state = State::load(body.view());
+        let state = State::checked(body.view())?;
         let cells = state.cells(body.view());
         let pick = |index: usize| {
             let position = u32::try_from(index).ok().filter(|&position| position < state.len);
@@ -100,10 +100,7 @@ pub(crate) fn each_place(
     view: View<'_>,
     show: &mut dyn FnMut(u64) -> Result<(), ArenaError>,
 ) -> Result<(), ArenaError> {
-    let state = State::load(view);
+    let state = State::checked(view)?;
     let cells = state.cells(view);
-    if state.len as usize > cells.len() {
-        return Err(damaged("a list is longer than its cells").into());
-    }
     (0..state.len).try_for_each(|position| show(cells::load(cells, position)?))
 }

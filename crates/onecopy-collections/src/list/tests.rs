@@ -223,6 +223,18 @@ fn readers_see_one_order_or_the_other() {
     });
 }
 
+#[test]
+fn a_length_that_cannot_be_is_an_error() {
+    let list = Owned::new(arena());
+    list.extend(&[&[1; 30]]);
+    let channel = list.channel();
+    channel.open.arc().unwrap().view().state().store(u64::from(u32::MAX), Relaxed);
+    assert!(channel.insert(0, item(b"new", &[])).is_err());
+    assert!(channel.snapshot(|len| (0..len).collect()).is_err());
+    assert!(channel.len().is_err());
+    assert!(channel.extend(&mut [item(b"new", &[])]).is_err());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]

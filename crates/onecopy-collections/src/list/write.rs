@@ -26,7 +26,7 @@ impl Channel<'_> {
         let _writing = self.open.write()?;
         let body = self.with_room(items.len(), items)?;
         let view = body.view();
-        let state = State::load(view);
+        let state = State::checked(view)?;
         for (position, at) in (state.len..).zip(self.open.append_all(view, items)?) {
             cells::place(state.cells(view), position, at)?;
         }
@@ -40,7 +40,7 @@ impl Channel<'_> {
         let _writing = self.open.write()?;
         let body = self.with_room(0, std::slice::from_ref(&item))?;
         let view = body.view();
-        let state = State::load(view);
+        let state = State::checked(view)?;
         let Some(position) = resolve(index, state.len) else { return Ok(false) };
         let old = cells::load(state.cells(view), position)?;
         let at = self.open.append(view, &mut item)?;
@@ -54,7 +54,7 @@ impl Channel<'_> {
         let _writing = self.open.write()?;
         let body = self.open.arc()?;
         let view = body.view();
-        let state = State::load(view);
+        let state = State::checked(view)?;
         let Some(position) = resolve(index, state.len) else { return Ok(None) };
         let picked = self.open.pick(&body, cells::load(state.cells(view), position)?)?;
         if position + 1 == state.len {
@@ -98,7 +98,7 @@ impl Channel<'_> {
     fn arrange_as(&self, order: &[Origin], items: &mut [Item<'_>]) -> Result<(), ContainerError> {
         let body = self.with_room(items.len(), items)?;
         let view = body.view();
-        let state = State::load(view);
+        let state = State::checked(view)?;
         let len = u32::try_from(order.len()).map_err(|_| ContainerError::TooLarge)?;
         let places = self.open.append_all(view, items)?;
         let (from, to) = (state.cells(view), state.other(len));
@@ -141,7 +141,7 @@ impl Channel<'_> {
         let body = self.open.arc()?;
         let view = body.view();
         let words = items.iter().map(Item::words).sum();
-        let wanted = State::load(view).len as usize + cells;
+        let wanted = State::checked(view)?.len as usize + cells;
         if u32::try_from(wanted).is_err() {
             return Err(ContainerError::TooLarge);
         }

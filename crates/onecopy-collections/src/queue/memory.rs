@@ -3,12 +3,16 @@
 use std::ptr::NonNull;
 
 use onecopy_arena::{Access, Block};
+use onecopy_os::expect_write;
 
 use super::record::{HEADER, Header, UNIT};
 use super::segment::MOST_UNITS;
 
 /// Units of the smallest segment.
 const LEAST_UNITS: u32 = 1 << 6;
+
+/// Where the lines of the cache begin that a producer of short messages writes to after the next, in units.
+const WRITTEN_NEXT: [u32; 2] = [8, 12];
 
 /// Memory of a ring, whose length in units is a power of two.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +77,17 @@ impl Memory {
         // SAFETY: the bytes lie inside the memory (checked), and a slice of this process's does not overlap with it.
         unsafe { record.as_ptr().copy_to_nonoverlapping(at.as_ptr(), record.len()) };
         true
+    }
+
+    /// Asks for the memory a little behind a position, to write to it soon: consumers read it when it was last in use, and
+    /// to get it back takes longer than to write a message.
+    #[inline]
+    pub(super) fn expect_write(self, position: u32) {
+        for ahead in WRITTEN_NEXT {
+            if let Some(at) = self.at(position.wrapping_add(ahead), 1) {
+                expect_write(at.as_ptr());
+            }
+        }
     }
 
     /// Appends a record to `bytes`, with the header that was checked; answers whether it lay inside the memory.

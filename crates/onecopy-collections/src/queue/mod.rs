@@ -34,32 +34,42 @@ use position::Position;
 use segment::{Last, Name, Segment, damaged};
 
 /// The shared part of a queue. Zeros are no queue yet: [`Queue::begin`] makes them one.
+///
+/// Processors fetch cache lines in pairs. So between two lines that are written to all the time, by different ends, lies
+/// one that is not.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Queue {
     put: End,
+    tasks: Line<Tasks>,
     take: End,
-    arrived: Apart<Gate>,
-    freed: Apart<Gate>,
-    tasks: Apart<Tasks>,
 }
 
-/// One of the two ends, apart from the other in the caches.
+/// One of the two ends.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 struct End {
+    own: Line<Own>,
+    /// Where this end sleeps until the other has gone on.
+    gate: Line<Gate>,
+    /// Apart from what is this end's own: the other reads it again and again while it waits.
+    position: Line<AtomicU64>,
+}
+
+/// What only one end uses.
+#[derive(Debug)]
+#[repr(C)]
+struct Own {
     lock: RobustMutex,
     /// Where the other end was when somebody looked: whoever finds enough there need not look again.
     other: AtomicU64,
     /// Names of segments with an even and with an odd number. The next is written before the position goes there.
     segments: [Name; 2],
-    /// Apart from the lock: the other end reads it again and again while it waits.
-    position: Apart<AtomicU64>,
 }
 
 #[derive(Debug)]
 #[repr(C, align(64))]
-struct Apart<T>(T);
+struct Line<T>(T);
 
 /// What is seldom changed.
 #[derive(Debug)]
@@ -146,24 +156,21 @@ impl Queue {
     /// What zeros are in shared memory.
     #[cfg(all(test, loom))]
     fn zeros() -> Self {
-        let end = || End {
-            lock: RobustMutex::new(),
-            other: AtomicU64::new(0),
-            segments: [Name::zeros(), Name::zeros()],
-            position: Apart(AtomicU64::new(0)),
-        };
+        let own =
+            || Own { lock: RobustMutex::new(), other: AtomicU64::new(0), segments: [Name::zeros(), Name::zeros()] };
+        let end = || End { own: Line(own()), gate: Line(Gate::new()), position: Line(AtomicU64::new(0)) };
         let [limit, closed, done] = [(); 3].map(|()| AtomicU32::new(0));
         let tasks = Tasks { limit, closed, done, all_done: Gate::new() };
-        Self { put: end(), take: end(), arrived: Apart(Gate::new()), freed: Apart(Gate::new()), tasks: Apart(tasks) }
+        Self { put: end(), tasks: Line(tasks), take: end() }
     }
 
     /// Makes zeros an empty queue for at most `limit` messages. Nobody else has it yet.
     pub fn begin(&self, limit: u32) {
         self.tasks.0.limit.store(limit.clamp(1, MOST_MESSAGES), Relaxed);
         for end in [&self.put, &self.take] {
-            end.segments[0].set(0, None);
+            end.own.0.segments[0].set(0, None);
             // No segment 0 will come again before this was written over.
-            end.segments[1].set(u32::MAX, None);
+            end.own.0.segments[1].set(u32::MAX, None);
         }
     }
 
@@ -198,7 +205,7 @@ impl Queue {
 
     /// Has everybody who waits look again.
     pub fn rouse(&self) {
-        for gate in [&self.arrived.0, &self.freed.0, &self.tasks.0.all_done] {
+        for gate in [&self.take.gate.0, &self.put.gate.0, &self.tasks.0.all_done] {
             gate.open(u32::MAX >> 1);
         }
     }
@@ -206,8 +213,8 @@ impl Queue {
     /// Says that the caller is about to sleep until something has come.
     pub fn bell(&self, what: Await) -> Bell<'_> {
         match what {
-            Await::Message => self.arrived.0.bell(),
-            Await::Room => self.freed.0.bell(),
+            Await::Message => self.take.gate.0.bell(),
+            Await::Room => self.put.gate.0.bell(),
             Await::Done => self.tasks.0.all_done.bell(),
         }
     }
@@ -277,7 +284,7 @@ impl<'a> Channel<'a> {
     /// The lock of an end, and whether its last owner died with it. There is nothing to repair, only to tidy up.
     #[inline]
     fn lock<'b>(&self, end: &'b End) -> (Guard<'b>, bool) {
-        match end.lock.lock(&self.owners) {
+        match end.own.0.lock.lock(&self.owners) {
             Acquired::Clean(guard) => (guard, false),
             Acquired::OwnerDied(guard) => (guard, true),
         }
@@ -286,17 +293,17 @@ impl<'a> Channel<'a> {
     /// The segment of a number, whose name this end knows.
     #[inline]
     fn open(&self, end: &End, last: &Last, number: u32) -> Result<Opened, ArenaError> {
-        let name = end.segments[(number & 1) as usize].get(number);
+        let name = end.own.0.segments[(number & 1) as usize].get(number);
         let name = name.ok_or_else(|| damaged("an end of a queue is in a segment that it has no name of"))?;
         let Some(name) = name else { return Ok(Opened { memory: self.home, segment: None }) };
         self.open_named(last, name)
     }
 
     fn open_named(&self, last: &Last, name: Enclosed) -> Result<Opened, ArenaError> {
-        let segment = match last.take().filter(|segment| segment.block().id() == name.block) {
-            Some(segment) => segment,
-            None => Box::new(Segment::over(self.block.arena().get(name.block)?)?),
-        };
+        if let Some(memory) = last.memory_of(name.block) {
+            return Ok(Opened { memory, segment: None });
+        }
+        let segment = Box::new(Segment::over(self.block.arena().get(name.block)?)?);
         Ok(Opened { memory: segment.memory(), segment: Some(segment) })
     }
 }
@@ -305,6 +312,7 @@ impl<'a> Channel<'a> {
 #[derive(Debug)]
 struct Opened {
     memory: Memory,
+    /// What keeps the memory, if that is neither the queue's own block nor the [`Last`] segment.
     segment: Option<Box<Segment>>,
 }
 

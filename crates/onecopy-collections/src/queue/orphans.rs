@@ -36,7 +36,7 @@ impl Channel<'_> {
         let tail = Position::load(&put.position.0, Acquire);
         let mut known = HashSet::new();
         for (end, number) in [(take, head.segment), (take, Position::number_after(head.segment)), (put, tail.segment)] {
-            let name = end.segments[(number & 1) as usize].get(number).flatten();
+            let name = end.own.0.segments[(number & 1) as usize].get(number).flatten();
             known.extend(name.map(|name| name.parcel));
         }
         let last = Last::new();

@@ -23,13 +23,13 @@ impl Channel<'_> {
             let put = self.put_some(batch, from)?;
             total += put;
             if put > 0 {
-                self.queue.arrived.0.open(put);
+                self.queue.take.gate.0.open(put);
                 crash_point!("queue.put.told");
             }
             if *from >= batch.len() {
                 return Ok(total);
             }
-            let waited = self.queue.freed.0.wait(patience, &self.local.room, || !self.is_full());
+            let waited = self.queue.put.gate.0.wait(patience, &self.local.room, || !self.is_full());
             match waited.map_err(QueueError::from) {
                 Err(QueueError::TimedOut) if total > 0 => return Ok(total),
                 other => other?,
@@ -63,6 +63,9 @@ impl Channel<'_> {
         let mut writer = Writer::new(self)?;
         let done = writer.write(batch, from);
         let put = writer.publish();
+        if put > 0 {
+            writer.opened.memory.expect_write(writer.tail.units);
+        }
         writer.opened.keep(&self.local.put);
         drop(guard);
         crash_point!("queue.put.unlocked");
@@ -88,7 +91,7 @@ impl<'a> Writer<'a> {
     fn new(channel: &'a Channel<'a>) -> Result<Self, QueueError> {
         let end = &channel.queue.put;
         let tail = Position::load(&end.position.0, Relaxed);
-        let head = Position::load(&end.other, Relaxed);
+        let head = Position::load(&end.own.0.other, Relaxed);
         let opened = channel.open(end, &channel.local.put, tail.segment)?;
         Ok(Self { channel, start: tail.count, tail, head, opened })
     }
@@ -132,7 +135,7 @@ impl<'a> Writer<'a> {
         let now = Position::load(&self.channel.queue.take.position.0, Acquire);
         let moved = now != self.head;
         self.head = now;
-        now.store(&self.channel.queue.put.other, Relaxed);
+        now.store(&self.channel.queue.put.own.0.other, Relaxed);
         crash_point!("queue.put.looked");
         moved
     }
@@ -184,7 +187,7 @@ impl<'a> Writer<'a> {
         crash_point!("queue.grow.enclosed");
         self.link(name)?;
         let next = self.tail.next_segment();
-        channel.queue.put.segments[(next.segment & 1) as usize].set(next.segment, Some(name));
+        channel.queue.put.own.0.segments[(next.segment & 1) as usize].set(next.segment, Some(name));
         crash_point!("queue.grow.named");
         self.tail = next;
         // From here on the new segment is the queue's. Another may follow in the same batch, and its name takes the

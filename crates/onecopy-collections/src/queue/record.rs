@@ -17,6 +17,8 @@ use super::door::Block;
 pub(super) const UNIT: usize = 16;
 pub(super) const HEADER: usize = 8;
 const ENCLOSED: usize = 16;
+/// Room that is made for a message before its length is known: enough for a number or the handle of an array.
+const SHORT: usize = 128;
 
 /// The most blocks that a message may refer to: a quarter of the largest segment.
 pub const MOST_ENCLOSED: usize = 16 << 10;
@@ -142,6 +144,7 @@ impl Batch {
     ) -> Result<(), E> {
         assert!(enclosed.len() <= MOST_ENCLOSED, "{} blocks in one message", enclosed.len());
         let start = self.bytes.len();
+        self.bytes.reserve(SHORT + enclosed.len() * ENCLOSED);
         self.bytes.extend_from_slice(&[0; HEADER]);
         for enclosed in enclosed {
             self.bytes.extend_from_slice(&enclosed.encode());

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicPtr;
 
 use onecopy_arena::{ArenaError, BlockId, ParcelId};
 
-use super::door::{AtomicU32, Block, Memory, Ordering::AcqRel, Ordering::Relaxed, crash_point};
+use super::door::{AtomicU32, Block, Memory, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, crash_point};
 use super::record::Enclosed;
 
 /// Units of the largest segment, 1 MiB: half of what a position can tell apart.
@@ -36,8 +36,8 @@ pub(super) fn damaged(what: &str) -> ArenaError {
     ArenaError::Damaged(what.into())
 }
 
-/// The segment that this process used last at one end of the queue. Taken out while it is used, so that a fork in the
-/// meantime finds nothing or all of it; and only by one thread at a time, as it has the lock of that end.
+/// The segment that this process used last at one end of the queue. Only one thread at a time uses it, as it has the
+/// lock of that end; it is replaced in one step, so that a fork in the meantime finds all of the one or of the other.
 #[derive(Debug)]
 pub(super) struct Last(AtomicPtr<Segment>);
 
@@ -46,16 +46,22 @@ impl Last {
         Self(AtomicPtr::new(null_mut()))
     }
 
-    pub(super) fn take(&self) -> Option<Box<Segment>> {
-        let segment = NonNull::new(self.0.swap(null_mut(), AcqRel))?;
-        // SAFETY: the address came from a box in `put`, and whoever swaps it out is the only one to have it.
-        Some(unsafe { Box::from_raw(segment.as_ptr()) })
+    /// Its memory, if it is that of this block. It stays good until another segment is put here.
+    #[inline]
+    pub(super) fn memory_of(&self, block: BlockId) -> Option<Memory> {
+        let segment = NonNull::new(self.0.load(Acquire))?;
+        // SAFETY: the address came from a box in `put`, and whoever replaces it has the lock that the caller has.
+        let segment = unsafe { segment.as_ref() };
+        (segment.block.id() == block).then_some(segment.memory)
     }
 
     pub(super) fn put(&self, segment: Box<Segment>) {
-        let before = self.0.swap(Box::into_raw(segment), AcqRel);
-        if let Some(before) = NonNull::new(before) {
-            // SAFETY: as in `take`.
+        self.replace(Box::into_raw(segment));
+    }
+
+    fn replace(&self, segment: *mut Segment) {
+        if let Some(before) = NonNull::new(self.0.swap(segment, AcqRel)) {
+            // SAFETY: the address came from a box in `put`, and whoever swaps it out is the only one to have it.
             drop(unsafe { Box::from_raw(before.as_ptr()) });
         }
     }
@@ -63,7 +69,7 @@ impl Last {
 
 impl Drop for Last {
     fn drop(&mut self) {
-        drop(self.take());
+        self.replace(null_mut());
     }
 }
 

@@ -92,6 +92,8 @@ impl Memory {
         true
     }
 
+    pub(super) fn expect_write(self, _position: u32) {}
+
     #[must_use]
     pub(super) fn read(self, position: u32, header: Header, bytes: &mut Vec<u8>) -> bool {
         let Some(cells) = self.cells(position, header.units() as usize * UNIT) else { return false };

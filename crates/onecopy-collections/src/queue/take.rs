@@ -7,7 +7,7 @@ use super::door::Ordering::{Acquire, Relaxed, Release};
 use super::door::{Block, Memory, crash_point};
 use super::record::{Batch, Enclosed, Header, Kind};
 use super::segment::damaged;
-use super::{Channel, Opened, Position, QueueError};
+use super::{Channel, Opened, Own, Position, QueueError};
 
 impl Channel<'_> {
     /// Takes at least one and at most `most` messages (one if that is zero), waiting for the first; they are appended to `batch`.
@@ -15,10 +15,10 @@ impl Channel<'_> {
         loop {
             // Asked first: what was put before it was closed is still taken.
             let closed = self.queue.is_closed();
-            let taken = self.take_some(most, batch)?;
+            let taken = if self.seems_empty() { 0 } else { self.take_some(most, batch)? };
             if taken > 0 {
                 if self.queue.limit() < super::MOST_MESSAGES {
-                    self.queue.freed.0.open(taken);
+                    self.queue.put.gate.0.open(taken);
                     crash_point!("queue.take.told");
                 }
                 return Ok(taken);
@@ -30,10 +30,19 @@ impl Channel<'_> {
         }
     }
 
+    /// Whether a look without the lock finds nothing to take. It touches what the other end writes only if what is known
+    /// of it has been taken.
+    #[inline]
+    fn seems_empty(&self) -> bool {
+        let Own { other, .. } = &self.queue.take.own.0;
+        let head = self.queue.take.position.0.load(Relaxed);
+        head == other.load(Relaxed) && head == self.queue.put.position.0.load(Relaxed)
+    }
+
     /// Waits until there is a message to take, or the queue has been closed.
     pub fn wait(&self, patience: &Patience<'_>) -> Result<(), QueueError> {
         let ready = || !self.queue.is_empty() || self.queue.is_closed();
-        Ok(self.queue.arrived.0.wait(patience, &self.local.message, ready)?)
+        Ok(self.queue.take.gate.0.wait(patience, &self.local.message, ready)?)
     }
 
     #[inline]
@@ -68,7 +77,7 @@ impl<'a> Reader<'a> {
     fn new(channel: &'a Channel<'a>) -> Result<Self, QueueError> {
         let end = &channel.queue.take;
         let mut head = Position::load(&end.position.0, Relaxed);
-        let tail = Position::load(&end.other, Relaxed);
+        let tail = Position::load(&end.own.0.other, Relaxed);
         let opened = match channel.open(end, &channel.local.take, head.segment) {
             // Whoever emptied it died on the way to the next, whose name it had written down.
             Err(ArenaError::Stale { .. }) => {
@@ -99,7 +108,7 @@ impl<'a> Reader<'a> {
         let queue = self.channel.queue;
         // SYNC POINT: acquire pairs with the release in `Writer::publish`.
         self.tail = Position::load(&queue.put.position.0, Acquire);
-        self.tail.store(&queue.take.other, Relaxed);
+        self.tail.store(&queue.take.own.0.other, Relaxed);
         crash_point!("queue.take.looked");
         self.head != self.tail
     }
@@ -159,12 +168,12 @@ impl<'a> Reader<'a> {
         let (channel, end) = (self.channel, &self.channel.queue.take);
         let name = linked(self.opened.memory, self.head, header)?;
         let next = self.head.next_segment();
-        let left = end.segments[(self.head.segment & 1) as usize].get(self.head.segment).flatten();
+        let left = end.own.0.segments[(self.head.segment & 1) as usize].get(self.head.segment).flatten();
         let opened = channel.open_named(&channel.local.take, name)?;
         crash_point!("queue.follow.opened");
         // The messages before this are taken now, as the place they lie in goes.
         self.publish();
-        end.segments[(next.segment & 1) as usize].set(next.segment, Some(name));
+        end.own.0.segments[(next.segment & 1) as usize].set(next.segment, Some(name));
         crash_point!("queue.follow.named");
         // From here on the next consumer finds its way even if it finds the old segment gone.
         if let Some(left) = left {

@@ -133,7 +133,7 @@ fn release<C: Container>(py: Python<'_>, container: &C) -> PyResult<()> {
 }
 
 fn reduce<'py>(container: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    container.py().import("onecopy._containers")?.getattr("_reduce")?.call1((container,))
+    container.py().import("onecopy._containers.travel")?.getattr("reduce")?.call1((container,))
 }
 
 /// Bytes as the object of a kind.
