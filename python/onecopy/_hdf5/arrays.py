@@ -33,6 +33,7 @@ def to_hdf5(
     fletcher32: bool = False,
     mode: Mode | None = None,
     append: bool = False,
+    swmr: bool = False,
     resume: bool = False,
     attrs: Mapping[str, Mapping[str, Any]] | None = None,
     dims: Dims | None = None,
@@ -73,6 +74,10 @@ def to_hdf5(
     append : bool, default False
         Add rows to datasets that are there already, of the same type and shape of rows; others are made such that they
         can grow. A name may come several times, as for the blocks of `iter_text`. All rows are added, or none.
+    swmr : bool, default False
+        With `append`: add the rows in place, while others read the file with ``h5py.File(path, swmr=True)``. The first
+        call makes the file and its datasets, later ones add rows to these alone. The attribute ``rows`` says how many
+        rows are complete; what a call that fails had added stays.
     resume : bool, default False
         Keep each dataset as soon as it is written, whatever happens, in a hidden file beside `path`, and go on with
         what an earlier call with the same options kept there: those datasets are left out, and functions for them are
@@ -136,8 +141,12 @@ def to_hdf5(
     options = _shared_options(filters) if resume else None
     with ExitStack() as stack:
         report = _reporter(progress, sizes, stack)
+        if swmr and not append:
+            raise ValueError("swmr=True is for datasets that grow: give append=True as well")
         how = mode or ("a" if append else "x")
-        writer = stack.enter_context(Hdf5Writer(path, how, filters, threads=threads, report=report, resume=options))
+        writer = stack.enter_context(
+            Hdf5Writer(path, how, filters, threads=threads, report=report, resume=options, swmr=swmr)
+        )
         if sizes is not None and compression is None and not resume:
             writer.ensure_room(sizes)
         unused = dict(attrs or {})

@@ -64,6 +64,9 @@ class GrowingDataset:
         """Write what is waiting, which the next rows are joined to all the same."""
         self._dataset.resize(len(self), axis=0)
         self._write_rows(self._dataset, self._waiting, self._written)
+        if self._dataset.file.id.get_intent() & h5py.h5f.ACC_SWMR_WRITE:
+            # The number of rows may not be seen before they are.
+            self._dataset.flush()
         if "rows" in self._dataset.attrs:
             self._dataset.attrs.modify("rows", np.int64(len(self)))
 

@@ -24,6 +24,7 @@ from onecopy._hdf5.resumable import ResumableFile
 from onecopy._hdf5.room import DATASET_BYTES, Room
 from onecopy._hdf5.rows import Report, RowWriter
 from onecopy._hdf5.storage import OPEN_BYTES, Array, cf_attributes, describe, from_storage, has_unicode, to_storage
+from onecopy._hdf5.swmr import InPlaceFile, is_there, open_for_swmr, take_back_rows
 
 # What is as large as this begins at a page of the file, as writing past the page cache asks for.
 _ALIGNED_BYTES = 1 << 20
@@ -50,6 +51,8 @@ class Hdf5Writer:
     resume : mapping of str to str, optional
         Go on with what an earlier writer saved, and save what this one writes: the options that both must share, by
         the names that users know.
+    swmr : bool, default False
+        Make a file to which rows can be added while others read it, or with mode "a" add rows to one.
     """
 
     def __init__(
@@ -61,11 +64,13 @@ class Hdf5Writer:
         threads: int | None = None,
         report: Report | None = None,
         resume: Mapping[str, str] | None = None,
+        swmr: bool = False,
     ) -> None:
         self.filters = filters
         self._threads = thread_count(threads)
         self._report = report or (lambda _: None)
-        self._file = AtomicFile(path, mode) if resume is None else ResumableFile(path, mode, resume)
+        self._swmr = swmr
+        self._file = _file_for(path, mode, resume, swmr)
 
     def __enter__(self) -> Hdf5Writer:
         with ExitStack() as stack:
@@ -114,14 +119,18 @@ class Hdf5Writer:
         if self._file.copied and not h5py.is_hdf5(self._file.temporary):
             raise OSError(f"{self._file.given} is not an HDF5 file: nothing can be added; replace it with mode='w'")
         _native.check_work_memory(OPEN_BYTES)
+        options: dict[str, Any] = {"alignment_threshold": _ALIGNED_BYTES, "alignment_interval": _PAGE}
+        if isinstance(self._file, InPlaceFile):
+            file = open_for_swmr(self._file.path, _ALIGNED_BYTES, _PAGE)
+            if self._file.mended:
+                take_back_rows(file)
+            return file
+        if isinstance(self._file, ResumableFile):
+            return h5py.File(self._file.image, "r+" if self._file.begun else "w", **options)
+        libver = "latest" if self._swmr else None
         # Nobody else knows the temporary; a lock by libhdf5 fails on some network file systems.
-        return h5py.File(
-            self._file.image if isinstance(self._file, ResumableFile) else self._file.temporary,
-            "r+" if self._file.begun else "w",
-            alignment_threshold=_ALIGNED_BYTES,
-            alignment_interval=_PAGE,
-            **({} if self.resumable else {"locking": False}),
-        )
+        mode = "r+" if self._file.begun else "w"
+        return h5py.File(self._file.temporary, mode, locking=False, libver=libver, **options)
 
     def _close_after_error(self) -> None:
         self._file.give_up()
@@ -186,6 +195,8 @@ class Hdf5Writer:
         array = writable(name, array)
         if not array.ndim:
             raise ValueError(f"dataset {name!r}: a single value has no rows that could be added, give an array")
+        if attrs and isinstance(self._file, InPlaceFile):
+            raise ValueError(f"dataset {name!r}: attrs cannot be given in place: add them without swmr")
         growing = self.grow(name, array.dtype, array.shape[1:])
         growing.append(array)
         for key, value in (attrs or {}).items():
@@ -246,6 +257,10 @@ class Hdf5Writer:
             _create_in(scratch, name, to_storage(np.empty(0, dtype)).dtype, shape=(0,))
 
     def _check_new(self, name: str) -> None:
+        if isinstance(self._file, InPlaceFile):
+            raise ValueError(
+                f"dataset {name!r} is not in {self._file.given}, and cannot be made in place: do without swmr"
+            )
         self._room.take(DATASET_BYTES)
         if name in self._h5:
             raise ValueError(f"dataset {name!r} is in {self._file.given} already: give another name")
@@ -268,6 +283,16 @@ class Hdf5Writer:
             dataset.attrs["rows"] = len(array)
         for key, value in {**cf_attributes(array.dtype), **(attrs or {})}.items():
             dataset.attrs[key] = value
+
+
+def _file_for(
+    path: str | os.PathLike[str], mode: Mode, resume: Mapping[str, str] | None, swmr: bool
+) -> AtomicFile | ResumableFile | InPlaceFile:
+    if resume is not None and swmr:
+        raise ValueError("swmr=True adds rows in place, which cannot be resumed: leave resume out")
+    if swmr and mode == "a" and is_there(path):
+        return InPlaceFile(path)
+    return AtomicFile(path, mode) if resume is None else ResumableFile(path, mode, resume)
 
 
 def _create_in(file: h5py.File, name: str, dtype: np.dtype[Any], **options: Any) -> h5py.Dataset:
