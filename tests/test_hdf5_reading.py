@@ -232,6 +232,19 @@ def test_a_file_that_another_process_writes_is_named(path):
     assert "BlockingIOError" in ended.stderr and "being written by another process" in ended.stderr, ended.stderr
 
 
+def test_a_file_that_is_written_for_readers_is_read_as_it_is_so_far(path):
+    read = f"import onecopy as oc; print(oc.from_hdf5({str(path)!r}, 'x').sum())"
+    with h5py.File(path, "w", libver="latest") as file:
+        rows = file.create_dataset("x", data=np.arange(100), chunks=(30,), maxshape=(None,), compression="gzip")
+        file.swmr_mode = True
+        for count in (100, 250):
+            rows.resize(count, axis=0)
+            rows[:] = np.arange(count)
+            rows.flush()
+            ended = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=False)
+            assert ended.stdout.strip() == str(sum(range(count))), ended.stderr
+
+
 def test_native_reading_refuses_what_it_cannot_fill(path):
     path.write_bytes(b"x" * 100)
     with open(path, "rb") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import h5py
 
@@ -33,6 +33,9 @@ def open_file(path: Path) -> h5py.File:
         what = "is being written by another process: wait until it is done"
         raise BlockingIOError(errno.EAGAIN, what, path) from None
     except OSError as error:
+        # One that is being written for others to read meanwhile must be opened as such.
+        with suppress(OSError):
+            return h5py.File(path, "r", swmr=True)
         raise OSError(error.errno or errno.EIO, f"cannot be opened: {error}", path) from error
 
 
