@@ -1,4 +1,4 @@
-"""Queues beside those of the standard library, and with killed processes."""
+"""Queues beside those of the standard library."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import pickle
 import queue
-import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import onecopy as oc
 from onecopy import _native, _queues
 
 pytestmark = pytest.mark.usefixtures("time_limit")
+MIB = 1 << 20
 KINDS = {"Queue": oc.Queue, "SimpleQueue": oc.SimpleQueue, "JoinableQueue": oc.JoinableQueue}
 
 
@@ -238,6 +238,34 @@ def test_letters_are_opened_by_those_who_know_that_they_are_letters():
     del letter, obj
 
 
+@pytest.mark.usefixtures("nothing_left")
+def test_many_letters_at_once_all_or_as_many_as_there_is_memory_for():
+    q, limit = oc.Queue(), oc.stats()["limit"]
+    objects = [*OBJECTS, oc.ones(3), [oc.ones(3), 1]]
+    assert q._post_many([(7, n, -n, obj) for n, obj in enumerate(objects)], _queues.dumps) == len(objects)
+    got = q._fetch(1000, None)
+    assert [(letter.topic, letter.number, letter.extra) for letter in got] == [(7, n, -n) for n in range(len(objects))]
+    assert [repr(letter.open()) for letter in got] == [repr(obj) for obj in objects]
+    assert q._post_many([], _queues.dumps) == 0
+    with pytest.raises(TypeError, match="pickle"):
+        q._post_many([(7, 0, 0, oc.ones(3)), (7, 1, 0, threading.Lock())], _queues.dumps)
+    with pytest.raises(TypeError):
+        q._post_many([(7, 0, 0, oc.ones(3)), (7, "one", 0, 1)], _queues.dumps)
+    assert q.empty()
+    # Each fits into a message, all of them fit into no segment that there is memory for.
+    many = [(7, n, 0, b"x" * 10_000) for n in range(1000)]
+    try:
+        oc.set_limit(oc.stats()["used_bytes"] + MIB)
+        put = q._post_many(many, _queues.dumps)
+        with pytest.raises(oc.OutOfMemoryError):
+            q._post_many(many, _queues.dumps)
+    finally:
+        oc.set_limit(limit)
+    assert 0 < put < 1000
+    assert [letter.number for letter in q._fetch(2000, 0)] == list(range(put))
+    del got, objects, q
+
+
 def test_handles_go_with_the_queue_that_owns_them():
     before, q, a = oc.stats()["handles_in_flight"], oc.Queue(), oc.ones(3)
     handle = q._owning(lambda: _native.encode(a))
@@ -264,69 +292,3 @@ def test_ctrl_c_ends_a_wait():
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert q.get_many() == [1]
-
-
-# --- killed processes ---
-
-
-def produce(q: Any, ready: Any, name: int, size: int) -> None:
-    ready.put(name)
-    for n in range(1 << 62):
-        # Some lie in the ring, some in blocks of their own, some refer to arrays.
-        body = [b"", b"b" * 40_000, oc.full(size, n), [oc.full(3, n), n]][n % 4]
-        q.put((name, n, body))
-
-
-def consume(q: Any, record: int) -> None:
-    for name, n, _ in q:
-        os.write(record, f"{name} {n}\n".encode())
-
-
-@pytest.mark.usefixtures("nothing_left")
-@pytest.mark.parametrize("maxsize", [0, 20])
-def test_killed_producers_and_consumers_lose_nothing_of_others(maxsize):
-    """Check the history: what each producer put is got in order, once, but for what a killed consumer had in hand."""
-    context, rng = multiprocessing.get_context("fork"), random.Random(7)
-    for _ in range(15):
-        q, ready = oc.Queue(maxsize or 2000), oc.SimpleQueue()
-        reads, writes = zip(*(os.pipe() for _ in range(3)), strict=True)
-        producers = [start(context, produce, q, ready, name, 100) for name in range(3)]
-        consumers = [start(context, consume, q, record) for record in writes]
-        for record in writes:
-            os.close(record)
-        histories: list[list[tuple[int, int]]] = [[], [], []]
-        readers = [threading.Thread(target=read_history, args=pair) for pair in zip(reads, histories, strict=True)]
-        for reader in readers:
-            reader.start()
-        for _ in producers:
-            ready.get(timeout=30)
-        victims = [*producers, consumers[0]]
-        rng.shuffle(victims)
-        for victim in victims:
-            threading.Event().wait(rng.random() / 100)  # a random moment, not one to wait for
-            victim.kill()
-            victim.join()
-        q.shutdown()
-        assert [ended(consumer) for consumer in consumers[1:]] == [0, 0]
-        for reader in readers:
-            reader.join()
-        check(histories)
-        assert q.empty()
-        del q
-
-
-def read_history(read: int, history: list[tuple[int, int]]) -> None:
-    with os.fdopen(read) as lines:
-        history.extend((int(name), int(n)) for name, n in map(str.split, lines) if n)
-
-
-def check(histories: list[list[tuple[int, int]]]) -> None:
-    missing = 0
-    for name in range(3):
-        each = [[n for who, n in history if who == name] for history in histories]
-        assert all(got == sorted(got) for got in each)
-        everything = sorted(n for got in each for n in got)
-        assert len(everything) == len(set(everything))
-        missing += max(everything, default=-1) + 1 - len(everything)
-    # The killed consumer had at most one in hand, or one that it had not written down.
-    assert missing <= 1

@@ -1,18 +1,30 @@
-//! The one door to the atomics of containers: the model checker stands behind it when it runs.
+//! The one door to atomics and to the arena: the model checker stands behind it when it runs.
 
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+mod real {
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+    pub(crate) use onecopy_arena::Block;
+    pub(crate) use onecopy_os::crash_point;
+
+    pub(crate) type Viewer = onecopy_arena::Viewer<'static>;
+}
+
+#[cfg(not(loom))]
+pub(crate) use real::{AtomicU32, AtomicU64, Block, Ordering, Viewer, crash_point};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// The model checker explores orders of steps, not deaths.
-#[cfg(not(loom))]
-pub(crate) use onecopy_os::crash_point;
+#[cfg(loom)]
+pub(crate) use crate::stand_in::{Block, Viewer};
 
+/// In a model a process dies where a real one does.
 #[cfg(loom)]
 macro_rules! crash_point {
-    ($name:literal) => {};
+    ($name:literal) => {
+        crate::stand_in::pass($name)
+    };
 }
 #[cfg(loom)]
 pub(crate) use crash_point;

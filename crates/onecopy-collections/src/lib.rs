@@ -14,3 +14,5 @@ pub mod map;
 #[cfg(all(test, loom))]
 mod models;
 pub mod queue;
+#[cfg(loom)]
+mod stand_in;

@@ -55,7 +55,7 @@ impl RobustMutex {
         }
     }
 
-    /// The tag that holds the lock at this moment.
+    /// The tag that holds the lock at this moment. Who finds nobody sees what the last holder did.
     pub fn owner(&self) -> Option<Tag> {
         self.word.owner()
     }

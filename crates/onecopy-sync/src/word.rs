@@ -138,9 +138,10 @@ impl OwnedWord {
         held != FREE
     }
 
-    /// The tag that holds the word at this moment.
+    /// The tag that holds the word at this moment. Who finds nobody sees what the last holder did.
     pub(crate) fn owner(&self) -> Option<Tag> {
-        Tag::from_bits(self.word.load(Ordering::Relaxed) & !WAITERS)
+        // SYNC POINT: acquire pairs with the release in `release`.
+        Tag::from_bits(self.word.load(Ordering::Acquire) & !WAITERS)
     }
 
     /// Says that the caller is about to sleep.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 use onecopy_arena::Arena;
+use onecopy_os::crash_point;
 
 use crate::{Error, Kind, Shareable, Shared, SharedObject};
 
@@ -45,7 +46,8 @@ const STEP: u64 = 1 << 31;
 /// Additions never wrap around: one that does not fit is an error and changes nothing. There is one race in which
 /// another process can see a value that has wrapped, for the few nanoseconds until it is taken back: when
 /// [`set`](Self::set) or another operation that stores what it is given puts the counter within 2³¹ of a limit while
-/// an [`add`](Self::add) is under way that saw the value before. The addition is an error then as well.
+/// an [`add`](Self::add) is under way that saw the value before. The addition is an error then as well; if the process is
+/// killed in these nanoseconds, the value stays wrapped.
 ///
 /// ```
 /// use onecopy::{Counter, SharedObject, session};
@@ -72,10 +74,16 @@ macro_rules! fetch_operations {
             /// Answers the value before.
             #[inline]
             pub fn $name(&self, value: i64) -> i64 {
-                self.shared.0.$name(value, AcqRel)
+                folded(self.shared.0.$name(value, AcqRel))
             }
         )*
     };
+}
+
+#[inline]
+fn folded(before: i64) -> i64 {
+    crash_point!("counter.folded");
+    before
 }
 
 impl Counter {
@@ -96,6 +104,7 @@ impl Counter {
     #[inline]
     pub fn set(&self, value: i64) {
         self.shared.0.store(value, Release);
+        crash_point!("counter.set");
     }
 
     /// Adds `n`, and answers the sum.
@@ -121,6 +130,7 @@ impl Counter {
     #[inline]
     fn add_near(&self, n: i64) -> Result<i64, CounterOverflow> {
         let before = self.shared.0.fetch_add(n, AcqRel);
+        crash_point!("counter.added");
         before.checked_add(n).ok_or_else(|| {
             // Somebody stored another value since it was near. Sums wrap, so whatever was added meanwhile stays added.
             self.shared.0.fetch_sub(n, AcqRel);
@@ -133,6 +143,7 @@ impl Counter {
     fn add_far(&self, n: i128) -> Result<i64, CounterOverflow> {
         let sum = |value: i64| i64::try_from(i128::from(value) + n).ok();
         let added = self.shared.0.fetch_update(AcqRel, Acquire, sum);
+        crash_point!("counter.added-far");
         let overflow = |value| CounterOverflow { value, added: n };
         added.map_err(overflow).and_then(|before| sum(before).ok_or_else(|| overflow(before)))
     }
@@ -140,13 +151,17 @@ impl Counter {
     /// Stores `new` if the value is `expected`; either way the answer is the value before.
     #[inline]
     pub fn compare_exchange(&self, expected: i64, new: i64) -> Result<i64, i64> {
-        self.shared.0.compare_exchange(expected, new, AcqRel, Acquire)
+        let before = self.shared.0.compare_exchange(expected, new, AcqRel, Acquire);
+        crash_point!("counter.compared");
+        before
     }
 
     /// Stores a value. Answers the value before.
     #[inline]
     pub fn exchange(&self, value: i64) -> i64 {
-        self.shared.0.swap(value, AcqRel)
+        let before = self.shared.0.swap(value, AcqRel);
+        crash_point!("counter.exchanged");
+        before
     }
 
     fetch_operations! {

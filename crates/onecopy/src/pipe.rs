@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use onecopy_arena::{Arena, Block, BlockId};
 use onecopy_collections::queue::{Batch, QueueError};
+use onecopy_os::crash_point;
 use onecopy_sync::{Bell, Patience, Waited};
 
 use crate::reader::Reader;
@@ -89,6 +90,7 @@ pub struct Connection {
 pub fn pipe(arena: &'static Arena, duplex: bool) -> Result<(Connection, Connection), Error> {
     let [first, second] = [Shared::<End>::new(arena)?, Shared::<End>::new(arena)?];
     let [first_id, second_id] = [first.block().id(), second.block().id()];
+    crash_point!("pipe.ends-made");
     let to_first = Queue::new(arena, Some(MOST_ON_THE_WAY))?;
     let to_second = duplex.then(|| Queue::new(arena, Some(MOST_ON_THE_WAY))).transpose()?;
     let again = |queue: &Queue| Queue::from(queue.part().clone());
@@ -230,6 +232,7 @@ impl Connection {
     fn close_queues(&self) {
         for queue in self.queues().filter(|queue| !queue.is_closed()) {
             queue.close();
+            crash_point!("pipe.closed");
         }
     }
 
@@ -267,6 +270,7 @@ impl Connection {
         let (peer, own, [reads, writes]) = parts.ok_or_else(no_handle)?;
         let queue = |handle: BlockHandle| Ok::<_, Error>(Queue::from(Shared::attach(handle.receive()?)?));
         let own = Shared::attach(own.receive()?)?;
+        crash_point!("pipe.received");
         Ok(Self::new(own, peer, reads.map(queue).transpose()?, writes.map(queue).transpose()?))
     }
 }
@@ -293,7 +297,10 @@ fn post_all<'a>(blocks: impl Iterator<Item = &'a Block>) -> Result<Vec<BlockHand
     let mut posted: Vec<(&Block, BlockHandle)> = Vec::new();
     for block in blocks {
         match BlockHandle::post(block) {
-            Ok(handle) => posted.push((block, handle)),
+            Ok(handle) => {
+                posted.push((block, handle));
+                crash_point!("pipe.posted");
+            }
             Err(error) => {
                 for (block, handle) in posted {
                     // One that cannot be discarded stays in flight, as if it had been sent and lost.
@@ -324,6 +331,7 @@ impl Drop for Connection {
         let Some(own) = self.own.take() else { return };
         let (arena, id) = (own.block().arena(), own.block().id());
         drop(own);
+        crash_point!("pipe.let-go");
         // A death before this is noticed by those that wait. Where the answer cannot be had, as in a child that has no
         // slot, they notice too.
         if let Ok(false) = arena.is_needed(id) {

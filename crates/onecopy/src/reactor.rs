@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::AcqRel, Ordering::Acquir
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use onecopy_os::{Doorbell, MOST_WORDS, current_pid, spawn_without_signals, wait, wait_any, wake};
+use onecopy_os::{Doorbell, MOST_WORDS, crash_point, current_pid, spawn_without_signals, wait, wait_any, wake};
 use onecopy_sync::Bell;
 
 use crate::Error;
@@ -103,6 +103,7 @@ impl Drop for Watch {
         if self.reactor.pid == current_pid() {
             let forgotten = self.reactor.state().watched.remove(&self.id);
             drop(forgotten);
+            crash_point!("reactor.forgotten");
         }
     }
 }
@@ -172,6 +173,7 @@ impl Reactor {
         state.next += 1;
         state.watched.insert(id, watched);
         drop(state);
+        crash_point!("reactor.watched");
         self.changes.fetch_add(1, AcqRel);
         wake(&self.changes, 1);
         Ok(id)
@@ -188,6 +190,7 @@ impl Reactor {
             let (bells, ready) = self.pass(look);
             for watched in ready {
                 watched.mailbox.deliver(watched.token);
+                crash_point!("reactor.told");
             }
             self.sleep(changes, bells);
         }
@@ -200,6 +203,7 @@ impl Reactor {
         // before it is seen by the looks, which all come later.
         let bells = state.watched.values().map(|watched| watched.source.bell());
         let bells = bells.map(|bell| (bell.address(), bell.seen())).collect();
+        crash_point!("reactor.enrolled");
         let mut ready: Vec<u64> =
             state.watched.iter().filter(|(_, watched)| watched.source.is_ready(look)).map(|(&id, _)| id).collect();
         // Who has watched for longest is told first.

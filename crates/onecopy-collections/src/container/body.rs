@@ -2,11 +2,11 @@
 
 use std::ptr::NonNull;
 
-use onecopy_arena::{Access, ArenaError, Block, BlockId, Contents};
+use onecopy_arena::{Access, ArenaError, BlockId, Contents};
 
 use super::view::{Geometry, Kind, Sizes, View};
 use super::{ContainerError, damaged};
-use crate::door::{AtomicU64, Ordering::Relaxed, crash_point};
+use crate::door::{AtomicU64, Block, Ordering::Relaxed, crash_point};
 
 /// A body that this process has open. Its memory stays as long as this, also when the container has another by now.
 #[derive(Debug)]

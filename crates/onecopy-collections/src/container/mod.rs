@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use onecopy_arena::{ArenaError, Block, Viewer};
+use onecopy_arena::ArenaError;
 use onecopy_sync::{
     Acquired, Death, Guard, Held, OnOwnerDied, Owners, Patience, RLock, Refused, RobustMutex, Stopped, this_thread,
 };
@@ -19,7 +19,7 @@ pub(crate) mod view;
 
 pub use record::{Key, Record};
 
-use crate::door::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, crash_point};
+use crate::door::{AtomicU64, Block, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Viewer, crash_point};
 use crate::queue::Enclosed;
 use body::{Body, id_of};
 use record::{Draft, TooLong};
@@ -39,6 +39,15 @@ pub struct Container {
     writers: Apart<RobustMutex>,
     /// Held by who wants all others to wait.
     program: Apart<RLock>,
+}
+
+#[cfg(all(test, loom))]
+impl Container {
+    /// What zeros are in shared memory.
+    pub(crate) fn zeros() -> Self {
+        let (writers, program) = (Apart(RobustMutex::new()), Apart(RLock::new()));
+        Self { current: Current::new(0), seed: AtomicU64::new(0), writers, program }
+    }
 }
 
 /// Names the body.
@@ -73,6 +82,14 @@ struct Apart<T>(T);
 #[derive(Debug, Default)]
 pub struct Local {
     body: ArcSwapOption<Body>,
+}
+
+#[cfg(all(test, loom))]
+impl Local {
+    /// Lets go of the body that was used last.
+    pub(crate) fn forget(&self) {
+        self.body.store(None);
+    }
 }
 
 /// Why an operation on a container was not done. The container stays usable.
@@ -352,7 +369,7 @@ impl<'a> Open<'a> {
 
     // --- locks ---
 
-    fn owners(&self) -> Result<Viewer<'static>, ArenaError> {
+    fn owners(&self) -> Result<Viewer, ArenaError> {
         self.block.arena().owners()
     }
 

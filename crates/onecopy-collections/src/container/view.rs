@@ -192,7 +192,7 @@ impl<'a> View<'a> {
         if !at.is_multiple_of(UNIT) {
             return None;
         }
-        // First: should this process die, the place is not given out again to be written to under a slow reader.
+        // Before the place is published: should this process die, it is not given out again under its readers.
         self.words[8].store((at + len) as u64, Relaxed);
         crash_point!("log.reserved");
         for (place, &word) in self.words[at..].iter().zip(record) {

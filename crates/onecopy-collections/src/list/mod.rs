@@ -5,7 +5,7 @@
 
 use std::ops::Deref;
 
-use onecopy_arena::{ArenaError, Block};
+use onecopy_arena::ArenaError;
 
 pub(crate) mod cells;
 #[cfg(all(test, not(loom)))]
@@ -14,6 +14,7 @@ mod write;
 
 use crate::container::view::{Geometry, Kind, View};
 use crate::container::{Container, ContainerError, Local, Open, Picked, Record, damaged};
+use crate::door::Block;
 use cells::State;
 
 pub use write::Origin;
@@ -30,12 +31,20 @@ pub struct Channel<'a> {
 }
 
 /// Cells of each array of a new list.
-const LEAST_CELLS: usize = 16;
+const LEAST_CELLS: usize = if cfg!(loom) { 4 } else { 16 };
 /// Words of the log of a new list.
-const LEAST_LOG: usize = 1 << 10;
+const LEAST_LOG: usize = if cfg!(loom) { 20 } else { 1 << 10 };
 
 fn geometry(cells: usize, log: usize) -> Geometry {
     Geometry { slots: 0, entries: cells.max(LEAST_CELLS), log: log.max(LEAST_LOG) }
+}
+
+#[cfg(all(test, loom))]
+impl List {
+    /// What zeros are in shared memory.
+    pub(crate) fn zeros() -> Self {
+        Self(Container::zeros())
+    }
 }
 
 impl<'a> Channel<'a> {

@@ -6,7 +6,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use onecopy_arena::{ArenaError, Block};
+use onecopy_arena::ArenaError;
 
 pub(crate) mod index;
 #[cfg(all(test, not(loom)))]
@@ -18,7 +18,7 @@ pub use write::Entry;
 use crate::container::body::Body;
 use crate::container::view::{Geometry, Kind, View};
 use crate::container::{Container, ContainerError, Key, Local, Open, Picked, Record, damaged};
-use crate::door::Ordering::Relaxed;
+use crate::door::{Block, Ordering::Relaxed};
 use index::Found;
 
 /// The shared part of a map. Zeros are no map yet: [`Channel::begin`] makes them one.
@@ -33,15 +33,23 @@ pub struct Channel<'a> {
 }
 
 /// Entries of a new map.
-const LEAST_ENTRIES: usize = 10;
+const LEAST_ENTRIES: usize = if cfg!(loom) { 4 } else { 10 };
 /// Words of the log of a new map.
-const LEAST_LOG: usize = 1 << 10;
+const LEAST_LOG: usize = if cfg!(loom) { 20 } else { 1 << 10 };
 
 /// Tables for a number of entries: at most five of eight slots are used.
 fn geometry(entries: usize, log: usize) -> Geometry {
     let entries = entries.max(LEAST_ENTRIES);
     let slots = (entries + entries / 5 * 3 + 1).next_power_of_two();
     Geometry { slots, entries: slots / 8 * 5, log: log.max(LEAST_LOG) }
+}
+
+#[cfg(all(test, loom))]
+impl Map {
+    /// What zeros are in shared memory.
+    pub(crate) fn zeros() -> Self {
+        Self(Container::zeros())
+    }
 }
 
 impl<'a> Channel<'a> {

@@ -6,8 +6,7 @@ use super::{Channel, Found, geometry, index};
 use crate::container::body::Body;
 use crate::container::view::View;
 use crate::container::{ContainerError, Item, Key, Picked, Record};
-use crate::door::Ordering::Relaxed;
-use onecopy_arena::Block;
+use crate::door::{Block, Ordering::Relaxed};
 
 /// What was there when a value was to be put under a key that has none.
 #[derive(Debug)]

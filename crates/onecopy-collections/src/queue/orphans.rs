@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use onecopy_arena::ParcelId;
 
-use super::door::Ordering::{Acquire, Relaxed};
+use super::door::Ordering::Acquire;
 use super::door::crash_point;
 use super::record::Kind;
 use super::take::{linked, next_header};
@@ -32,15 +32,14 @@ impl Channel<'_> {
     /// The parcels of all messages and segments. Both ends are locked.
     fn parcels_in_queue(&self) -> Result<HashSet<ParcelId>, QueueError> {
         let (take, put) = (&self.queue.take, &self.queue.put);
-        let mut head = Position::load(&take.position.0, Relaxed);
+        let last = Last::new();
+        let (mut head, mut opened) = self.open_first(&last)?;
         let tail = Position::load(&put.position.0, Acquire);
         let mut known = HashSet::new();
         for (end, number) in [(take, head.segment), (take, Position::number_after(head.segment)), (put, tail.segment)] {
             let name = end.own.0.segments[(number & 1) as usize].get(number).flatten();
             known.extend(name.map(|name| name.parcel));
         }
-        let last = Last::new();
-        let mut opened = self.open(take, &last, head.segment)?;
         let mut bytes = Vec::new();
         while head != tail {
             let header = next_header(opened.memory, head, tail)?;

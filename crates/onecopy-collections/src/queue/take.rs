@@ -6,7 +6,7 @@ use onecopy_sync::Patience;
 use super::door::Ordering::{Acquire, Relaxed, Release};
 use super::door::{Block, Memory, crash_point};
 use super::record::{Batch, Enclosed, Header, Kind};
-use super::segment::damaged;
+use super::segment::{Last, damaged};
 use super::{Channel, Opened, Own, Position, QueueError};
 
 impl Channel<'_> {
@@ -15,7 +15,7 @@ impl Channel<'_> {
         loop {
             // Asked first: what was put before it was closed is still taken.
             let closed = self.queue.is_closed();
-            let taken = if self.seems_empty() { 0 } else { self.take_some(most, batch)? };
+            let taken = if self.seems_empty() { 0 } else { self.take_some(most.max(1), batch)? };
             if taken > 0 {
                 if self.queue.limit() < super::MOST_MESSAGES {
                     self.queue.put.gate.0.open(taken);
@@ -43,6 +43,21 @@ impl Channel<'_> {
     pub fn wait(&self, patience: &Patience<'_>) -> Result<(), QueueError> {
         let ready = || !self.queue.is_empty() || self.queue.is_closed();
         Ok(self.queue.take.gate.0.wait(patience, &self.local.message, ready)?)
+    }
+
+    /// Where the first message is, and in which segment. The lock of this end is held.
+    #[inline]
+    pub(super) fn open_first(&self, last: &Last) -> Result<(Position, Opened), ArenaError> {
+        let end = &self.queue.take;
+        let head = Position::load(&end.position.0, Relaxed);
+        match self.open(end, last, head.segment) {
+            // Whoever emptied it died on the way to the next, whose name it had written down.
+            Err(ArenaError::Stale { .. }) => {
+                let head = head.next_segment();
+                Ok((head, self.open(end, last, head.segment)?))
+            }
+            other => Ok((head, other?)),
+        }
     }
 
     #[inline]
@@ -76,16 +91,8 @@ impl<'a> Reader<'a> {
     #[inline]
     fn new(channel: &'a Channel<'a>) -> Result<Self, QueueError> {
         let end = &channel.queue.take;
-        let mut head = Position::load(&end.position.0, Relaxed);
         let tail = Position::load(&end.own.0.other, Relaxed);
-        let opened = match channel.open(end, &channel.local.take, head.segment) {
-            // Whoever emptied it died on the way to the next, whose name it had written down.
-            Err(ArenaError::Stale { .. }) => {
-                head = head.next_segment();
-                channel.open(end, &channel.local.take, head.segment)?
-            }
-            other => other?,
-        };
+        let (head, opened) = channel.open_first(&channel.local.take)?;
         Ok(Self { channel, head, tail, opened, taken: 0 })
     }
 

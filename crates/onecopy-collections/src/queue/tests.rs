@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use onecopy_arena::{Access, Arena, Options};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -102,6 +103,14 @@ fn a_full_queue_takes_what_fits_and_goes_on() {
     assert_eq!(owned.take(1), numbered(0..1, 4));
     assert_eq!(owned.put(numbered(3..5, 4)).unwrap(), 1);
     assert_eq!(owned.take(9), numbered(1..4, 4));
+}
+
+#[test]
+fn who_takes_none_takes_one() {
+    let owned = Owned::new(4096, 3);
+    owned.put(numbered(0..2, 4)).unwrap();
+    assert_eq!(owned.channel().take(0, &mut Batch::new(), &Patience::FOREVER).unwrap(), 1);
+    assert_eq!(owned.take(9), numbered(1..2, 4));
 }
 
 #[test]
@@ -244,4 +253,27 @@ fn a_wait_for_a_message_keeps_the_time() {
     let start = Instant::now();
     let taken = owned.channel().take(1, &mut Batch::new(), &Patience::within(Duration::from_millis(30)));
     assert!(matches!(taken, Err(QueueError::TimedOut)) && start.elapsed() >= Duration::from_millis(30));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn messages_of_any_lengths_come_out_as_they_went_in(
+        steps in prop::collection::vec((prop::collection::vec(4_usize..400, 0..4), 0_u32..6), 1..80),
+    ) {
+        // The smallest ring, nearly full at most times, so that what does not fit before its end comes to lie at its start
+        // with all amounts of room left, and links where there is just room for one.
+        let owned = Owned::new(1024, MOST_MESSAGES);
+        let (mut put, mut expected) = (0, std::collections::VecDeque::new());
+        for (lengths, most) in steps {
+            let messages: Vec<_> = (put..).zip(&lengths).flat_map(|(n, &len)| numbered(n..n + 1, len)).collect();
+            put += lengths.len() as u32;
+            expected.extend(messages.iter().cloned());
+            owned.put(messages).unwrap();
+            let taken = if most == 0 { Vec::new() } else { owned.take(most) };
+            prop_assert_eq!(&taken, &expected.drain(..taken.len()).collect::<Vec<_>>());
+        }
+        prop_assert_eq!(owned.take(u32::MAX), Vec::from(expected));
+        prop_assert!(owned.blocks() <= 3);
+    }
 }

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use onecopy::{
-    Access, Arena, Array, BlockId, Container, DType, Dict, DictKey, Encoded, Error, List, LockError, Origin, Picked,
-    SharedObject, Value, ValueKind,
+    Arena, BlockId, Container, Dict, DictKey, Encoded, Error, List, LockError, Origin, Picked, SharedObject, Value,
+    ValueKind,
 };
 
+use crate::arrays::{array_of, bytes_of};
 use crate::contents::{Choices, pattern};
 use crate::process::{Log, Worker, patience};
 use crate::subjects::{Scene, Subject};
@@ -49,8 +50,7 @@ impl Name {
     fn value(self, arena: &'static Arena) -> Value {
         let bytes = pattern(self.seed(), [16, 200, LONG, 64][usize::from(self.version) % 4]);
         if self.version % 4 == 3 {
-            let len = bytes.len() as u64;
-            return Value::Array(Array::copy_of(arena, &bytes, DType::scalar("|u1").unwrap(), &[len]).unwrap());
+            return Value::Array(array_of(arena, &bytes));
         }
         Value::Bytes(bytes)
     }
@@ -59,13 +59,7 @@ impl Name {
     fn of(value: &Value) -> Self {
         let bytes = match value {
             Value::Bytes(bytes) => bytes.clone(),
-            Value::Array(array) => {
-                let mut bytes = vec![0; array.nbytes() as usize];
-                let first = array.address(Access::ReadOnly).unwrap();
-                // SAFETY: the array has as many bytes, and none of them changes after it was put in.
-                unsafe { first.as_ptr().copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
-                bytes
-            }
+            Value::Array(array) => bytes_of(array),
             other => panic!("nobody put {other:?} in"),
         };
         let seed = u64::from_ne_bytes(bytes[..8].try_into().unwrap());

@@ -7,17 +7,22 @@
 //!
 //! To add a thing that is shared: a line in [`subjects::SUBJECTS`], and what it consists of beside `queue.rs`.
 
+mod arrays;
 mod containers;
 #[expect(dead_code, reason = "what it does with blocks is for the harness of the arena")]
 #[path = "../../../onecopy-arena/tests/crash/contents.rs"]
 mod contents;
+mod counters;
 mod history;
 mod locks;
+mod nested;
+mod pipes;
 mod process;
 mod queue;
 mod stage;
 mod subjects;
 mod waits;
+mod watches;
 
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -14,7 +14,7 @@ use crate::contents::Choices;
 use crate::subjects;
 
 /// Nothing that is waited for takes longer, however busy the machine is. Who waits longer hangs.
-const HANG: Duration = Duration::from_secs(30);
+pub(crate) const HANG: Duration = Duration::from_secs(30);
 
 pub(crate) fn patience() -> Patience<'static> {
     Patience::within(HANG)

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use onecopy::{Access, Arena, Array, Batch, BlockId, DType, Error, Queue, QueueError, SharedObject, ValueKind};
+use onecopy::{Arena, Array, Batch, BlockId, Error, Queue, QueueError, SharedObject, ValueKind};
 
+use crate::arrays::{array_of, bytes_of};
 use crate::contents::{Choices, pattern};
 use crate::history::{Event, Name, Story, judge};
 use crate::process::{Log, Worker, moment, patience};
@@ -59,22 +60,26 @@ impl Scene for Lane {
     fn settle(mut self: Box<Self>, logs: &[Log]) {
         while self.take(7) > 0 {}
         assert!(self.queue.is_empty());
-        let mut stories: BTreeMap<u32, Story> = BTreeMap::new();
-        stories.entry(SURVIVOR).or_default().events.clone_from(&self.events);
-        for log in logs {
-            for (actor, event) in log.lines.iter().filter_map(|line| Event::from_line(line)) {
-                stories.entry(actor).or_default().events.push(event);
-            }
-            for &actor in &log.killed {
-                stories.entry(actor).or_default().killed = true;
-            }
-        }
-        for (&actor, story) in &mut stories {
-            story.producer = actor;
-        }
-        let stories: Vec<_> = stories.into_values().collect();
-        judge(&stories).unwrap_or_else(|found| panic!("{found}: {stories:#?}"));
+        judge_all(self.events, logs);
     }
+}
+
+/// Judges what the process that stays did, and what others say that they did.
+pub(crate) fn judge_all(events: Vec<Event>, logs: &[Log]) {
+    let mut stories = BTreeMap::from([(SURVIVOR, Story { events, ..Story::default() })]);
+    for log in logs {
+        for (actor, event) in log.lines.iter().filter_map(|line| Event::from_line(line)) {
+            stories.entry(actor).or_default().events.push(event);
+        }
+        for &actor in &log.killed {
+            stories.entry(actor).or_default().killed = true;
+        }
+    }
+    for (&actor, story) in &mut stories {
+        story.producer = actor;
+    }
+    let stories: Vec<_> = stories.into_values().collect();
+    judge(&stories).unwrap_or_else(|found| panic!("{found}: {stories:#?}"));
 }
 
 /// What a process does with a queue, and how it says so.
@@ -96,7 +101,7 @@ impl User {
             let bytes = pattern(u64::from(self.actor) << 32 | u64::from(number), size);
             if sizes.len() > 1 && number == self.put + sizes.len() as u32 - 1 {
                 let arena = queue.part().block().arena();
-                let array = Array::copy_of(arena, &bytes, DType::scalar("|u1").unwrap(), &[size as u64]).unwrap();
+                let array = array_of(arena, &bytes);
                 let made = queue.push_made(&mut batch, || Ok::<_, Error>((ValueKind::Array, array.send()?)));
                 made.unwrap();
             } else {
@@ -128,16 +133,12 @@ impl User {
 }
 
 /// Which message it is; its bytes follow from that.
-fn name_of(batch: &Batch, message: &onecopy::Message<'_>) -> Name {
+pub(crate) fn name_of(batch: &Batch, message: &onecopy::Message<'_>) -> Name {
     let contents = Queue::contents(batch, message).unwrap();
     let mut bytes = vec![0; contents.len()];
     contents.copy_to(&mut bytes);
     if ValueKind::of(message).unwrap() == ValueKind::Array {
-        let array = Array::receive(&bytes).unwrap();
-        bytes = vec![0; array.nbytes() as usize];
-        let first = array.address(Access::ReadOnly).unwrap();
-        // SAFETY: the array has as many bytes, and none of them changes after it was put.
-        unsafe { first.as_ptr().copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
+        bytes = bytes_of(&Array::receive(&bytes).unwrap());
     }
     let seed = u64::from_ne_bytes(bytes[..8].try_into().unwrap());
     assert!(bytes == pattern(seed, bytes.len()), "a message of {} bytes holds wrong bytes", bytes.len());
@@ -210,7 +211,7 @@ fn private(worker: &Worker) {
     let queue = Queue::new(worker.arena, Some(2)).unwrap();
     let batch = |count: usize| {
         let mut batch = Batch::new();
-        let array = Array::copy_of(worker.arena, &[1; 8], DType::scalar("|u1").unwrap(), &[8]).unwrap();
+        let array = array_of(worker.arena, &[1; 8]);
         for _ in 0..count {
             queue.push_made(&mut batch, || Ok::<_, Error>((ValueKind::Array, array.send()?))).unwrap();
         }

@@ -4,7 +4,7 @@ use onecopy::Arena;
 
 use crate::contents::Choices;
 use crate::process::{Log, Worker};
-use crate::{containers, locks, queue, waits};
+use crate::{containers, counters, locks, nested, pipes, queue, waits, watches};
 
 /// Something that processes share, and how they use it.
 pub(crate) struct Subject {
@@ -39,10 +39,14 @@ pub(crate) static SUBJECTS: &[Subject] = &[
     waits::CONDITION,
     waits::EVENT,
     waits::BARRIER,
+    pipes::PIPE,
+    watches::REACTOR,
+    counters::COUNTER,
+    nested::NESTED,
 ];
 
 /// All points of these must be reached by some subject; those of the arena have a harness of their own.
-pub(crate) const POINTS_OF: &[&str] = &["onecopy_sync::", "onecopy_collections::"];
+pub(crate) const POINTS_OF: &[&str] = &["onecopy_sync::", "onecopy_collections::", "onecopy::"];
 
 pub(crate) fn find(name: &str) -> &'static Subject {
     SUBJECTS.iter().find(|subject| subject.name == name).unwrap_or_else(|| panic!("no subject {name}"))

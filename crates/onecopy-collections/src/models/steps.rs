@@ -1,8 +1,5 @@
-//! Models of what readers without a lock meet, explored by loom:
-//! `RUSTFLAGS="--cfg loom" cargo test -p onecopy-collections --lib --release models`.
-//!
-//! The code is that of maps and lists; only the memory is not shared between processes. Writers exclude each other by a
-//! lock that has a model of its own, so there is one.
+//! What readers without a lock meet, step by step. Writers exclude each other by a lock, so there is one; and a body is
+//! words and no block, so that nothing but these words orders the two.
 
 use std::sync::Arc;
 
@@ -258,6 +255,29 @@ fn an_item_is_where_one_of_the_orders_has_it() {
             if seen == Some(9) {
                 assert_eq!(last, None);
             }
+        },
+    );
+}
+
+#[test]
+fn an_order_that_was_prepared_and_given_up_is_never_seen() {
+    explore(
+        || list(1),
+        |bodies| {
+            reverse(bodies.current());
+            let view = bodies.current();
+            let other = State::load(view).other(1);
+            cells::place(other.cells(view), 0, append(view, None, 5)).unwrap();
+            bodies.turn();
+            // Whoever wrote that died; the next prepares another order in the same array, which a slow reader looks at.
+            cells::place(other.cells(view), 0, append(view, None, 9)).unwrap();
+            bodies.turn();
+            other.store(view);
+            bodies.turn();
+        },
+        |bodies| {
+            let seen = item(bodies.current(), 0);
+            assert!([Some(0), Some(9)].contains(&seen), "{seen:?}");
         },
     );
 }
