@@ -316,7 +316,7 @@ def test_a_progress_bar_on_a_terminal_only():
 def test_help_and_version(capsys):
     assert main(["--version"]) == 0
     assert main(["load", "--help"]) == 0
-    assert "--layout {per-file,concat}" in capsys.readouterr().out
+    assert "--layout {per-file,concat,stack}" in capsys.readouterr().out
     assert main([]) == 2
 
 

@@ -381,7 +381,7 @@ def test_a_damaged_chunk_is_named(path, codec):
     with h5py.File(path, "r+") as file:
         _, stored = file["x"].id.read_direct_chunk((20_000,))
         file["x"].id.write_direct_chunk((20_000,), stored[: len(stored) // 2])
-    with pytest.raises(OSError, match=f"{path}.*'/x'.*{codec}.*corrupt"):
+    with pytest.raises(OSError, match=f"'/x'.*{codec}.*corrupt.*{path}"):
         oc.from_hdf5(path, "x")
 
 
@@ -391,7 +391,7 @@ def test_a_check_sum_finds_what_a_codec_does_not(path, codec):
     with h5py.File(path, "r+") as file:
         mask, stored = file["x"].id.read_direct_chunk((2000,))
         file["x"].id.write_direct_chunk((2000,), stored[:7] + bytes([stored[7] ^ 1]) + stored[8:], mask)
-    with pytest.raises(OSError, match=f"{path}.*'/x'.*fletcher32.*check sum"):
+    with pytest.raises(OSError, match=f"'/x'.*fletcher32.*check sum.*{path}"):
         oc.from_hdf5(path, "x")
 
 

@@ -16,6 +16,7 @@ from benchmarks.cases import (
     pool,
     put,
     queue,
+    read_hdf5,
     start,
     text,
 )
@@ -38,4 +39,5 @@ CASES = {
     "compressed": compressed,
     "hdf5": hdf5,
     "pipeline": pipeline,
+    "read-hdf5": read_hdf5,
 }

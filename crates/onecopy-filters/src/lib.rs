@@ -40,6 +40,7 @@ mod parallel;
 mod pipeline;
 mod region;
 mod shuffle;
+mod stored;
 
 pub use error::Error;
 pub use grid::{Grid, Run};
@@ -48,3 +49,4 @@ pub use parallel::{StoredChunk, compress, decompress};
 pub use pipeline::{Codec, Decoder, Encoded, Encoder, Pipeline};
 pub use region::{Source, Target};
 pub use shuffle::{shuffle, unshuffle};
+pub use stored::Stored;

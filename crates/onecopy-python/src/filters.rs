@@ -2,11 +2,13 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
+use std::os::fd::BorrowedFd;
+
 use numpy::npyffi::{_PyArray_GET_ITEM_DATA, NPY_ARRAY_WRITEABLE};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use onecopy::check_work_memory;
 use onecopy_filters::{
-    Codec, Error, Grid, IN_FLIGHT_PER_THREAD, Pipeline, Source, StoredChunk, Target, compress, decompress,
+    Codec, Error, Grid, IN_FLIGHT_PER_THREAD, Pipeline, Source, Stored, StoredChunk, Target, compress, decompress,
 };
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -14,10 +16,11 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyIterator, PyTuple};
 
 use crate::errors::OrRaise;
+use crate::reads::{FileChunk, borrowed};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(compress_chunks, module)?)?;
-    module.add_function(wrap_pyfunction!(decompress_chunks, module)?)
+    module.add_function(wrap_pyfunction!(read_chunks, module)?)
 }
 
 /// Compress all chunks of a C-contiguous array on `threads` threads.
@@ -57,15 +60,16 @@ fn compress_chunks(
     .map_err(|Failure(error)| error)
 }
 
-/// Decompress chunks into a C-contiguous array on `threads` threads.
+/// Read chunks into a C-contiguous array on `threads` threads, and undo their filters.
 ///
-/// `stored` yields (origin, stored bytes, filter mask) in any order; elements of chunks that it leaves out stay as they
-/// are.
+/// `stored` yields (origin, bytes, filter mask) in any order, with the stored bytes themselves, or their position and
+/// number in the open file `fd`; elements of chunks that it leaves out stay as they are.
 #[pyfunction]
-#[pyo3(signature = (array, chunks, *, codec, shuffle, fletcher32, threads, stored))]
+#[pyo3(signature = (fd, array, chunks, *, codec, shuffle, fletcher32, threads, stored))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
-fn decompress_chunks(
+fn read_chunks(
     py: Python<'_>,
+    fd: Option<i32>,
     array: &Bound<'_, PyUntypedArray>,
     chunks: Vec<usize>,
     codec: Option<&str>,
@@ -81,12 +85,13 @@ fn decompress_chunks(
     if unsafe { (*_PyArray_GET_ITEM_DATA(array.as_array_ptr())).flags } & NPY_ARRAY_WRITEABLE == 0 {
         return Err(PyValueError::new_err("the array is read-only: give one that can be written"));
     }
+    let file = fd.map(borrowed).transpose()?;
     // SAFETY: the array is C-contiguous (checked by `grid_over`) and writable, and the caller's reference keeps it
-    // alive. It was made for this call, so nobody else uses it (`from_hdf5` is the only caller).
+    // alive. It was made for this call, so nobody else uses it (`read_rows` is the only caller).
     let mut target = unsafe { Target::new(data_of(array), grid.array_bytes()) };
     let stored = Py::from(stored.try_iter()?);
     py.detach(|| {
-        let chunks = std::iter::from_fn(|| next_chunk(&stored, &grid).transpose());
+        let chunks = std::iter::from_fn(|| next_chunk(&stored, &grid, file).transpose());
         decompress(&mut target, &grid, &pipeline, threads, chunks)
     })
     .map_err(|Failure(error)| error)
@@ -98,16 +103,49 @@ fn attached<T>(work: impl FnOnce(Python<'_>) -> Result<T, Failure>) -> Result<T,
     Python::try_attach(work).unwrap_or_else(|| Err(ended()))
 }
 
-fn next_chunk(stored: &Py<PyIterator>, grid: &Grid) -> Result<Option<StoredChunk<PyBackedBytes>>, Failure> {
+/// The bytes of a chunk as Python gives them.
+#[derive(FromPyObject)]
+enum Given {
+    Place((u64, usize)),
+    Bytes(PyBackedBytes),
+}
+
+/// The bytes of a chunk, or where they are.
+enum ChunkBytes<'fd> {
+    Held(PyBackedBytes),
+    InFile(FileChunk<'fd>),
+}
+
+impl Stored for ChunkBytes<'_> {
+    fn bytes<'a>(&'a self, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Error> {
+        match self {
+            Self::Held(bytes) => Ok(bytes),
+            Self::InFile(chunk) => chunk.bytes(buffer),
+        }
+    }
+}
+
+fn next_chunk<'fd>(
+    stored: &Py<PyIterator>,
+    grid: &Grid,
+    file: Option<BorrowedFd<'fd>>,
+) -> Result<Option<StoredChunk<ChunkBytes<'fd>>>, Failure> {
     attached(|py| {
         py.check_signals()?;
         let Some(next) = stored.bind(py).clone().next() else { return Ok(None) };
-        let (origin, bytes, filter_mask): (Vec<usize>, PyBackedBytes, u32) = next?.extract()?;
+        let (origin, given, filter_mask): (Vec<usize>, Given, u32) = next?.extract()?;
         let cell = grid.cell_at(&origin).ok_or_else(|| {
             PyValueError::new_err(format!(
                 "no chunk begins at {origin:?}: the file is damaged, or the shape is not the dataset's"
             ))
         })?;
+        let bytes = match given {
+            Given::Place((position, len)) => {
+                let file = file.ok_or_else(|| PyValueError::new_err("a place in a file, and no descriptor of it"))?;
+                ChunkBytes::InFile(FileChunk { file, position, len })
+            }
+            Given::Bytes(bytes) => ChunkBytes::Held(bytes),
+        };
         Ok(Some(StoredChunk { cell, bytes, filter_mask }))
     })
 }
@@ -173,7 +211,9 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         Self(match error {
-            Error::Corrupt { .. } | Error::Cell { .. } | Error::Threads => PyOSError::new_err(message),
+            Error::Corrupt { .. } | Error::Read { .. } | Error::Cell { .. } | Error::Threads => {
+                PyOSError::new_err(message)
+            }
             _ => PyValueError::new_err(message),
         })
     }

@@ -20,6 +20,7 @@ mod object;
 mod open_arena;
 mod pipe;
 mod queue;
+mod reads;
 mod session;
 mod text;
 mod text_blocks;
@@ -45,6 +46,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     object::register(m)?;
     open_arena::register(m)?;
     queue::register(m)?;
+    reads::register(m)?;
     session::register(m)?;
     text::register(m)?;
     text_blocks::register(m)?;

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as interrupted:
         message = f"stopped by {interrupted.signal.name}: {interrupted.outcome}"
         return _fail(args.command, message, 128 + interrupted.signal)
-    except (OSError, ValueError, TypeError, MemoryError) as error:
+    except (OSError, ValueError, TypeError, MemoryError, ImportError) as error:
         return _fail(args.command, _one_line(error), 1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,6 +107,34 @@ def missing(text: str) -> tuple[str, str, str | None]:
     if not equals or not value:
         raise Invalid(f"{text!r}: write TEXT=VALUE, for example NA=nan, or COLUMN:TEXT=VALUE")
     return (name, value, column) if colon else (left, value, None)
+
+
+def dims(text: str) -> list[str]:
+    """Parse ``time,lat,lon``: the three axes of a stack of tables."""
+    parts = names(text)
+    if len(parts) != 3:
+        raise Invalid(f"{text!r}: give three names, of the files, the rows and the columns, such as time,lat,lon")
+    return parts
+
+
+def coordinate(text: str) -> tuple[str, list[str]]:
+    """Parse ``DIM=VALUE,VALUE,...``.
+
+    >>> coordinate("lat=10,20.5")
+    ('lat', ['10', '20.5'])
+    """
+    name, equals, values = text.partition("=")
+    if not name or not equals or not all(values.split(",")):
+        raise Invalid(f"{text!r}: write DIM=VALUE,VALUE,..., for example time=2020-01-01,2020-01-02")
+    return name, values.split(",")
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    r"""Parse a regular expression: ``(\d{8})``."""
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise Invalid(f"{text!r}: no regular expression: {error}") from error
 
 
 def one_character(text: str) -> str:

@@ -12,7 +12,7 @@ import h5py
 from onecopy._cli.datasets import Dataset, dataset_names
 from onecopy._cli.options import dtype_text
 from onecopy._cli.sources import Source, source_of
-from onecopy._hdf5.reader import open_file
+from onecopy._hdf5.opening import open_file
 from onecopy._hdf5.resumable import partial_path
 from onecopy._hdf5.storage import parse_dtype
 

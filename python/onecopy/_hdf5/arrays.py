@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from onecopy import _native
-from onecopy._hdf5.atomic import Mode
+from onecopy._atomic import Mode
+from onecopy._hdf5.dimensions import Dims, axes_of, axis_lengths, check_dims
 from onecopy._hdf5.filters import EachChunks, Filters
 from onecopy._hdf5.rows import Report
 from onecopy._hdf5.writer import Hdf5Writer, writable
@@ -34,6 +36,8 @@ def to_hdf5(
     swmr: bool = False,
     resume: bool = False,
     attrs: Mapping[str, Mapping[str, Any]] | None = None,
+    dims: Dims | None = None,
+    coords: Mapping[str, npt.ArrayLike] | None = None,
     progress: bool | Report = False,
     threads: int | None = None,
 ) -> None:
@@ -80,6 +84,12 @@ def to_hdf5(
         not called. When all are written, the file gets its name. Not with mode "a".
     attrs : mapping of str to mapping, optional
         Attributes by dataset name, besides ``dtype`` (numpy's text for the type) and ``rows``.
+    dims : sequence of str, or mapping of str to sequence of str, optional
+        Names of the axes: of all datasets that have as many, or by dataset name. They are stored as dimension scales,
+        which netCDF-4, xarray and h5py's ``dims`` know. Not with `append` or `resume`.
+    coords : mapping of str to array, optional
+        The coordinates along a dimension: one value (a number, a date, a string) for each index. They become datasets
+        of these names.
     progress : bool or callable, default False
         ``True`` shows a progress bar on a terminal; a function is called with the number of bytes just written.
     threads : int, optional
@@ -97,7 +107,8 @@ def to_hdf5(
         A type that HDF5 cannot hold, or a masked array.
     ValueError
         A dataset of that name exists already, or rows of another type or shape shall be added to it. Filter options
-        that do not fit. With `resume`, what was kept was made with other options.
+        that do not fit. Dimensions or coordinates of other lengths than the axes. With `resume`, what was kept was made
+        with other options.
 
     Notes
     -----
@@ -116,11 +127,16 @@ def to_hdf5(
     >>> oc.to_hdf5(path, {"sample2": calls}, append=True)
     >>> len(oc.from_hdf5(path, "sample2"))
     2
+    >>> levels = np.zeros((2, 3), "f4")  # xarray.open_dataset(path) shows both coordinates
+    >>> oc.to_hdf5(path, {"level": levels}, dims=["day", "site"], coords={"site": ["A", "B", "C"]}, mode="w")
     >>> oc.to_hdf5(path, calls)
     Traceback (most recent call last):
     FileExistsError: [Errno 17] exists already: choose another name, or replace it with mode='w' ...
     """
     filters = Filters(chunks, compression, compression_opts, shuffle, fletcher32)
+    if dims is not None and (append or resume):
+        raise ValueError("dims with append or resume: axes have their lengths only when all is written; write it anew")
+    coordinates = check_dims(dims, coords)
     datasets, sizes = _datasets(data)
     options = _shared_options(filters) if resume else None
     with ExitStack() as stack:
@@ -136,6 +152,7 @@ def to_hdf5(
         unused = dict(attrs or {})
         uncut = set(chunks) if isinstance(chunks, Mapping) else set()
         before = iter(list(writer.saved))
+        labelled: dict[str, tuple[Sequence[str], tuple[int, ...]]] = {}
         for name, array in datasets:
             described = unused.pop(name, None)
             uncut.discard(name)
@@ -147,6 +164,8 @@ def to_hdf5(
                 array = array()
             # An array that the iterable has kept may be changed by its next step; one that it made for us may not.
             later = sizes is None and not resume and _native.is_exclusive(array)
+            if (axes := axes_of(name, np.ndim(array), dims)) is not None:
+                labelled[name] = (axes, np.shape(array))
             if append:
                 writer.append(name, array, described)
             else:
@@ -156,6 +175,7 @@ def to_hdf5(
             del array
         if (kept := next(before, None)) is not None:
             _check_kept(kept, {"name": "no dataset", "attrs": {}})
+        _label(writer, labelled, coordinates)
         for what, names in ("attrs", unused), ("chunks", uncut):
             if names:
                 raise ValueError(
@@ -170,6 +190,22 @@ def _shared_options(filters: Filters) -> dict[str, str]:
         # Where it lies in memory says nothing.
         options["chunks"] = getattr(filters.chunks, "__qualname__", type(filters.chunks).__qualname__)
     return _texts(options)
+
+
+def _label(
+    writer: Hdf5Writer,
+    labelled: Mapping[str, tuple[Sequence[str], tuple[int, ...]]],
+    coordinates: Mapping[str, Any],
+) -> None:
+    axes = {name: names for name, (names, _) in labelled.items()}
+    lengths = axis_lengths(axes, {name: shape for name, (_, shape) in labelled.items()})
+    for name, values in coordinates.items():
+        if name not in lengths:
+            raise ValueError(f"coords for {name!r}, but no dataset has that dimension: see dims")
+        if len(values) != lengths[name]:
+            raise ValueError(f"dimension {name!r} has {lengths[name]} indices, but coords {len(values)} values for it")
+    if axes:
+        writer.label(axes, coordinates)
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

@@ -145,11 +145,7 @@ def _automatic(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 def native_codec(dataset: h5py.Dataset) -> Codec | None:
     """Return the filters of a dataset when the native code can run all of them on its bytes as they are."""
-    dtype = dataset.dtype
-    if not dataset.chunks or dtype.hasobject or dtype.kind == "T":
-        return None
-    # The type in the file must have the very bytes that numpy has: a conversion is libhdf5's.
-    if h5py.h5t.py_create(dtype, logical=True) != dataset.id.get_type():
+    if not dataset.chunks or not has_numpy_bytes(dataset):
         return None
     properties = dataset.id.get_create_plist()
     filters = {number: values for number, _, values, _ in map(properties.get_filter, range(properties.get_nfilters()))}
@@ -158,7 +154,7 @@ def native_codec(dataset: h5py.Dataset) -> Codec | None:
     order = [h5py.h5z.FILTER_SHUFFLE] * shuffle + codecs[:1] + [h5py.h5z.FILTER_FLETCHER32] * fletcher32
     if list(filters) != order or len(filters) != properties.get_nfilters():
         return None
-    if shuffle and filters[h5py.h5z.FILTER_SHUFFLE] != (dtype.itemsize,):
+    if shuffle and filters[h5py.h5z.FILTER_SHUFFLE] != (dataset.dtype.itemsize,):
         return None
     name = _NATIVE_CODECS[codecs[0]] if codecs else None
     return Codec(name, _level(name, filters[codecs[0]] if codecs else ()), shuffle, fletcher32)
@@ -177,6 +173,14 @@ def _plugin() -> Any:
     except ImportError:
         raise ValueError("compression 'blosc2' needs a plug-in: pip install hdf5plugin, or take 'zstd'") from None
     return hdf5plugin
+
+
+def has_numpy_bytes(dataset: h5py.Dataset) -> bool:
+    """Tell whether the type in the file has the very bytes that numpy has: a conversion is libhdf5's."""
+    dtype = dataset.dtype
+    if dtype.hasobject or dtype.kind == "T":
+        return False
+    return bool(h5py.h5t.py_create(dtype, logical=True) == dataset.id.get_type())
 
 
 def thread_count(threads: int | None) -> int:

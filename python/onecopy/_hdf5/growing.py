@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import h5py
 import numpy as np
 
-from onecopy import _native
-from onecopy._hdf5.filters import native_codec
+from onecopy._hdf5.layouts import read_rows
 from onecopy._hdf5.storage import Array, describe, to_storage
 
 
@@ -80,29 +78,8 @@ class GrowingDataset:
 
 def _rows_from(dataset: h5py.Dataset, first: int) -> Array:
     """Return the rows of the last chunks, which begin at `first`; libhdf5 may lack their filters."""
-    codec = native_codec(dataset)
-    if codec is None:
-        rows: Array = dataset[first:]
-        return rows
-    rows = np.full((len(dataset) - first, *dataset.shape[1:]), dataset.fillvalue, dataset.dtype)
-    steps = [range(0, size, step) for size, step in zip(rows.shape, dataset.chunks, strict=True)]
-
-    def stored() -> Iterator[tuple[tuple[int, ...], bytes, int]]:
-        for row, *others in itertools.product(*steps):
-            origin = (first + row, *others)
-            if dataset.id.get_chunk_info_by_coord(origin).byte_offset is not None:
-                mask, chunk = dataset.id.read_direct_chunk(origin)
-                yield (row, *others), chunk, mask
-
-    _native.decompress_chunks(
-        rows,
-        dataset.chunks,
-        codec=codec.name,
-        shuffle=codec.shuffle,
-        fletcher32=codec.fletcher32,
-        threads=1,
-        stored=stored(),
-    )
+    rows = np.empty((len(dataset) - first, *dataset.shape[1:]), dataset.dtype)
+    read_rows(dataset, rows, first, threads=1)
     return rows
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from onecopy._hdf5.atomic import JOURNAL, PARTIAL, AtomicFile, Mode, hidden_name, lock_file, sync_directory
+from onecopy._atomic import JOURNAL, PARTIAL, AtomicFile, Mode, hidden_name, lock_file, sync_directory
 from onecopy._hdf5.journal import Journal, Note, Record, apply
 from onecopy._hdf5.overlay import PAGE, Overlay
 

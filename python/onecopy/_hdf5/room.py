@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import h5py
 
-from onecopy._hdf5.atomic import AtomicFile
+from onecopy._atomic import AtomicFile
 
 #: What libhdf5 may allocate besides the data itself: for a dataset, and in its index for a chunk.
 DATASET_BYTES = 4 << 10

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from onecopy import _native
-from onecopy._hdf5.atomic import AtomicFile
+from onecopy._atomic import AtomicFile
 from onecopy._hdf5.background import BackgroundWriter
 from onecopy._hdf5.filters import Codec, native_codec
 from onecopy._hdf5.room import CHUNK_BYTES, Room

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import h5py
 
-from onecopy._hdf5.atomic import AtomicFile, lock_file
+from onecopy._atomic import AtomicFile, lock_file
 
 # Of a superblock of version 3: signature, version, sizes of offsets and lengths, flags, base, extension, end of the
 # file, root; then the check sum of all that.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any
@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from onecopy import _native
 from onecopy._arrays import is_masked
-from onecopy._hdf5.atomic import AtomicFile, Mode
+from onecopy._atomic import AtomicFile, Mode
+from onecopy._hdf5.dimensions import label_axes
 from onecopy._hdf5.filters import Filters, thread_count
 from onecopy._hdf5.growing import GrowingDataset, check_rows
 from onecopy._hdf5.journal import Note
@@ -141,14 +142,36 @@ class Hdf5Writer:
         """Give the file attributes."""
         self._h5.attrs.update(attributes)
 
+    def link(self, name: str, layout: h5py.VirtualLayout, like: Array, sources: Sequence[str]) -> None:
+        """Write a virtual dataset of sources of these names, described as an array like the one that is given."""
+        self._check_new(name)
+        # Each has its names and two selections in a heap, which grows by doubling.
+        self._room.take(DATASET_BYTES + sum(2 * (len(os.fsencode(source)) + 256) for source in sources))
+        self._describe(self._h5.create_virtual_dataset(name, layout), like, None)
+
+    def label(self, axes: Mapping[str, Sequence[str]], coords: Mapping[str, Array]) -> None:
+        """Name the axes of datasets, and write coordinates along them."""
+        for name, values in coords.items():
+            # Chunks of the grid would not fit them.
+            self.write(name, values, filters=Filters())
+        self._finish_rows()
+        self._room.take(DATASET_BYTES * sum(2 + len(names) for names in axes.values()))
+        label_axes(self._h5, axes)
+
     def ensure_room(self, size: int) -> None:
         """Make sure that the disk has room for `size` more bytes, before they are written."""
         self._room.ensure(size)
 
     def write(
-        self, name: str, array: npt.ArrayLike, attrs: Mapping[str, Any] | None = None, *, later: bool = False
+        self,
+        name: str,
+        array: npt.ArrayLike,
+        attrs: Mapping[str, Any] | None = None,
+        *,
+        later: bool = False,
+        filters: Filters | None = None,
     ) -> None:
-        """Write an array as a dataset with its attributes.
+        """Write an array as a dataset with its attributes, by default with the filters of the writer.
 
         With `later`, nobody else may change the array any more, and it may still be on its way when this returns: the
         next call, or the end of the context, waits for it.
@@ -160,7 +183,7 @@ class Hdf5Writer:
             dataset = self._create_object(name, array)
         else:
             stored = to_storage(array)
-            options = self.filters.for_dataset(name, stored.shape, stored.dtype)
+            options = (filters or self.filters).for_dataset(name, stored.shape, stored.dtype)
             if "chunks" not in options:
                 options["dcpl"] = _placed_at_once()
             dataset = _create_in(self._h5, name, stored.dtype, shape=stored.shape, **options)

@@ -165,7 +165,7 @@ class AtomicFile:
         if stat.S_ISDIR(old.st_mode):
             raise IsADirectoryError(errno.EISDIR, "is a directory: give the name of a file in it", self.given)
         if not stat.S_ISREG(old.st_mode):
-            raise OSError(errno.EINVAL, "is not a regular file, and HDF5 needs one: give another name", self.given)
+            raise OSError(errno.EINVAL, "is not a regular file: give another name", self.given)
         if self.mode == "x":
             raise self._exists()
         return old
@@ -213,7 +213,7 @@ class AtomicFile:
 
     def _take_over_permissions(self) -> None:
         if self._old is None:
-            os.fchmod(self._fd, 0o666 & ~_umask())
+            os.fchmod(self._fd, 0o666 & ~umask())
             return
         # The owner first: changing it clears bits of the mode.
         with suppress(PermissionError):
@@ -333,7 +333,7 @@ def _identity_of(status: os.stat_result | None) -> tuple[int, ...] | None:
     return status and (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _umask() -> int:
+def umask() -> int:
     """Read the umask without changing it for a moment, which other threads would notice."""
     with suppress(OSError), open("/proc/self/status") as status:
         for line in status:
