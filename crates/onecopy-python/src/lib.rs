@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 
 mod array;
 mod containers;
+mod converters;
 mod counter;
 mod dtype;
 mod errors;

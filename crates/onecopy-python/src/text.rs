@@ -3,13 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::{Builder, available_parallelism, scope};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use numpy::PyArrayDescr;
-use onecopy::text::{
-    Column, Encoding, FieldId, Missing, Options, Progress, ReadError, Sample, Schema, Source, Summary,
-};
-use onecopy::{Block, DType, LoadError, check_work_memory, load_text, schema_of};
+use onecopy::text::{Column, Encoding, FieldId, Missing, Options, Progress, Raw, ReadError, Sample, Schema, Source};
+use onecopy::{DType, InOrder, LoadError, LoadedText, Next, check_work_memory, load_text, schema_of};
 use pyo3::exceptions::{
     PyFileNotFoundError, PyIsADirectoryError, PyKeyboardInterrupt, PyOSError, PyPermissionError, PyValueError,
 };
@@ -17,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::array::array_over;
+use crate::converters::{Converters, Filler};
 use crate::dtype;
 use crate::errors::{OrRaise, arena_error, raise, raise_with};
 
@@ -79,6 +78,7 @@ impl<'a> Text<'a> {
 /// The dialect, by the names of `numpy.loadtxt` where it has them.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent switches of the caller")]
 pub(crate) struct Dialect {
     delimiter: Option<String>,
     comments: Vec<String>,
@@ -89,13 +89,23 @@ pub(crate) struct Dialect {
     header: bool,
     missing: Vec<(String, String, Option<String>)>,
     truncate: bool,
+    lines: bool,
     latin1: bool,
 }
 
-#[derive(FromPyObject)]
-enum ColumnName {
+#[derive(FromPyObject, Clone)]
+pub(crate) enum ColumnName {
     Index(i64),
     Name(String),
+}
+
+impl From<ColumnName> for Column {
+    fn from(name: ColumnName) -> Self {
+        match name {
+            ColumnName::Index(index) => Self::Index(index),
+            ColumnName::Name(name) => Self::Name(name),
+        }
+    }
 }
 
 impl Dialect {
@@ -104,20 +114,17 @@ impl Dialect {
             [byte] => Ok(*byte),
             _ => Err(PyValueError::new_err(format!("quotechar={text:?}: expected one ASCII character"))),
         });
-        let column = |column| match column {
-            ColumnName::Index(index) => Column::Index(index),
-            ColumnName::Name(name) => Column::Name(name),
-        };
         Ok(Options {
             delimiter: self.delimiter.map(String::into_bytes),
             comments: self.comments.into_iter().map(String::into_bytes).collect(),
             quote: quote.transpose()?,
             skip_rows: self.skiprows,
             max_rows: self.max_rows,
-            use_columns: self.usecols.map(|columns| columns.into_iter().map(column).collect()),
+            use_columns: self.usecols.map(|columns| columns.into_iter().map(Column::from).collect()),
             header: self.header,
             missing: self.missing.into_iter().map(|(text, fill, field)| Missing { text, fill, field }).collect(),
             truncate: self.truncate,
+            lines: self.lines,
             encoding: if self.latin1 { Encoding::Latin1 } else { Encoding::Utf8 },
             threads,
             ..Options::default()
@@ -125,8 +132,9 @@ impl Dialect {
     }
 }
 
-/// Loads one text. Answers the array (records, or rows times columns), the names in the header, the bytes of text, and
-/// with `max_rows` the first line that was passed over because it holds nothing.
+/// Loads one text. Answers the array (records, or rows times columns), if asked for them the lines before each record,
+/// the names in the header, the bytes of text, and with `max_rows` the first line that was passed over because it holds
+/// nothing.
 ///
 /// `tick`, if given, is called now and then with the bytes of the source read since its last call.
 #[pyfunction]
@@ -138,25 +146,33 @@ fn load<'py>(
     dialect: Dialect,
     threads: usize,
     tick: Option<Bound<'py, PyAny>>,
-) -> PyResult<LoadedText<'py>> {
+    converters: Option<Converters<'py>>,
+) -> PyResult<LoadedArrays<'py>> {
     let encoded = dtype::encode(&dtype)?;
     let schema = schema_of(&DType::decode(&encoded).or_raise(py)?).or_raise(py)?;
-    let options = dialect.options(threads)?;
+    let mut options = dialect.options(threads)?;
+    options.raw = converters.as_ref().map_or(Raw::Nothing, |converters| match converters.columns.clone() {
+        None => Raw::All,
+        Some(columns) => Raw::Columns(columns.into_iter().map(Column::from).collect()),
+    });
     check_work_memory(threads_or_all(threads) + 1, THREAD_BUFFERS).or_raise(py)?;
     let text = input.text();
     let job = Job { text, stored: text.stored(), schema: &schema, options: &options, progress: Progress::new() };
-    let loaded = if tick.is_none() && job.stored.is_some_and(|size| size < LEAST_FOR_THREAD) {
-        py.detach(|| job.run())
+    let loaded = if let Some(converters) = converters {
+        job.run_with_converters(py, &converters, tick.map(Bound::unbind))?
+    } else if tick.is_none() && job.stored.is_some_and(|size| size < LEAST_FOR_THREAD) {
+        py.detach(|| job.run(None))
     } else {
         job.run_interruptibly(py, tick.map(Bound::unbind))?
     };
-    let (block, summary) = loaded.map_err(|error| to_python(py, &error))?;
+    let LoadedText { records, lines, summary } = loaded.map_err(|error| to_python(py, &error))?;
     let shape = match schema {
         Schema::Records(_) => vec![summary.records],
         Schema::Rows { .. } => vec![summary.records, summary.columns as u64],
     };
-    let array = array_over(py, block, dtype, &shape, false)?;
-    Ok((array, summary.names, summary.bytes_text, summary.blank_line))
+    let array = array_over(py, records, dtype, &shape, false)?;
+    let lines = lines.map(|lines| array_over(py, lines, numpy::dtype::<i64>(py), &shape[..1], false)).transpose()?;
+    Ok((array, lines, summary.names, summary.bytes_text, summary.blank_line))
 }
 
 /// Threads that will parse: all cores for 0.
@@ -193,12 +209,12 @@ fn infer(
     look().map_err(|error| to_python(py, &error.into()))
 }
 
-/// Array, names in the header, bytes of text, first line that was passed over.
-type LoadedText<'py> = (Bound<'py, PyAny>, Option<Vec<String>>, u64, Option<u64>);
+/// Array, lines, names in the header, bytes of text, first line that was passed over.
+type LoadedArrays<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>, Option<Vec<String>>, u64, Option<u64>);
 
 type Inferred = (Vec<(String, String)>, Option<Vec<String>>, Option<String>, Option<String>, bool);
 
-type Loaded = Result<(Block, Summary), LoadError>;
+type Loaded = Result<LoadedText, LoadError>;
 
 struct Job<'a> {
     text: Text<'a>,
@@ -209,12 +225,12 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn run(&self) -> Loaded {
+    fn run(&self, in_order: Option<&InOrder>) -> Loaded {
         let arena = onecopy::session().map_err(|error| match error {
             onecopy::Error::Arena(error) => LoadError::Arena(error),
             other => LoadError::Read(ReadError::Options { message: other.to_string() }),
         })?;
-        load_text(arena, self.text.source(), self.stored, self.schema, self.options, &self.progress)
+        load_text(arena, self.text.source(), self.stored, self.schema, self.options, &self.progress, in_order)
     }
 
     /// Runs on another thread, while this one looks for signals and reports progress. The error is that of a signal
@@ -226,11 +242,11 @@ impl Job<'_> {
                 let (done, finished) = channel();
                 if Builder::new()
                     .name("onecopy-load".into())
-                    .spawn_scoped(scope, move || done.send(self.run()))
+                    .spawn_scoped(scope, move || drop(done.send(self.run(None))))
                     .is_err()
                 {
                     // Without a thread to spare (`ulimit -v`) nobody looks for signals meanwhile.
-                    return (Some(self.run()), None);
+                    return (Some(self.run(None)), None);
                 }
                 let mut interruption = None;
                 loop {
@@ -255,6 +271,69 @@ impl Job<'_> {
         }
         ticker.run(py)?;
         loaded.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("the thread that loads has ended"))
+    }
+
+    /// Runs on another thread, while this one calls the converters. The error is theirs, or as above.
+    fn run_with_converters<'py>(
+        &self,
+        py: Python<'py>,
+        converters: &Converters<'py>,
+        tick: Option<Py<PyAny>>,
+    ) -> PyResult<Loaded> {
+        let mut ticker = Ticker { progress: &self.progress, tick, reported: 0 };
+        let batches = &InOrder::new();
+        scope(|scope| {
+            let read = move || {
+                let _end = End(batches);
+                self.run(Some(batches))
+            };
+            let reader = Builder::new().name("onecopy-load".into()).spawn_scoped(scope, read).map_err(PyErr::from)?;
+            let converted = self.convert_all(py, converters, batches, &mut ticker);
+            if converted.is_err() {
+                self.progress.cancel();
+                batches.refuse();
+            }
+            let loaded = py.detach(|| reader.join());
+            converted?;
+            ticker.run(py)?;
+            loaded.map_err(|_| pyo3::exceptions::PyRuntimeError::new_err("the thread that loads has ended"))
+        })
+    }
+
+    fn convert_all<'py>(
+        &self,
+        py: Python<'py>,
+        converters: &Converters<'py>,
+        batches: &InOrder,
+        ticker: &mut Ticker<'_>,
+    ) -> PyResult<()> {
+        let file = self.text.source().name().to_owned();
+        let mut filler = None;
+        let mut last_tick = Instant::now();
+        loop {
+            match py.detach(|| batches.next(TICK)) {
+                Next::End => return Ok(()),
+                Next::Nothing => {}
+                Next::Batch(mut batch) => {
+                    filler.get_or_insert_with(|| Filler::new(py, converters, &file, batches)).fill(&mut batch)?;
+                    batches.finish(batch);
+                }
+            }
+            py.check_signals()?;
+            if last_tick.elapsed() >= TICK {
+                ticker.run(py)?;
+                last_tick = Instant::now();
+            }
+        }
+    }
+}
+
+/// Says that no more batches come when the thread that reads ends, also by a panic.
+struct End<'a>(&'a InOrder);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -17,6 +17,9 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<TextBlocks>()
 }
 
+/// The records, and if asked for them the lines before each.
+type Parts<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
+
 /// The records of a text as shared arrays of `rows` rows, the last of which may have fewer.
 #[pyclass(module = "onecopy._native", frozen)]
 struct TextBlocks {
@@ -57,7 +60,7 @@ impl TextBlocks {
         slf
     }
 
-    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Parts<'py>>> {
         let mut interruption = None;
         let taken = py.detach(|| {
             self.blocks.take(&mut || {
@@ -75,7 +78,12 @@ impl TextBlocks {
                     if self.is_rows {
                         shape.push(part.record_size as u64 / self.item_size.max(1));
                     }
-                    array_over(py, part.block, self.dtype.bind(py).clone(), &shape, false).map(Some)
+                    let lines = part
+                        .lines
+                        .map(|lines| array_over(py, lines, numpy::dtype::<i64>(py), &shape[..1], false))
+                        .transpose()?;
+                    let array = array_over(py, part.block, self.dtype.bind(py).clone(), &shape, false)?;
+                    Ok(Some((array, lines)))
                 }
             },
         }

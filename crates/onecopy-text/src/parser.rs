@@ -10,8 +10,9 @@ use crate::dialect::{Dialect, Tokens, after_line_end, count_line_ends};
 use crate::error::{FieldError, FieldProblem, Location, ReadError, shorten};
 use crate::index::{Index, LineEnd, Marks};
 use crate::kernels::Rows;
+use crate::place::{Lines, RawTexts, place_of};
 use crate::plan::{Plan, Target};
-use crate::sink::Sink;
+use crate::sink::{Batch, RawField, Sink};
 
 /// Bytes of records that are collected before the sink gets them: they should still be in the cache.
 const BATCH: usize = 64 << 10;
@@ -56,7 +57,18 @@ pub(crate) struct Parser<'a> {
     blank: Option<Blank>,
     first_fields: Vec<u32>,
     tokens: Tokens,
+    /// Where the line of each row begins, if the lines are wanted.
+    row_starts: Vec<u32>,
+    out: Output,
+}
+
+/// What one batch has for the sink.
+#[derive(Default)]
+struct Output {
     records: Vec<u8>,
+    lines: Vec<u64>,
+    raw: Vec<RawField>,
+    raw_text: Vec<u8>,
 }
 
 /// A wrong line: where in the block, which of its rows, and what about it.
@@ -74,7 +86,11 @@ enum Problem {
 
 /// Why parsing a block ended early.
 pub(crate) enum Failure {
-    Text(ReadError),
+    /// The first record that there is not because of it.
+    Text {
+        error: ReadError,
+        record: u64,
+    },
     Sink(io::Error),
 }
 
@@ -91,7 +107,8 @@ impl<'a> Parser<'a> {
             blank: None,
             first_fields: Vec::new(),
             tokens: Tokens::default(),
-            records: Vec::new(),
+            row_starts: Vec::new(),
+            out: Output::default(),
         }
     }
 
@@ -99,6 +116,7 @@ impl<'a> Parser<'a> {
     pub(crate) fn locate(&mut self, block: &Block) -> Count {
         self.rows.clear();
         self.exact.clear();
+        self.row_starts.clear();
         self.blank = None;
         let text = block.text();
         let quote = self.dialect.quote.filter(|_| self.dialect.has_quote(text));
@@ -136,10 +154,14 @@ impl<'a> Parser<'a> {
             let fields = first_field as usize..line.fields as usize;
             let is_special = special.next_if(|&at| at < line.at).is_some();
             while special.next_if(|&at| at < line.at).is_some() {}
+            let line_start = || line_before.map_or(0, |before| after_line_end(text, before.at as usize));
             if fields.len() == self.plan.columns && !is_special && !is_blank(fields.clone()) {
                 self.rows.push(Row::Indexed(first_field));
+                if self.plan.lines {
+                    self.row_starts.push(line_start() as u32);
+                }
             } else {
-                let line_start = line_before.map_or(0, |before| after_line_end(text, before.at as usize));
+                let line_start = line_start();
                 let range = line_start..line.at as usize;
                 let blank = is_blank(fields) && !is_special;
                 if !blank {
@@ -150,6 +172,7 @@ impl<'a> Parser<'a> {
                 } else {
                     self.rows.push(Row::Exact(self.exact.len() as u32));
                     self.exact.push(range);
+                    self.row_starts.push(line_start as u32);
                 }
             }
             first_field = line.fields;
@@ -166,6 +189,7 @@ impl<'a> Parser<'a> {
             } else {
                 self.rows.push(Row::Exact(self.exact.len() as u32));
                 self.exact.push(start..next);
+                self.row_starts.push(start as u32);
             }
             start = next;
         }
@@ -183,38 +207,55 @@ impl<'a> Parser<'a> {
     ) -> Result<(), Failure> {
         let record_size = self.plan.record_size;
         let per_batch = (BATCH / record_size.max(1)).max(1);
-        let mut records = std::mem::take(&mut self.records);
-        records.resize(records.len().max(per_batch.min(count) * record_size), 0);
+        let mut out = std::mem::take(&mut self.out);
+        out.records.resize(out.records.len().max(per_batch.min(count) * record_size), 0);
+        let mut lines = Lines::from(lines_before);
         let mut outcome = Ok(());
         for first in (0..count).step_by(per_batch) {
             let batch = first..count.min(first + per_batch);
-            let out = &mut records[..batch.len() * record_size];
-            let parsed = self.parse_batch(block, batch, out);
+            if self.plan.lines {
+                out.lines.clear();
+                out.lines.extend(self.row_starts[batch.clone()].iter().map(|&start| lines.before(block.text(), start)));
+            }
+            let parsed = self.parse_batch(block, batch.clone(), &mut out);
             // What stands before a flaw is whole, and who reads in parts shall have it.
-            let whole = parsed.as_ref().map_or_else(|flaw| flaw.row - first, |()| out.len() / record_size.max(1));
-            outcome = sink.write(first_record + first as u64, &out[..whole * record_size]).map_err(Failure::Sink);
+            let whole = parsed.as_ref().map_or_else(|flaw| flaw.row - first, |()| batch.len());
+            let batch = Batch {
+                first_record: first_record + first as u64,
+                records: &out.records[..whole * record_size],
+                lines: if self.plan.lines { &out.lines[..whole] } else { &[] },
+                raw: &out.raw[..whole * self.plan.raw.len()],
+                raw_text: &out.raw_text,
+            };
+            outcome = sink.write(&batch).map_err(Failure::Sink);
             if let (Ok(()), Err(flaw)) = (&outcome, parsed) {
-                outcome = Err(Failure::Text(self.explain(block.text(), flaw, first_record, lines_before)));
+                let record = first_record + flaw.row as u64;
+                outcome =
+                    Err(Failure::Text { error: self.explain(block.text(), flaw, first_record, lines_before), record });
             }
             if outcome.is_err() {
                 break;
             }
         }
-        self.records = records;
+        self.out = out;
         outcome
     }
 
-    fn parse_batch(&mut self, block: &Block, batch: Range<usize>, out: &mut [u8]) -> Result<(), Flaw> {
+    fn parse_batch(&mut self, block: &Block, batch: Range<usize>, out: &mut Output) -> Result<(), Flaw> {
         let record_size = self.plan.record_size;
-        let (mut row, mut rest) = (batch.start, out);
+        let Output { records, lines, raw, raw_text } = out;
+        raw.clear();
+        raw_text.clear();
+        let mut texts = RawTexts { fields: raw, content: raw_text, lines, first_row: batch.start };
+        let (mut row, mut rest) = (batch.start, &mut records[..batch.len() * record_size]);
         while row < batch.end {
             let indexed = |row: &Row| matches!(row, Row::Indexed(_));
             let length = self.rows[row..batch.end].iter().take_while(|row| indexed(row)).count();
             let (out, behind) = rest.split_at_mut(length.max(1) * record_size);
             if length > 0 {
-                self.parse_indexed(block, row..row + length, out)?;
+                self.parse_indexed(block, row..row + length, out, &mut texts)?;
             } else {
-                self.parse_exact(block.text(), row, out)?;
+                self.parse_exact(block.text(), row, out, &mut texts)?;
             }
             row += length.max(1);
             rest = behind;
@@ -222,7 +263,13 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn parse_indexed(&mut self, block: &Block, rows: Range<usize>, out: &mut [u8]) -> Result<(), Flaw> {
+    fn parse_indexed(
+        &mut self,
+        block: &Block,
+        rows: Range<usize>,
+        out: &mut [u8],
+        texts: &mut RawTexts<'_>,
+    ) -> Result<(), Flaw> {
         let plan = self.plan;
         let first_row = rows.start;
         self.first_fields.clear();
@@ -231,15 +278,17 @@ impl<'a> Parser<'a> {
         }));
         let (starts, ends) = (self.index.starts(), self.index.ends());
         let mut rows = Rows { padded: block.padded(), starts, ends, first: &self.first_fields };
+        let field_start = |field: usize| {
+            let start = starts[field] as usize;
+            start - usize::from(self.dialect.quote.is_some_and(|quote| block.text()[..start].ends_with(&[quote])))
+        };
         let mut flaw = None;
         for run in &plan.runs {
             // Only an earlier row can still hold the first flaw.
             let done = run.fill(rows, out, plan.record_size, |row, i, text, place| {
                 let outcome = convert(plan, &plan.targets[run.target + i], text, place);
                 outcome.is_ok() || {
-                    let start = starts[rows.first[row] as usize + run.column + i] as usize;
-                    let at =
-                        start - usize::from(self.dialect.quote.is_some_and(|q| block.text()[..start].ends_with(&[q])));
+                    let at = field_start(rows.first[row] as usize + run.column + i);
                     let (row, column) = (first_row + row, run.column + i);
                     flaw = outcome.err().map(|fault| Flaw::field(at, row, run.target + i, column, text, fault));
                     false
@@ -250,10 +299,28 @@ impl<'a> Parser<'a> {
         for run in &plan.runs {
             fill_missing(plan, run, rows, out);
         }
+        if !plan.raw.is_empty() {
+            for (row, &first) in rows.first.iter().enumerate() {
+                let row = first_row + row;
+                let row_start = self.row_starts[row] as usize;
+                for raw in &plan.raw {
+                    let Some(column) = plan.targets[raw.element].column_of(plan.columns) else { continue };
+                    let field = first as usize + column;
+                    let content = &block.text()[starts[field] as usize..ends[field] as usize];
+                    texts.push(block.text(), row, row_start, field_start(field), column, content);
+                }
+            }
+        }
         flaw.map_or(Ok(()), Err)
     }
 
-    fn parse_exact(&mut self, text: &[u8], row: usize, record: &mut [u8]) -> Result<(), Flaw> {
+    fn parse_exact(
+        &mut self,
+        text: &[u8],
+        row: usize,
+        record: &mut [u8],
+        texts: &mut RawTexts<'_>,
+    ) -> Result<(), Flaw> {
         let (Row::Indexed(i) | Row::Exact(i)) = self.rows[row];
         let line = self.exact[i as usize].clone();
         self.dialect.tokenize(&text[..line.end], line.start, &mut self.tokens);
@@ -268,6 +335,10 @@ impl<'a> Parser<'a> {
                 return Err(Flaw { at: line_end, row, problem: Problem::NoSuchColumn { target: i, found } });
             };
             let field = self.tokens.get(column);
+            if target.raw {
+                texts.push(text, row, line.start, self.tokens.start(column), column, field);
+                continue;
+            }
             convert(self.plan, target, field, target.place(record))
                 .map_err(|fault| Flaw::field(self.tokens.start(column), row, i, column, field, fault))?;
         }
@@ -275,9 +346,8 @@ impl<'a> Parser<'a> {
     }
 
     fn explain(&self, text: &[u8], flaw: Flaw, first_record: u64, lines_before: u64) -> ReadError {
-        let line_start = memchr::memrchr2(b'\n', b'\r', &text[..flaw.at]).map_or(0, |end| end + 1);
-        let line = lines_before + count_line_ends(&text[..line_start]) + 1;
-        let at = Location { file: self.file.into(), line, column: (flaw.at - line_start) as u64 + 1 };
+        let (line, column) = place_of(text, flaw.at, 0, lines_before);
+        let at = Location { file: self.file.into(), line, column };
         let before = first_record + flaw.row as u64;
         // As in numpy: columns are counted from 1, and rows from 0 where a field is wrong, else from 1.
         let (row, expected) = (before + 1, self.plan.columns);

@@ -131,17 +131,19 @@ fn expected(plan: &Plan, options: &Options, preamble: &Preamble, size: TextSize)
     let limit = |records: u64| Some(records.min(max_rows));
     let record_size = plan.record_size;
     if preamble.first_length == 0 {
-        return Expected { record_size, at_most: Some(0), estimate: Some(0) };
+        return Expected { record_size, at_most: Some(0), estimate: Some(0), raw: Vec::new() };
     }
+    let raw = plan.raw.clone();
     match size {
         TextSize::Exact(size) => {
             // The end of the last line may be missing.
             let bytes = size.saturating_sub(preamble.bytes) + 1;
             let shortest = plan.shortest_line(options.delimiter.is_none()) as u64;
             let at_most = limit(bytes / shortest);
-            Expected { record_size, at_most, estimate: limit(bytes / preamble.first_length as u64 + 1).min(at_most) }
+            let estimate = limit(bytes / preamble.first_length as u64 + 1).min(at_most);
+            Expected { record_size, at_most, estimate, raw }
         }
-        _ => Expected { record_size, at_most: options.max_rows, estimate: None },
+        _ => Expected { record_size, at_most: options.max_rows, estimate: None, raw },
     }
 }
 
@@ -205,7 +207,7 @@ impl<S: Sink> Job<'_, S> {
         }
         while !self.stop.is_set() {
             if self.progress.is_cancelled() {
-                return self.fail(0, ReadError::Cancelled);
+                return self.fail(0, 0, ReadError::Cancelled);
             }
             // The first portion was put in front, so tickets move up by one.
             let Some(portion) = self.feed.next(&mut block) else { return };
@@ -247,22 +249,24 @@ impl<S: Sink> Job<'_, S> {
 
         match parser.parse(block, records as usize, first_record, lines_before, self.sink) {
             Ok(()) => self.progress.add_records(records),
-            Err(Failure::Text(error)) => return self.fail(ticket, error),
-            Err(Failure::Sink(error)) => return self.fail(ticket, ReadError::Sink(error)),
+            Err(Failure::Text { error, record }) => return self.fail(ticket, record, error),
+            Err(Failure::Sink(error)) => return self.fail(ticket, first_record, ReadError::Sink(error)),
         }
+        let behind = first_record + records;
         match outcome {
             _ if enough => {}
-            Err(error) => self.fail(ticket, error),
+            Err(error) => self.fail(ticket, behind, error),
             Ok(()) if too_long => {
                 let line = lines_before + found.lines + 1;
-                self.fail(ticket, ReadError::LineTooLong { file: self.file.into(), line, limit: MAX_LINE });
+                self.fail(ticket, behind, ReadError::LineTooLong { file: self.file.into(), line, limit: MAX_LINE });
             }
             Ok(()) => {}
         }
     }
 
-    /// Records the failure and lets only earlier tickets go on: they may hold an earlier one.
-    fn fail(&self, ticket: u64, error: ReadError) {
+    /// Records the failure, after which no record from `record` on is of use, and lets only earlier tickets go on: they
+    /// may hold an earlier one.
+    fn fail(&self, ticket: u64, record: u64, error: ReadError) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         if failure.as_ref().is_none_or(|(earlier, _)| ticket < *earlier) {
             *failure = Some((ticket, error));
@@ -270,6 +274,7 @@ impl<S: Sink> Job<'_, S> {
         drop(failure);
         self.stop.from(ticket + 1);
         self.wake();
+        self.sink.end_before(record);
     }
 
     fn wake(&self) {
@@ -298,6 +303,7 @@ impl<S: Sink> Drop for Alarm<'_, '_, S> {
         if thread::panicking() {
             self.0.stop.from(0);
             self.0.wake();
+            self.0.sink.end_before(0);
         }
     }
 }
@@ -339,9 +345,9 @@ mod tests {
             job.process(&mut Parser::new("test.txt", &dialect, &plan), &mut block, portion);
         };
         process(0, b"1\n");
-        job.fail(5, ReadError::Options { message: "later".into() });
+        job.fail(5, 9, ReadError::Options { message: "later".into() });
         process(1, b"2\nx\n");
-        job.fail(7, ReadError::Options { message: "latest".into() });
+        job.fail(7, 9, ReadError::Options { message: "latest".into() });
         process(2, b"y\n");
         let message = job.finish().unwrap_err().to_string();
         assert!(

@@ -6,7 +6,9 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use onecopy_text::{Expected, MemorySink, Options, Progress, ReadError, Scalar, Schema, Sink, Source, Summary, read};
+use onecopy_text::{
+    Batch, Expected, MemorySink, Options, Progress, ReadError, Scalar, Schema, Sink, Source, Summary, read,
+};
 use support::delimited;
 
 fn read_path(path: &std::path::Path) -> Result<(Summary, Vec<u8>), ReadError> {
@@ -60,8 +62,8 @@ impl<F: Fn() + Sync> Sink for Meddler<F> {
         self.inner.begin(expected)
     }
 
-    fn write(&self, first_record: u64, records: &[u8]) -> io::Result<()> {
-        self.inner.write(first_record, records)
+    fn write(&self, batch: &Batch<'_>) -> io::Result<()> {
+        self.inner.write(batch)
     }
 }
 
@@ -92,7 +94,7 @@ impl Sink for Counting<'_> {
         Ok(())
     }
 
-    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+    fn write(&self, _: &Batch<'_>) -> io::Result<()> {
         if self.writes.fetch_add(1, Ordering::Relaxed) == self.at { (self.then)() } else { Ok(()) }
     }
 }
@@ -164,10 +166,10 @@ fn expectations_bound_the_records() {
     struct Note(std::sync::Mutex<Option<Expected>>);
     impl Sink for Note {
         fn begin(&self, expected: &Expected) -> io::Result<()> {
-            *self.0.lock().unwrap() = Some(*expected);
+            *self.0.lock().unwrap() = Some(expected.clone());
             Ok(())
         }
-        fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        fn write(&self, _: &Batch<'_>) -> io::Result<()> {
             Ok(())
         }
     }
@@ -178,9 +180,9 @@ fn expectations_bound_the_records() {
         sink.0.into_inner().unwrap().unwrap()
     };
     let expected = expect("# c\n10 20\n1 2\n3 4", &Options::default());
-    assert_eq!(expected, Expected { record_size: 4, at_most: Some(3), estimate: Some(3) });
+    assert_eq!(expected, Expected { record_size: 4, at_most: Some(3), estimate: Some(3), raw: vec![] });
     let expected = expect("1\n2\n3", &Options { max_rows: Some(2), ..Options::default() });
-    assert_eq!(expected, Expected { record_size: 2, at_most: Some(2), estimate: Some(2) });
+    assert_eq!(expected, Expected { record_size: 2, at_most: Some(2), estimate: Some(2), raw: vec![] });
     assert_eq!(expect("", &Options::default()).at_most, Some(0));
 }
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from onecopy._arrays import Array, asarray
 from onecopy._text import arguments
+from onecopy._text.converters import are_plain, converters_for_native
 from onecopy._text.lines import Text, as_files, text_of
 from onecopy._text.loading import LoadedFile, Path, item_of, load, with_names
 from onecopy._text.progress import showing
@@ -40,6 +41,7 @@ def loadtxt(
     names: bool = False,
     missing: arguments.Missing | None = None,
     truncate: bool = False,
+    return_index: bool = False,
     threads: int | None = None,
     progress: bool | Callable[[int], None] = False,
 ) -> Any:
@@ -62,7 +64,9 @@ def loadtxt(
     delimiter : str or bytes, optional
         What separates columns; white space by default.
     converters : callable or dict, optional
-        As in numpy, whose reader is then used.
+        Function that makes the elements of all columns from their texts, or a dictionary with such functions of some
+        columns by number (with `names` also by name). Called row by row in the order of the file; other columns are
+        parsed on all cores meanwhile.
     skiprows : int, optional
         Lines to skip at the beginning, comments included.
     usecols : int, str or sequence of them, optional
@@ -88,6 +92,8 @@ def loadtxt(
         instead of a text holds a mapping for that field.
     truncate : bool, optional
         Cut strings that are longer than their field. By default they are an error; numpy cuts them silently.
+    return_index : bool, optional
+        Return also where the rows are in the text.
     threads : int, optional
         Threads to use; all cores by default.
     progress : bool or callable, optional
@@ -97,13 +103,17 @@ def loadtxt(
     -------
     numpy.ndarray or list of numpy.ndarray
         A list with one array per file for several files. With `unpack` a structured array becomes a list of its fields.
+    index : numpy.ndarray of int64, shape (rows,)
+        For each row the index of its line among all lines of the text: ``skiprows=index[i]`` begins with row ``i``, and
+        messages call its line ``index[i] + 1``. Only with `return_index`; for each file of several, whose list then
+        holds pairs.
 
     Raises
     ------
     ParseError
         The text does not hold what `dtype` says. The message starts with ``file:line:column`` and the exception has
-        `filename`, `line`, `column`, `field` and `text`. Integers never wrap. Also raised for compressed data that is
-        truncated or corrupt.
+        `filename`, `line`, `column`, `field` and `text`. Integers never wrap. Also raised for what a converter raises,
+        which is then its ``__cause__``, and for compressed data that is truncated or corrupt.
     OutOfMemoryError
         The result does not fit.
     OSError
@@ -131,6 +141,10 @@ def loadtxt(
     ...                    dtype="S4, i4, f4", missing={"NA": "nan"})
     >>> calls["f2"]
     array([0.75,  nan], dtype=float32)
+    >>> oc.loadtxt(["12.5% 3", "# no data", "7% 4"], converters={0: lambda text: float(text.rstrip("%")) / 100},
+    ...            return_index=True)
+    (array([[0.125, 3.   ],
+           [0.07 , 4.   ]]), array([0, 2]))
     >>> oc.loadtxt(["name,age", "Ada,36"], dtype=None, delimiter=",", names=True)["age"].item()
     36
     """
@@ -142,33 +156,40 @@ def loadtxt(
     }  # fmt: skip
     files = as_files(fname)
     if files is not None:
-        more = {"names": names, "missing": missing, "truncate": truncate}
+        more = {"names": names, "missing": missing, "truncate": truncate, "return_index": return_index}
         with showing(progress, files) as report:
             return _load_files(files, {**options, **more, "progress": report}, threads)
     item = None if dtype is None else np.dtype(dtype)
     dialect = arguments.dialect(
-        item, comments, delimiter, skiprows, usecols, max_rows, quotechar, names, missing, truncate
+        item, comments, delimiter, skiprows, usecols, max_rows, quotechar, names, missing, truncate, return_index
     )
     text = None
-    if not _only_numpy_can(fname, item, converters, encoding, max_rows, quotechar, like):
+    takes_converters = converters is None or (item is not None and are_plain(converters, names))
+    if takes_converters and not _only_numpy_can(fname, item, encoding, max_rows, quotechar, like):
         text = text_of(fname, encoding, quotechar)
         fname = text.lines if text.content is None else fname
     if text is None or text.content is None:
-        if names or missing or item is None:
+        if names or missing or item is None or return_index:
             raise ValueError(
-                "names, missing and dtype=None do not go together with converters, like, or what else numpy's reader "
-                "is for"
+                "names, missing, return_index and dtype=None do not go together with like, with types, encodings and "
+                "converters that only numpy's reader takes, nor, with max_rows, with what is no path"
             )
         read = np.loadtxt(fname, **options)
         return read if isinstance(read, list) or read.dtype.hasobject else asarray(read)
     item = item_of(text, item, dialect)
     with showing(progress, [text.content]) as report:
-        loaded = _load_named(text, item, threads or 0, report, dialect)
+        native = converters_for_native(
+            converters, item, latin1=text.encoding == "latin-1", as_bytes=encoding == "bytes"
+        )
+        loaded = _load_named(text, item, threads or 0, report, native, dialect)
     array = _shaped(loaded.array, ndmin)
     _warn(array, loaded.blank_line, fname, max_rows)
-    if not unpack:
-        return array
-    return [array[name] for name in array.dtype.names] if array.dtype.names is not None else array.T
+    result = array if not unpack else _unpacked(array)
+    return (result, loaded.lines) if return_index else result
+
+
+def _unpacked(array: Array) -> Array | list[Array]:
+    return array.T if array.dtype.names is None else [array[name] for name in array.dtype.names]
 
 
 def _warn(array: Array, blank_line: int | None, fname: Any, max_rows: int | None) -> None:
@@ -184,10 +205,23 @@ def _warn(array: Array, blank_line: int | None, fname: Any, max_rows: int | None
 
 
 def _load_named(
-    text: Text, item: np.dtype[Any], threads: int, report: Callable[[int], None] | None, dialect: dict[str, Any]
+    text: Text,
+    item: np.dtype[Any],
+    threads: int,
+    report: Callable[[int], None] | None,
+    converters: dict[str, Any] | None,
+    dialect: dict[str, Any],
 ) -> LoadedFile:
     assert text.content is not None
-    loaded = load(text.content, item, threads=threads, progress=report, encoding=text.encoding, **dialect)
+    loaded = load(
+        text.content,
+        item,
+        threads=threads,
+        progress=report,
+        converters=converters,
+        encoding=text.encoding,
+        **dialect,
+    )
     array = loaded.array
     if item.names is None and loaded.names is not None and array.ndim == 2:
         return loaded._replace(array=with_names(array, loaded.names))
@@ -224,7 +258,6 @@ def _size(file: Path) -> int:
 def _only_numpy_can(
     fname: Any,
     dtype: np.dtype[Any] | None,
-    converters: Any,
     encoding: str | None,
     max_rows: int | None,
     quotechar: str | None,
@@ -233,8 +266,7 @@ def _only_numpy_can(
     """Tell what is left to numpy's reader: Python in the loop, and types and encodings that large files do not have."""
     is_path = isinstance(fname, (str, os.PathLike))
     return bool(
-        converters is not None
-        or like is not None
+        like is not None
         or (dtype is not None and not readable(dtype))
         or not (encoding in (None, "bytes") or arguments.is_utf8(encoding) or arguments.is_latin1(encoding))
         or (is_path and os.fspath(fname).endswith(_ONLY_NUMPY_READS))

@@ -49,6 +49,11 @@ impl<'a> Source<'a> {
         Self { name: name.into(), kind: Kind::Stream(Box::new(reader)) }
     }
 
+    /// What it is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Opens the source; `block_size` is what [`Feed::next`] delivers at a time, more or less.
     pub(crate) fn open(self, block_size: usize, progress: &'a Progress) -> Result<Box<dyn Feed + 'a>, ReadError> {
         let Self { name, kind } = self;
