@@ -467,6 +467,12 @@ def load(
     tick: Callable[[int], None] | None,
     converters: dict[str, Any] | None,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None, list[str] | None, int, int | None]: ...
+def load_many(
+    files: Sequence[tuple[str | PathLike[str], np.dtype[Any]]],
+    dialect: dict[str, Any],
+    threads: int,
+    tick: Callable[[int], None] | None,
+) -> list[tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None, list[str] | None, int, int | None]]: ...
 def infer(
     input: str | PathLike[str] | bytes, dialect: dict[str, Any], guess_delimiter: bool, guess_header: bool
 ) -> tuple[list[tuple[str, str]], list[str] | None, str | None, str | None, bool]: ...

@@ -6,7 +6,6 @@ use pyo3::prelude::*;
 
 mod array;
 mod containers;
-mod converters;
 mod counter;
 mod dtype;
 mod errors;
@@ -23,7 +22,6 @@ mod pipe;
 mod queue;
 mod session;
 mod text;
-mod text_blocks;
 mod value;
 mod waiting;
 
@@ -48,7 +46,6 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     queue::register(m)?;
     session::register(m)?;
     text::register(m)?;
-    text_blocks::register(m)?;
     value::register(m)?;
     waiting::register(m)
 }

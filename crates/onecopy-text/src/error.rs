@@ -285,8 +285,8 @@ pub enum ReadError {
         /// What the decompressor says.
         reason: String,
     },
-    /// The file got another size while it was read.
-    #[error("{file}: changed while it was read (from {before} to {now} bytes); read it again when its writer is done")]
+    /// The file was written to while it was read.
+    #[error("{file}: changed while it was read{}; read it again when its writer is done", resized(*before, *now))]
     Changed {
         /// The name of the source.
         file: String,
@@ -325,6 +325,10 @@ impl ReadError {
             _ => Self::Io { file, source },
         }
     }
+}
+
+fn resized(before: u64, now: u64) -> String {
+    if before == now { String::new() } else { format!(" (from {before} to {now} bytes)") }
 }
 
 /// The name of a path for messages.

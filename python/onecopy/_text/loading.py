@@ -124,9 +124,26 @@ def load(
     `progress` is called now and then with the bytes of the file read since its last call; what it raises ends the
     loading. The converters are those of `converters_for_native`, the dialect is that of `dialect_for_native`.
     """
-    array, lines, names, size, blank_line = _native.load(
-        path, np.dtype(dtype), dialect_for_native(**dialect), threads, progress, converters
-    )
+    loaded = _native.load(path, np.dtype(dtype), dialect_for_native(**dialect), threads, progress, converters)
+    return _loaded_file(*loaded)
+
+
+def load_many(
+    files: Sequence[tuple[Path, np.dtype[Any]]],
+    *,
+    threads: int = 0,
+    progress: Callable[[int], None] | None = None,
+    **dialect: Any,
+) -> list[LoadedFile]:
+    """Load several files as `load` does: large ones one after the other, each on all cores, small ones side by side."""
+    return [
+        _loaded_file(*loaded) for loaded in _native.load_many(files, dialect_for_native(**dialect), threads, progress)
+    ]
+
+
+def _loaded_file(
+    array: Array, lines: Array | None, names: list[str] | None, size: int, blank_line: int | None
+) -> LoadedFile:
     return LoadedFile(array, names, array.dtype, len(array), size, blank_line, lines)
 
 

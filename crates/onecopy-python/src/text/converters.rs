@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyString};
 
-use crate::text::{ColumnName, to_python};
+use super::{ColumnName, to_python};
 
 /// Which columns have converters, and all that they need.
 #[derive(FromPyObject)]

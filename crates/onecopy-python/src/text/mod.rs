@@ -1,13 +1,16 @@
 //! Text files into shared arrays: options in, an array out, with the GIL released and Ctrl-C answered.
 
+mod blocks;
+mod converters;
+mod job;
+mod many;
+
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread::{Builder, available_parallelism, scope};
-use std::time::{Duration, Instant};
+use std::thread::available_parallelism;
 
 use numpy::PyArrayDescr;
 use onecopy::text::{Column, Encoding, FieldId, Missing, Options, Progress, Raw, ReadError, Sample, Schema, Source};
-use onecopy::{DType, InOrder, LoadError, LoadedText, Next, check_work_memory, load_text, schema_of};
+use onecopy::{DType, LoadError, LoadedText, check_work_memory, schema_of};
 use pyo3::exceptions::{
     PyFileNotFoundError, PyIsADirectoryError, PyKeyboardInterrupt, PyOSError, PyPermissionError, PyValueError,
 };
@@ -15,12 +18,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::array::array_over;
-use crate::converters::{Converters, Filler};
 use crate::dtype;
 use crate::errors::{OrRaise, arena_error, raise, raise_with};
+use converters::Converters;
+use job::{Job, watch};
 
-/// How often a running load looks for Ctrl-C and reports its progress.
-const TICK: Duration = Duration::from_millis(50);
 /// Below this a load is over before anybody could interrupt it, and a thread would cost more than it.
 const LEAST_FOR_THREAD: u64 = 1 << 20;
 
@@ -29,7 +31,9 @@ pub(crate) const THREAD_BUFFERS: u64 = 4 << 20;
 
 /// Adds this file's names to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    blocks::register(m)?;
     m.add_function(wrap_pyfunction!(load, m)?)?;
+    m.add_function(wrap_pyfunction!(many::load_many, m)?)?;
     m.add_function(wrap_pyfunction!(infer, m)?)
 }
 
@@ -148,8 +152,7 @@ fn load<'py>(
     tick: Option<Bound<'py, PyAny>>,
     converters: Option<Converters<'py>>,
 ) -> PyResult<LoadedArrays<'py>> {
-    let encoded = dtype::encode(&dtype)?;
-    let schema = schema_of(&DType::decode(&encoded).or_raise(py)?).or_raise(py)?;
+    let schema = schema_from(&dtype)?;
     let mut options = dialect.options(threads)?;
     options.raw = converters.as_ref().map_or(Raw::Nothing, |converters| match converters.columns.clone() {
         None => Raw::All,
@@ -157,15 +160,34 @@ fn load<'py>(
     });
     check_work_memory(threads_or_all(threads) + 1, THREAD_BUFFERS).or_raise(py)?;
     let text = input.text();
-    let job = Job { text, stored: text.stored(), schema: &schema, options: &options, progress: Progress::new() };
+    let progress = Progress::new();
+    let job = Job { text, stored: text.stored(), schema: &schema, options: &options, progress: &progress };
+    let tick = tick.map(Bound::unbind);
     let loaded = if let Some(converters) = converters {
-        job.run_with_converters(py, &converters, tick.map(Bound::unbind))?
+        job.run_with_converters(py, &converters, tick)?
     } else if tick.is_none() && job.stored.is_some_and(|size| size < LEAST_FOR_THREAD) {
         py.detach(|| job.run(None))
     } else {
-        job.run_interruptibly(py, tick.map(Bound::unbind))?
+        watch(py, &progress, tick, || job.run(None))?
     };
-    let LoadedText { records, lines, summary } = loaded.map_err(|error| to_python(py, &error))?;
+    let loaded = loaded.map_err(|error| to_python(py, &error))?;
+    arrays(py, &schema, dtype, loaded)
+}
+
+/// The schema of records that become an array of this dtype.
+fn schema_from(dtype: &Bound<'_, PyArrayDescr>) -> PyResult<Schema> {
+    let encoded = dtype::encode(dtype)?;
+    schema_of(&DType::decode(&encoded).or_raise(dtype.py())?).or_raise(dtype.py())
+}
+
+/// The result of a load as Python gets it.
+fn arrays<'py>(
+    py: Python<'py>,
+    schema: &Schema,
+    dtype: Bound<'py, PyArrayDescr>,
+    loaded: LoadedText,
+) -> PyResult<LoadedArrays<'py>> {
+    let LoadedText { records, lines, summary } = loaded;
     let shape = match schema {
         Schema::Records(_) => vec![summary.records],
         Schema::Rows { .. } => vec![summary.records, summary.columns as u64],
@@ -213,147 +235,6 @@ fn infer(
 type LoadedArrays<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>, Option<Vec<String>>, u64, Option<u64>);
 
 type Inferred = (Vec<(String, String)>, Option<Vec<String>>, Option<String>, Option<String>, bool);
-
-type Loaded = Result<LoadedText, LoadError>;
-
-struct Job<'a> {
-    text: Text<'a>,
-    stored: Option<u64>,
-    schema: &'a Schema,
-    options: &'a Options,
-    progress: Progress,
-}
-
-impl Job<'_> {
-    fn run(&self, in_order: Option<&InOrder>) -> Loaded {
-        let arena = onecopy::session().map_err(|error| match error {
-            onecopy::Error::Arena(error) => LoadError::Arena(error),
-            other => LoadError::Read(ReadError::Options { message: other.to_string() }),
-        })?;
-        load_text(arena, self.text.source(), self.stored, self.schema, self.options, &self.progress, in_order)
-    }
-
-    /// Runs on another thread, while this one looks for signals and reports progress. The error is that of a signal
-    /// handler or of `tick`.
-    fn run_interruptibly(&self, py: Python<'_>, tick: Option<Py<PyAny>>) -> PyResult<Loaded> {
-        let mut ticker = Ticker { progress: &self.progress, tick, reported: 0 };
-        let (loaded, interruption) = py.detach(|| {
-            scope(|scope| {
-                let (done, finished) = channel();
-                if Builder::new()
-                    .name("onecopy-load".into())
-                    .spawn_scoped(scope, move || drop(done.send(self.run(None))))
-                    .is_err()
-                {
-                    // Without a thread to spare (`ulimit -v`) nobody looks for signals meanwhile.
-                    return (Some(self.run(None)), None);
-                }
-                let mut interruption = None;
-                loop {
-                    match finished.recv_timeout(TICK) {
-                        Ok(loaded) => return (Some(loaded), interruption),
-                        // Only a panic ends the thread without an answer; the scope passes it on.
-                        Err(RecvTimeoutError::Disconnected) => return (None, interruption),
-                        Err(RecvTimeoutError::Timeout) if interruption.is_some() => {}
-                        Err(RecvTimeoutError::Timeout) => {
-                            // Not at all when the interpreter has ended meanwhile, under a daemon thread.
-                            interruption = Python::try_attach(|py| ticker.run(py).err()).flatten();
-                            if interruption.is_some() {
-                                self.progress.cancel();
-                            }
-                        }
-                    }
-                }
-            })
-        });
-        if let Some(interruption) = interruption {
-            return Err(interruption);
-        }
-        ticker.run(py)?;
-        loaded.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("the thread that loads has ended"))
-    }
-
-    /// Runs on another thread, while this one calls the converters. The error is theirs, or as above.
-    fn run_with_converters<'py>(
-        &self,
-        py: Python<'py>,
-        converters: &Converters<'py>,
-        tick: Option<Py<PyAny>>,
-    ) -> PyResult<Loaded> {
-        let mut ticker = Ticker { progress: &self.progress, tick, reported: 0 };
-        let batches = &InOrder::new();
-        scope(|scope| {
-            let read = move || {
-                let _end = End(batches);
-                self.run(Some(batches))
-            };
-            let reader = Builder::new().name("onecopy-load".into()).spawn_scoped(scope, read).map_err(PyErr::from)?;
-            let converted = self.convert_all(py, converters, batches, &mut ticker);
-            if converted.is_err() {
-                self.progress.cancel();
-                batches.refuse();
-            }
-            let loaded = py.detach(|| reader.join());
-            converted?;
-            ticker.run(py)?;
-            loaded.map_err(|_| pyo3::exceptions::PyRuntimeError::new_err("the thread that loads has ended"))
-        })
-    }
-
-    fn convert_all<'py>(
-        &self,
-        py: Python<'py>,
-        converters: &Converters<'py>,
-        batches: &InOrder,
-        ticker: &mut Ticker<'_>,
-    ) -> PyResult<()> {
-        let file = self.text.source().name().to_owned();
-        let mut filler = None;
-        let mut last_tick = Instant::now();
-        loop {
-            match py.detach(|| batches.next(TICK)) {
-                Next::End => return Ok(()),
-                Next::Nothing => {}
-                Next::Batch(mut batch) => {
-                    filler.get_or_insert_with(|| Filler::new(py, converters, &file, batches)).fill(&mut batch)?;
-                    batches.finish(batch);
-                }
-            }
-            py.check_signals()?;
-            if last_tick.elapsed() >= TICK {
-                ticker.run(py)?;
-                last_tick = Instant::now();
-            }
-        }
-    }
-}
-
-/// Says that no more batches come when the thread that reads ends, also by a panic.
-struct End<'a>(&'a InOrder);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
-struct Ticker<'a> {
-    progress: &'a Progress,
-    tick: Option<Py<PyAny>>,
-    reported: u64,
-}
-
-impl Ticker<'_> {
-    fn run(&mut self, py: Python<'_>) -> PyResult<()> {
-        py.check_signals()?;
-        let read = self.progress.bytes_read();
-        if let Some(tick) = &self.tick {
-            tick.call1(py, (read - self.reported,))?;
-        }
-        self.reported = read;
-        Ok(())
-    }
-}
 
 pub(crate) fn to_python(py: Python<'_>, error: &LoadError) -> PyErr {
     let error = match error {

@@ -7,10 +7,10 @@ use onecopy::text::{Schema, Source};
 use onecopy::{DType, LoadError, TextBlocks as Blocks, check_work_memory, schema_of};
 use pyo3::prelude::*;
 
+use super::{Dialect, Input, THREAD_BUFFERS, threads_or_all, to_python};
 use crate::array::array_over;
 use crate::dtype;
 use crate::errors::OrRaise;
-use crate::text::{Dialect, Input, THREAD_BUFFERS, threads_or_all, to_python};
 
 /// Adds this file's names to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
