@@ -5,6 +5,7 @@ from benchmarks.cases import (
     compressed,
     containers,
     counter,
+    flat,
     fork,
     handover,
     locks,
@@ -35,5 +36,6 @@ CASES = {
     "counter": counter,
     "text": text,
     "compressed": compressed,
+    "flat": flat,
     "pipeline": pipeline,
 }

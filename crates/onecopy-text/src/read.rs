@@ -3,6 +3,7 @@
 //! Two things go from portion to portion in the order of the file, each by a [`Relay`]: the start of a line that was
 //! cut, and the number of records and lines so far. Everything else happens at the same time.
 
+use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -11,7 +12,7 @@ use crate::dialect::{Dialect, count_line_ends};
 use crate::error::ReadError;
 use crate::layout::Schema;
 use crate::options::Options;
-use crate::parser::{Failure, Parser};
+use crate::parser::{Failure, Parser, Scratch};
 use crate::plan::Plan;
 use crate::preamble::Preamble;
 use crate::progress::Progress;
@@ -66,7 +67,11 @@ pub fn read(
     let file = source.name.clone();
     let feed = source.open(options.block_size.min(MAX_LINE), progress)?;
     let dialect = Dialect::new(options);
-    let mut preamble = Preamble::read(&file, &*feed, &dialect, options)?;
+    // The first buffer comes back before the threads take theirs.
+    let Buffers { mut block, scratch } = BUFFERS.take();
+    let preamble = Preamble::read(&file, &*feed, &dialect, options, &mut block);
+    BUFFERS.set(Buffers { block, scratch });
+    let mut preamble = preamble?;
     if preamble.first_length == 0
         && let Some(error) = preamble.error
     {
@@ -147,6 +152,21 @@ fn expected(plan: &Plan, options: &Options, preamble: &Preamble, size: TextSize)
     }
 }
 
+/// What a thread needs for its work, whatever the text.
+#[derive(Default)]
+struct Buffers {
+    block: Block,
+    scratch: Scratch,
+}
+
+/// Buffers are kept for the next text if this one was not of huge lines.
+const MOST_KEPT: usize = 1 << 20;
+
+thread_local! {
+    /// Those of the text before: fresh memory for each of many small texts costs more than to parse them.
+    static BUFFERS: Cell<Buffers> = Cell::default();
+}
+
 /// What all threads share.
 struct Job<'a, S> {
     file: &'a str,
@@ -194,13 +214,20 @@ impl<S: Sink> Job<'_, S> {
     /// Takes portions until there are no more, or no more are wanted.
     fn work(&self, first: Option<(Portion, &[u8])>) {
         let _alarm = Alarm(self);
-        let mut parser = Parser::new(self.file, self.dialect, self.plan);
-        let mut block = Block::default();
+        let Buffers { mut block, scratch } = BUFFERS.take();
+        let mut parser = Parser::new(self.file, self.dialect, self.plan, scratch);
+        self.work_with(&mut parser, &mut block, first);
+        if block.capacity() <= MOST_KEPT {
+            BUFFERS.set(Buffers { block, scratch: parser.into_scratch() });
+        }
+    }
+
+    fn work_with(&self, parser: &mut Parser<'_>, block: &mut Block, first: Option<(Portion, &[u8])>) {
         if let Some((portion, text)) = first {
             block.clear();
             block.push(text);
             let last = portion.last || portion.outcome.is_err();
-            self.process(&mut parser, &mut block, portion);
+            self.process(parser, block, portion);
             if last {
                 return;
             }
@@ -210,8 +237,8 @@ impl<S: Sink> Job<'_, S> {
                 return self.fail(0, 0, ReadError::Cancelled);
             }
             // The first portion was put in front, so tickets move up by one.
-            let Some(portion) = self.feed.next(&mut block) else { return };
-            self.process(&mut parser, &mut block, Portion { ticket: portion.ticket + 1, ..portion });
+            let Some(portion) = self.feed.next(block) else { return };
+            self.process(parser, block, Portion { ticket: portion.ticket + 1, ..portion });
         }
     }
 
@@ -321,7 +348,7 @@ mod tests {
         let options = Options::default();
         let (dialect, sink, progress) = (Dialect::new(&options), MemorySink::new(), Progress::new());
         let feed = Sample::read(Source::memory("test.txt", b"1\n")).unwrap();
-        let preamble = Preamble::read("test.txt", &feed, &dialect, &options).unwrap();
+        let preamble = Preamble::read("test.txt", &feed, &dialect, &options, &mut Block::default()).unwrap();
         let plan = Plan::new("test.txt", &options, &Schema::rows(Scalar::I8), &preamble.first).unwrap();
         sink.begin(&expected(&plan, &options, &preamble, TextSize::Unknown)).unwrap();
         let job = Job {
@@ -342,7 +369,7 @@ mod tests {
             block.clear();
             block.push(text);
             let portion = Portion { ticket, last: false, bytes_in: 0, outcome: Ok(()) };
-            job.process(&mut Parser::new("test.txt", &dialect, &plan), &mut block, portion);
+            job.process(&mut Parser::new("test.txt", &dialect, &plan, Scratch::default()), &mut block, portion);
         };
         process(0, b"1\n");
         job.fail(5, 9, ReadError::Options { message: "later".into() });

@@ -1,7 +1,7 @@
 //! Text files as records in blocks of the arena.
 
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use onecopy_arena::{Arena, ArenaError, Block, Draft};
 use onecopy_text::{Batch, Expected, Options, Progress, ReadError, Schema, Sink, Source, Summary, read};
@@ -78,15 +78,16 @@ pub fn load_text(
     progress: &Progress,
     in_order: Option<&InOrder>,
 ) -> Result<LoadedText, LoadError> {
-    let sink = BlockSink { arena, stored, with_lines: options.lines, begun: OnceLock::new() };
+    let sink =
+        BlockSink { arena, stored, with_lines: options.lines, alone: options.threads == 1, begun: OnceLock::new() };
     let summary = match in_order {
         Some(in_order) => read(source, schema, options, &in_order.before(&sink), progress),
         None => read(source, schema, options, &sink, progress),
     }?;
     let (records, lines) = match sink.begun.into_inner() {
         Some(Begun { records, record_size, lines }) => {
-            let lines = lines.map(|lines| lines.finish(summary.records * LINE)).transpose()?;
-            (records.finish(summary.records * record_size as u64)?, lines)
+            let lines = lines.map(|lines| lines.finish(arena, summary.records * LINE)).transpose()?;
+            (records.finish(arena, summary.records * record_size as u64)?, lines)
         }
         None => (arena.allocate(0)?.0, None),
     };
@@ -103,29 +104,74 @@ struct BlockSink {
     arena: &'static Arena,
     stored: Option<u64>,
     with_lines: bool,
+    /// One thread reads; perhaps others read other texts meanwhile.
+    alone: bool,
     begun: OnceLock<Begun>,
 }
 
 struct Begun {
-    records: Draft,
+    records: Growing,
     record_size: usize,
-    lines: Option<Draft>,
+    lines: Option<Growing>,
+}
+
+/// Bytes of which there will be more, until they are a block.
+enum Growing {
+    Draft(Draft),
+    /// Few bytes, held back until their number is known. Drafts side by side set aside more than they need and leave
+    /// gaps between their blocks, so that these, when they are freed, are too short for the next drafts.
+    Held(Mutex<Vec<u8>>),
+}
+
+/// Bytes that are held back at most: the copy is in the cache.
+const MOST_HELD: u64 = 1 << 20;
+
+impl Growing {
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Draft(draft) => draft.write_at(position, bytes).map_err(io::Error::other),
+            Self::Held(held) => {
+                let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+                let (start, end) = (position as usize, position as usize + bytes.len());
+                if held.len() < end {
+                    held.resize(end, 0);
+                }
+                held[start..end].copy_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self, arena: &'static Arena, len: u64) -> Result<Block, ArenaError> {
+        match self {
+            Self::Draft(draft) => draft.finish(len),
+            Self::Held(held) => {
+                let held = held.into_inner().unwrap_or_else(PoisonError::into_inner);
+                let draft = arena.draft(len, len)?;
+                draft.write_at(0, &held[..len as usize])?;
+                draft.finish(len)
+            }
+        }
+    }
 }
 
 impl BlockSink {
-    fn draft(&self, expected: &Expected, size: u64) -> io::Result<Draft> {
+    fn growing(&self, expected: &Expected, size: u64) -> io::Result<Growing> {
         let guess = self.stored.unwrap_or(0).saturating_mul(LIKELY_EXPANSION).max(LEAST_BOUND);
         let bound = expected.at_most.map_or(guess, |records| records.saturating_mul(size));
         // A little more than the estimate: a recycled extent that is just too small would have to be left again.
         let likely = expected.estimate.map_or(bound, |records| records.saturating_mul(size) / 16 * 17);
-        self.arena.draft(likely, bound).map_err(io::Error::other)
+        if self.alone && likely <= MOST_HELD {
+            return Ok(Growing::Held(Mutex::default()));
+        }
+        self.arena.draft(likely, bound).map(Growing::Draft).map_err(io::Error::other)
     }
 }
 
 impl Sink for BlockSink {
     fn begin(&self, expected: &Expected) -> io::Result<()> {
-        let records = self.draft(expected, expected.record_size as u64)?;
-        let lines = self.with_lines.then(|| self.draft(expected, LINE)).transpose()?;
+        let records = self.growing(expected, expected.record_size as u64)?;
+        let lines = self.with_lines.then(|| self.growing(expected, LINE)).transpose()?;
         let _ = self.begun.set(Begun { records, record_size: expected.record_size, lines });
         Ok(())
     }
@@ -135,14 +181,17 @@ impl Sink for BlockSink {
             return Err(io::Error::other("records came before the reader said what to expect"));
         };
         if let Some(lines) = lines {
-            write_lines(lines, batch.first_record, batch.lines)?;
+            lines.write_at(batch.first_record * LINE, &bytes_of(batch.lines))?;
         }
-        records.write_at(batch.first_record * *record_size as u64, batch.records).map_err(io::Error::other)
+        records.write_at(batch.first_record * *record_size as u64, batch.records)
     }
 }
 
 /// Puts the lines of records, the first of which is the record `first`, into a draft.
 pub(crate) fn write_lines(draft: &Draft, first: u64, lines: &[u64]) -> io::Result<()> {
-    let bytes: Vec<u8> = lines.iter().flat_map(|line| line.to_ne_bytes()).collect();
-    draft.write_at(first * LINE, &bytes).map_err(io::Error::other)
+    draft.write_at(first * LINE, &bytes_of(lines)).map_err(io::Error::other)
+}
+
+fn bytes_of(lines: &[u64]) -> Vec<u8> {
+    lines.iter().flat_map(|line| line.to_ne_bytes()).collect()
 }
