@@ -71,6 +71,14 @@ def time_calls(function: Callable[[], Any], repeats: int) -> list[float]:
     return seconds
 
 
+def time_within(seconds: float, function: Callable[[], float], most: int = 5) -> list[float]:
+    """What a function that times itself answers, as often as fits into so many seconds: once at least, and at most."""
+    end, values = time.perf_counter() + seconds, [function()]
+    while len(values) < most and time.perf_counter() < end:
+        values.append(function())
+    return values
+
+
 def time_each(function: Callable[[Any], Any], arguments: list[Any]) -> float:
     """Seconds per call over all arguments, all results kept until the clock has stopped."""
     start = time.perf_counter()

@@ -137,6 +137,55 @@ def test_pools_tell_the_line_that_gave_the_task() -> None:
     assert {(site, nbytes) for site, _, _, nbytes in seen(report)} == {(mapped, 1600), (applied, 800), (lazily, 800)}
 
 
+def double(array: Any) -> Any:
+    return 2 * array
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_onecopys_pools_tell_the_line_and_what_came_back(method: str) -> None:
+    context = mp.get_context(method)
+    large = oc.zeros(20_000)
+    with oc.Pool(1, context=context) as workers, oc.ProcessPoolExecutor(1, context) as executor:
+        # A quick one before, so that the tasks of the second map are sent together.
+        workers.map(abs, range(200), 1)
+        executor.submit(abs, -1).result()
+        with oc.audit() as report:
+            sites = {}
+            sites["map"] = here(1)
+            workers.map(double, [large, np.zeros(100), large], 1)
+            sites["apply"] = here(1)
+            workers.apply(total, (np.zeros(100),))
+            sites["imap"] = here(1)
+            list(workers.imap(total, iter([np.zeros(100)] * 3)))
+            sites["submit"] = here(1)
+            executor.submit(total, np.zeros(100)).result()
+            sites["executor map"] = here(1)
+            list(executor.map(double, [large, np.zeros(100)]))
+    workers.join()
+    names = {site: name for name, site in sites.items()}
+    sent = {(names[site], how, count, nbytes) for site, how, count, nbytes in seen(report)}
+    assert sent == {
+        ("map", "handle", 2, 320_000),
+        ("map", "copied", 1, 800),
+        ("apply", "copied", 1, 800),
+        ("imap", "copied", 3, 2400),
+        ("submit", "copied", 1, 800),
+        ("executor map", "handle", 1, 160_000),
+        ("executor map", "copied", 1, 800),
+    }
+    came = {(names[row.site], row.what, row.how): row for row in report.rows if row.what.startswith("result of")}
+    by_handle = came["map", "result of test_audit.double", "handle"]
+    assert (by_handle.count, by_handle.why) == (2, "it lies in shared memory") and by_handle.nbytes >= 320_000
+    copied = came["map", "result of test_audit.double", "copied"]
+    assert copied.count == 3 and 800 <= copied.nbytes < 2000 and copied.why == "a worker has pickled it"
+    assert came["apply", "result of test_audit.total", "copied"].count == 1
+    assert came["imap", "result of test_audit.total", "copied"].count == 3
+    assert came["submit", "result of test_audit.total", "copied"].count == 1
+    # A chunk's results are a list.
+    assert came["executor map", "result of test_audit.double", "handle"].count == 1
+    assert {row.site for row in report.rows} == set(names)
+
+
 def test_lines_in_threads_are_lines() -> None:
     queue = oc.Queue()
     with oc.audit() as report:
@@ -186,6 +235,9 @@ import onecopy as oc
 def work(queue):
     queue.put(np.zeros(10))
 
+def answer(n):
+    return np.zeros(n)
+
 if __name__ == "__main__":
     context = mp.get_context(sys.argv[1])
     queue = context.SimpleQueue()
@@ -194,6 +246,10 @@ if __name__ == "__main__":
     process.join()
     queue.get()
     oc.SimpleQueue().put(oc.zeros(100))
+    with oc.Pool(1, context=context) as pool:
+        pool.apply(answer, (30,))
+        pool.close()
+        pool.join()
 """
 
 
@@ -209,10 +265,13 @@ def test_a_variable_has_all_processes_report_at_their_end(method: str, tmp_path:
         assert line.startswith("onecopy audit, process "), out.stderr
         reports.setdefault(line.split(":")[0], []).append(line)
     texts = ["\n".join(lines) for lines in reports.values()]
-    parent = [text for text in texts if f"{program}:16" in text]
+    parent = [text for text in texts if f"{program}:19 " in text]
     child = [text for text in texts if f"{program}:7" in text and "80 B" in text]
     assert len(parent) == len(child) == 1 and parent != child, out.stderr
     assert "800 B" in parent[0] and f"{program}:7" not in parent[0]
+    worker = [text for text in texts if f"{program}:9 " in text and "240 B" in text]
+    assert len(worker) == 1 and worker != parent, out.stderr
+    assert f"{program}:21 " in parent[0] and "result of __main__.answer" in parent[0]
 
 
 def test_without_it_nothing_is_printed_or_imported() -> None:

@@ -77,7 +77,12 @@ def test_a_dataset_per_file(capsys):
     assert a.dtype == [("f0", "S8"), ("f1", "i4"), ("f2", "f8")]
     assert a.tolist() == [(b"chr1", 100, 87.5), (b"chr1", 250, 0.0), (b"chr10", 7, 12.25)]
     with h5py.File("out.h5") as file:
-        assert dict(file["b"].attrs) == {"source": "b.txt", "rows": 2, "dtype": str(file["b"].dtype)}
+        attrs = dict(file["b"].attrs)
+        changed = np.datetime64(attrs.pop("source_mtime").removesuffix("Z"))
+        assert changed == np.datetime64(os.stat("b.txt").st_mtime_ns, "ns")
+        size = len(MORE)
+        assert attrs == {"source": "b.txt", "source_bytes": size, "rows": 2, "dtype": str(file["b"].dtype)}
+        assert json.loads(file.attrs["options"])["--layout"] == "per-file"
 
 
 def test_one_dataset_with_an_index_of_sources():
@@ -87,7 +92,9 @@ def test_one_dataset_with_an_index_of_sources():
     assert set(found) == {"calls", "calls_sources"}
     assert found["calls"].dtype == [("f0", "S16"), ("f1", "i4"), ("f2", "f8")]
     assert found["calls"]["f1"].tolist() == [100, 250, 7, 1, -9, 100, 250, 7]
-    assert found["calls_sources"].tolist() == [("a.txt", 0, 3), ("b.txt", 3, 2), ("c.txt", 5, 3)]
+    index = found["calls_sources"]
+    assert index[["source", "first_row", "rows"]].tolist() == [("a.txt", 0, 3), ("b.txt", 3, 2), ("c.txt", 5, 3)]
+    assert index["source_bytes"].tolist() == [len(CALLS), len(MORE), len(CALLS)]
 
 
 @pytest.mark.parametrize("layout", ["per-file", "concat"])
@@ -104,12 +111,17 @@ def test_compression(compression, layout):
         assert dataset.shuffle == (compression != "none")
 
 
-def test_zstd_by_plug_in():
-    pytest.importorskip("hdf5plugin")
-    assert main(["load", "a.txt", "-o", "out.h5", "--compression", "zstd:5"]) == 0
+def test_filters_of_plug_ins():
+    assert main(["load", "a.txt", "-o", "out.h5", "--compression", "zstd:5", "--fletcher32"]) == 0
     assert oc.from_hdf5("out.h5", "a")["f1"].tolist() == [100, 250, 7]
     with h5py.File("out.h5") as file:
-        assert list(file["a"]._filters) == ["shuffle", "32015"] or "32015" in file["a"]._filters
+        assert list(file["a"]._filters) == ["shuffle", "32015", "fletcher32"]
+        assert file["a"]._filters["32015"] == (5,)
+    pytest.importorskip("hdf5plugin")
+    assert main(["load", "a.txt", "-o", "blosc2.h5", "--compression", "blosc2:3"]) == 0
+    assert oc.from_hdf5("blosc2.h5", "a")["f1"].tolist() == [100, 250, 7]
+    with h5py.File("blosc2.h5") as file:
+        assert list(file["a"]._filters) == ["32026"]
 
 
 def test_types_and_names():
@@ -170,6 +182,7 @@ def test_json_summary(capsys):
         ],
         "rows": 5,
         "text_bytes": len(CALLS + MORE),
+        "resumed_files": 0,
         "file_bytes": os.path.getsize("out.h5"),
     }
 
@@ -224,7 +237,7 @@ def test_refused_before_anything_is_loaded(capsys, monkeypatch, args, words):
         (["a.txt", "-o", "x.h5", "--dtype", "a:i4,a:i4"], "a"),
         (["a.txt", "-o", "x.h5", "--dtype", "a:O"], "no fixed size"),
         (["a.txt", "-o", "x.h5", "--dtype", "a:S"], "no fixed size"),
-        (["a.txt", "-o", "x.h5", "--compression", "gzip:10"], "gzip:0 to gzip:9"),
+        (["a.txt", "-o", "x.h5", "--compression", "gzip:10"], "gzip level 10: give 0 (fastest) to 9"),
         (["a.txt", "-o", "x.h5", "--compression", "gzip:x"], "the level is a number"),
         (["a.txt", "-o", "x.h5", "--compression", "bzip2"], "give none, lzf"),
         (["a.txt", "-o", "x.h5", "--delimiter", "ab"], "give one character"),
@@ -303,7 +316,7 @@ def test_a_progress_bar_on_a_terminal_only():
 def test_help_and_version(capsys):
     assert main(["--version"]) == 0
     assert main(["load", "--help"]) == 0
-    assert "--layout {per-file,concat}" in capsys.readouterr().out
+    assert "--layout {per-file,concat,stack}" in capsys.readouterr().out
     assert main([]) == 2
 
 

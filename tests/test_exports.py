@@ -62,6 +62,7 @@ SURFACE = {
     "get",
     "is_shared",
     "iter_text",
+    "join_hdf5",
     "loadtxt",
     "ones",
     "ones_like",
@@ -72,6 +73,9 @@ SURFACE = {
     "share",
     "stats",
     "to_hdf5",
+    "to_ipc",
+    "to_parquet",
+    "to_zarr",
     "unpublish",
     "wait",
     "zeros",
@@ -98,7 +102,19 @@ def test_importing_it_brings_in_little_else():
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     brought = set(out.stdout.split())
     assert "onecopy._native" in brought and "multiprocessing.reduction" in brought
-    slow = {"h5py", "argparse", "tqdm", "json", "ctypes", "concurrent.futures", "asyncio", "inspect", "dataclasses"}
+    slow = {
+        "h5py",
+        "pyarrow",
+        "zarr",
+        "argparse",
+        "tqdm",
+        "json",
+        "ctypes",
+        "concurrent.futures",
+        "asyncio",
+        "inspect",
+        "dataclasses",
+    }
     slow |= {
         "logging",
         "multiprocessing.pool",
@@ -106,13 +122,14 @@ def test_importing_it_brings_in_little_else():
         "multiprocessing.managers",
         "onecopy._cli",
         "onecopy._audit",
+        "onecopy._export",
         "onecopy._pool",
     }
     assert brought & slow == set()
 
 
 def test_what_comes_with_h5py_is_there_when_asked_for():
-    assert {"to_hdf5", "from_hdf5"} <= set(dir(onecopy))
+    assert {"to_hdf5", "from_hdf5", "to_parquet"} <= set(dir(onecopy))
     with pytest.raises(AttributeError, match="no attribute 'to_hdf6'"):
         onecopy.to_hdf6  # noqa: B018
 

@@ -3,6 +3,7 @@
 import errno
 import shutil
 import subprocess
+import sys
 import zlib
 
 import h5py
@@ -34,6 +35,9 @@ FILTERS = [
     {"compression": "gzip"},
     {"compression": "lzf"},
     {"compression": 1, "fletcher32": True},
+    {"compression": "zstd"},
+    {"fletcher32": True, "shuffle": True},
+    {"compression": "blosc2"},
 ]
 
 
@@ -112,20 +116,27 @@ def test_any_array_comes_back(tmp_path_factory, data, options):
 @settings(max_examples=60, deadline=None)
 @given(
     axes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 12)), min_size=1, max_size=3),
-    codec=st.sampled_from(["gzip", "lzf"]),
+    codec=st.sampled_from(["gzip", "lzf", "zstd", None]),
     shuffle=st.booleans(),
+    fletcher32=st.booleans(),
+    dtype=st.sampled_from(["<i4", "S3", "u1"]),
     threads=st.integers(1, 4),
 )
-def test_h5py_reads_what_we_write_and_the_other_way_round(tmp_path_factory, axes, codec, shuffle, threads):
+def test_h5py_reads_what_we_write_and_the_other_way_round(
+    tmp_path_factory, axes, codec, shuffle, fletcher32, dtype, threads
+):
     shape, chunks = (tuple(side) for side in zip(*axes, strict=True))
-    array = sample("<i4", shape)
+    hdf5plugin = pytest.importorskip("hdf5plugin")
+    array = sample(dtype, shape)
     path = tmp_path_factory.mktemp("both") / "out.h5"
-    oc.to_hdf5(path, array, chunks=chunks, compression=codec, shuffle=shuffle, threads=threads)
+    filters = {"shuffle": shuffle, "fletcher32": fletcher32}
+    oc.to_hdf5(path, array, chunks=chunks, compression=codec, threads=threads, **filters)
     clipped = tuple(map(min, chunks, shape))
     with h5py.File(path, "r+") as file:
         assert (file["data"][()] == array).all()
         assert file["data"].chunks == clipped
-        file.create_dataset("theirs", data=array, chunks=clipped, compression=codec, shuffle=shuffle)
+        theirs = hdf5plugin.Zstd(clevel=2) if codec == "zstd" else codec
+        file.create_dataset("theirs", data=array, chunks=clipped, compression=theirs, **filters)
         assert native_codec(file["theirs"]) is not None
     assert_same(oc.from_hdf5(path, "theirs", threads=threads), array)
 
@@ -201,6 +212,29 @@ def test_chunk_shape(shape, chunks, expected):
     assert chunk_shape(shape, np.dtype("f8"), chunks) == expected
 
 
+def test_chunks_of_each_dataset(path):
+    arrays = {"a": np.zeros((100, 6)), "b": np.zeros((40, 5)), "c": np.zeros(7)}
+    oc.to_hdf5(path, arrays, chunks={"a": (10, 3), "b": 8})
+    with h5py.File(path) as file:
+        assert [file[name].chunks for name in "abc"] == [(10, 3), (8, 5), None]
+    asked = []
+
+    def chunks(name, shape, dtype):
+        asked.append((name, shape, dtype))
+        return {"a": (50, 6), "b": True}.get(name)
+
+    oc.to_hdf5(path, arrays, chunks=chunks, mode="w")
+    assert asked == [(name, array.shape, np.dtype("f8")) for name, array in arrays.items()]
+    with h5py.File(path) as file:
+        assert [file[name].chunks for name in "abc"] == [(50, 6), (40, 5), None]
+    with pytest.raises(ValueError, match="chunks for 'd', but there is no such dataset"):
+        oc.to_hdf5(path, arrays, chunks={"d": 8}, mode="w")
+    with pytest.raises(TypeError, match=r"'a': chunks 'many': give a number of rows"):
+        oc.to_hdf5(path, arrays, chunks=lambda *_: "many", mode="w")
+    with pytest.raises(ValueError, match="'b': chunks=False, but filters"):
+        oc.to_hdf5(path, arrays, chunks={"b": False}, compression="lzf", mode="w")
+
+
 def test_attributes(path):
     when = np.array(["2020-01-01", "NaT"], "M8[s]")
     oc.to_hdf5(path, {"a": sample(CALL, 3), "t": when}, attrs={"a": {"source": "one.txt"}})
@@ -274,7 +308,7 @@ def test_a_growing_dataset(path, parts, dtype, options):
         growing = writer.grow("x", dtype)
         for start, size in zip(np.cumsum([0, *parts[:-1]]), parts, strict=False):
             growing.append(whole[start : start + size])
-        growing.finish()
+        growing.save()
     assert_same(oc.from_hdf5(path, "x"), whole)
     with h5py.File(path) as file:
         assert file["x"].attrs["rows"] == sum(parts)
@@ -308,6 +342,7 @@ def test_data_that_cannot_be_written(path, data, error, words):
     [
         ({"compression": "zip"}, r"'zip'.*gzip"),
         ({"compression": "gzip", "compression_opts": 10}, r"10.*0 .* 9"),
+        ({"compression": "zstd", "compression_opts": 0}, r"zstd level 0: give 1 .* 22"),
         ({"compression": "lzf", "compression_opts": 1}, "no levels"),
         ({"compression": 5, "compression_opts": 1}, "compression_opts"),
         ({"chunks": False, "compression": "gzip"}, "chunks=False"),
@@ -340,14 +375,51 @@ def test_reading_what_is_not_there(path, tmp_path):
         oc.from_hdf5(path, "g")
 
 
-@pytest.mark.parametrize("codec", ["gzip", "lzf"])
+@pytest.mark.parametrize("codec", ["gzip", "lzf", "zstd"])
 def test_a_damaged_chunk_is_named(path, codec):
     oc.to_hdf5(path, {"x": sample("i4", 100_000)}, compression=codec, chunks=10_000)
     with h5py.File(path, "r+") as file:
         _, stored = file["x"].id.read_direct_chunk((20_000,))
         file["x"].id.write_direct_chunk((20_000,), stored[: len(stored) // 2])
-    with pytest.raises(OSError, match=f"{path}.*'/x'.*{codec}.*corrupt"):
+    with pytest.raises(OSError, match=f"'/x'.*{codec}.*corrupt.*{path}"):
         oc.from_hdf5(path, "x")
+
+
+@pytest.mark.parametrize("codec", ["gzip", "lzf", "zstd", None])
+def test_a_check_sum_finds_what_a_codec_does_not(path, codec):
+    oc.to_hdf5(path, {"x": sample("i4", 10_000)}, compression=codec, chunks=1000, fletcher32=True)
+    with h5py.File(path, "r+") as file:
+        mask, stored = file["x"].id.read_direct_chunk((2000,))
+        file["x"].id.write_direct_chunk((2000,), stored[:7] + bytes([stored[7] ^ 1]) + stored[8:], mask)
+    with pytest.raises(OSError, match=f"'/x'.*fletcher32.*check sum.*{path}"):
+        oc.from_hdf5(path, "x")
+
+
+def test_blosc2_by_plug_in(path):
+    pytest.importorskip("hdf5plugin")
+    array = sample(CALL, 5000)
+    oc.to_hdf5(path, array, compression="blosc2", compression_opts=2, chunks=1000)
+    assert_same(oc.from_hdf5(path, "data"), array)
+    with h5py.File(path) as file:
+        assert_same(file["data"][()], array)
+
+
+def test_zstd_needs_no_plug_in(path):
+    code = """if True:
+        import sys
+        sys.modules["hdf5plugin"] = None
+        import numpy as np, onecopy as oc
+        for _ in range(3):
+            oc.to_hdf5(sys.argv[1], {"x": np.arange(1000)}, append=True, compression="zstd", chunks=300)
+        assert oc.from_hdf5(sys.argv[1], "x").tolist() == [*range(1000)] * 3
+        try:
+            oc.to_hdf5("other.h5", np.arange(3), compression="blosc2")
+        except ValueError as error:
+            print(error)
+    """
+    run = subprocess.run([sys.executable, "-c", code, path], cwd=path.parent, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == "compression 'blosc2' needs a plug-in: pip install hdf5plugin, or take 'zstd'\n"
 
 
 # ---------------------------------------------------------------- other readers

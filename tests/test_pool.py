@@ -25,6 +25,7 @@ import pytest
 
 import onecopy as oc
 from onecopy._pool.chunks import Chunks
+from onecopy._pool.pace import Pace
 
 METHODS = ("fork", "spawn", "forkserver")
 MIB = 1 << 20
@@ -255,6 +256,34 @@ def test_too_large_for_the_limit():
     pool.join()
 
 
+def counted(counter: Any, x: Any) -> Any:
+    counter.add(1)
+    return x
+
+
+def test_of_many_small_tasks_only_those_fail_that_cannot_be_sent(pool):
+    # Tasks of a function that is known to be quick are sent many at once.
+    items = [threading.Lock() if n % 97 == 96 else n for n in range(2000)]
+    counter, got = oc.Counter(), []
+    results = pool.imap(partial(counted, counter), items)
+    for _ in items:
+        try:
+            got.append(next(results))
+        except TypeError as error:
+            assert "pickle" in str(error)
+            got.append(None)
+    assert got == [None if n % 97 == 96 else n for n in range(2000)]
+    assert counter.value == sum(result is not None for result in got)
+
+
+def test_small_tasks_and_a_quota():
+    # Workers that leave after a few tasks are sent no more together than they may have.
+    with oc.Pool(2, maxtasksperchild=150) as pool:
+        assert pool.map(square, range(1000), 1) == [n * n for n in range(1000)]
+        pids = pool.map(worker, range(900), 1)
+    assert all(pids.count(pid) <= 150 for pid in set(pids))
+
+
 # --- functions ---
 
 
@@ -407,7 +436,11 @@ def test_progress_of_an_executor():
     with oc.ProcessPoolExecutor(1, progress={"file": out, "mininterval": 0}) as executor:
         executor.submit(square, 2).result(60)
         list(executor.map(square, range(4)))
-    assert "5/5" in out.getvalue()
+        own = io.StringIO()
+        options = {"file": own, "desc": "squares", "mininterval": 0}
+        assert list(executor.map(square, range(10), chunksize=4, progress=options)) == [n * n for n in range(10)]
+    assert "8/8" in out.getvalue()
+    assert "squares: 100%" in own.getvalue() and "10/10" in own.getvalue()
 
 
 # --- the end, and what is refused ---
@@ -515,16 +548,21 @@ def test_bad_chunk_sizes(pool, chunksize):
 
 
 def test_chunks_grow_with_what_items_take():
-    chunks = Chunks(None)
+    chunks = Chunks(None, Pace())
     assert chunks.next_size(1000, 2) == 1
     chunks.learn(1, 10_000_000)
     assert chunks.next_size(1000, 2) == 1
-    chunks = Chunks(None)
+    chunks = Chunks(None, pace := Pace())
     chunks.learn(1, 10_000)
     assert chunks.next_size(1000, 2) == 125  # a share of what is left
-    assert chunks.next_size(100, 2) == 50  # half a millisecond
+    assert chunks.next_size(100, 2) == 20  # a fifth of a millisecond
     assert chunks.next_size(None, 2) == 400  # four
-    assert Chunks(7).next_size(3, 2) == 7
+    assert Chunks(7, pace).next_size(3, 2) == 7
+    # What is known from before may not be so this time: no more than a share goes to one worker.
+    again = Chunks(None, pace)
+    assert [again.next_size(left, 2) for left in (1000, 100, 7, None)] == [125, 12, 1, 1]
+    again.learn(1, 30_000)
+    assert again.next_size(None, 2) == 200
 
 
 # --- the executor ---
@@ -575,6 +613,30 @@ def test_an_executor_of_the_wrong_shape():
         oc.ProcessPoolExecutor(1, retries="once")
     with pytest.raises(TypeError, match="pickle"):
         pickle.dumps(oc.ProcessPoolExecutor(1))
+
+
+class SlowToSend:
+    def __reduce__(self) -> Any:
+        time.sleep(0.3)
+        return int, ()
+
+
+def say_and_fail(said: Any) -> None:
+    said.put(SlowToSend())
+    raise ValueError("as told")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_whose_initializer_fails_may_say_its_last_words(method):
+    # A thread of the queue's sends them at the end of the process, such as what logging has for a `QueueHandler`.
+    context = multiprocessing.get_context(method)
+    said = context.Queue()
+    executor = oc.ProcessPoolExecutor(1, context, say_and_fail, (said,))
+    with executor, pytest.raises(oc.WorkerDiedError, match="as told"):
+        executor.submit(abs, -1).result(60)
+    assert said.get(timeout=60) == 0
+    said.close()
+    said.join_thread()
 
 
 @pytest.mark.parametrize("method", METHODS)

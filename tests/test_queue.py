@@ -19,6 +19,7 @@ import onecopy as oc
 from onecopy import _native, _queues
 
 pytestmark = pytest.mark.usefixtures("time_limit")
+MIB = 1 << 20
 KINDS = {"Queue": oc.Queue, "SimpleQueue": oc.SimpleQueue, "JoinableQueue": oc.JoinableQueue}
 
 
@@ -235,6 +236,34 @@ def test_letters_are_opened_by_those_who_know_that_they_are_letters():
     with pytest.raises(ValueError, match="letter"):
         q.get()
     del letter, obj
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_many_letters_at_once_all_or_as_many_as_there_is_memory_for():
+    q, limit = oc.Queue(), oc.stats()["limit"]
+    objects = [*OBJECTS, oc.ones(3), [oc.ones(3), 1]]
+    assert q._post_many([(7, n, -n, obj) for n, obj in enumerate(objects)], _queues.dumps) == len(objects)
+    got = q._fetch(1000, None)
+    assert [(letter.topic, letter.number, letter.extra) for letter in got] == [(7, n, -n) for n in range(len(objects))]
+    assert [repr(letter.open()) for letter in got] == [repr(obj) for obj in objects]
+    assert q._post_many([], _queues.dumps) == 0
+    with pytest.raises(TypeError, match="pickle"):
+        q._post_many([(7, 0, 0, oc.ones(3)), (7, 1, 0, threading.Lock())], _queues.dumps)
+    with pytest.raises(TypeError):
+        q._post_many([(7, 0, 0, oc.ones(3)), (7, "one", 0, 1)], _queues.dumps)
+    assert q.empty()
+    # Each fits into a message, all of them fit into no segment that there is memory for.
+    many = [(7, n, 0, b"x" * 10_000) for n in range(1000)]
+    try:
+        oc.set_limit(oc.stats()["used_bytes"] + MIB)
+        put = q._post_many(many, _queues.dumps)
+        with pytest.raises(oc.OutOfMemoryError):
+            q._post_many(many, _queues.dumps)
+    finally:
+        oc.set_limit(limit)
+    assert 0 < put < 1000
+    assert [letter.number for letter in q._fetch(2000, 0)] == list(range(put))
+    del got, objects, q
 
 
 def test_handles_go_with_the_queue_that_owns_them():

@@ -5,8 +5,10 @@ from benchmarks.cases import (
     compressed,
     containers,
     counter,
+    flat,
     fork,
     handover,
+    hdf5,
     locks,
     memory,
     objects,
@@ -15,6 +17,7 @@ from benchmarks.cases import (
     pool,
     put,
     queue,
+    read_hdf5,
     start,
     text,
 )
@@ -35,5 +38,8 @@ CASES = {
     "counter": counter,
     "text": text,
     "compressed": compressed,
+    "hdf5": hdf5,
+    "flat": flat,
     "pipeline": pipeline,
+    "read-hdf5": read_hdf5,
 }

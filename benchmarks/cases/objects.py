@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import pickle
 import shutil
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import numpy as np
 import psutil
 
 from benchmarks.isolated import isolated
-from benchmarks.measure import GIB, MIB, Scale, take_turns
+from benchmarks.measure import GIB, MIB, Scale, take_turns, time_within
 from benchmarks.report import Table
 from benchmarks.waiting import messages, waiting_worker
 from examples.peak_memory import tree_memory
@@ -45,11 +44,12 @@ def run(scale: Scale) -> Table:
         "multiprocessing, pickled": partial(isolated, frame, "pickle", size, 1),
         "joblib, memory-mapped": partial(isolated, frame, "joblib", size, 5),
     }
-    results, notes = take_turns(contenders, min(scale.rounds, 3))
+    # One round, as a gigabyte takes each of them many seconds: what is short is measured often within it.
+    results, notes = take_turns(contenders, 1)
     for what, figure in FIGURES.items():
-        for name, rounds in results.items():
-            if values := [result[what] for result in rounds if what in result]:
-                table.add(figure, name, values, "B" if what == "memory" else "s")
+        for name, (result,) in results.items():
+            if result[what]:
+                table.add(figure, name, result[what], "B" if what == "memory" else "s")
     table.notes += notes
     for ours in ("onecopy.share", "onecopy.put"):
         table.claim_limit(FIGURES["hand over"], 200e-6, ours=ours, peer="joblib, memory-mapped")
@@ -66,7 +66,7 @@ def _add_message(table: Table, scale: Scale) -> None:
         "onecopy.put, numpy arrays": partial(isolated, one_message, "put", count),
         "pickle, numpy arrays": partial(isolated, one_message, "plain", count),
     }
-    results, notes = take_turns(contenders, min(scale.rounds, 3))
+    results, notes = take_turns(contenders, min(scale.rounds, 2))
     for name, seconds in results.items():
         table.add(MESSAGE, name, seconds, "s")
     table.notes += notes
@@ -79,8 +79,8 @@ def _add_many(table: Table, scale: Scale) -> None:
     for kind, measure in kinds.items():
         figure = f"time per {kind}, made, looked at and dropped, while n of them live"
         contenders = {f"onecopy, n = {count:,}": partial(isolated, measure, count) for count in counts}
-        results, notes = take_turns(contenders, scale.rounds)
-        for name, seconds in results.items():
+        results, notes = take_turns(contenders, 1)
+        for name, (seconds,) in results.items():
             table.add(figure, name, seconds, "s")
         table.notes += notes
         fewest, most = (f"onecopy, n = {count:,}" for count in (counts[0], counts[-1]))
@@ -92,8 +92,8 @@ def _add_many(table: Table, scale: Scale) -> None:
 # --- the frame ---
 
 
-def frame(kind: str, nbytes: int, repeats: int) -> dict[str, float]:
-    """Seconds to store a frame and to hand it over, and the memory that four readers of it need."""
+def frame(kind: str, nbytes: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds to store a frame and of each time it is handed over, and the memory that four readers of it need."""
     import pandas as pd
 
     whole = pd.DataFrame(np.full((nbytes // 8 // COLUMNS, COLUMNS), 1.5))
@@ -118,11 +118,10 @@ def frame(kind: str, nbytes: int, repeats: int) -> dict[str, float]:
         with waiting_worker(_reply) as worker:
             for _ in range(10):
                 _exchange(worker, small)  # imports what the frame needs
-            hand_over = statistics.median(_exchange(worker, stored) for _ in range(repeats))
-        figures = {"store": store_seconds, "hand over": hand_over}
-        if kind != "pickle":  # four workers would need 5 GiB
-            figures["memory"] = _memory_of_readers(stored, 4)
-        return figures
+            hand_over = [_exchange(worker, stored) for _ in range(repeats)]
+        # Pickled, it would need 5 GiB.
+        memory = [_memory_of_readers(stored, 4)] if kind in ("share", "joblib") else []
+        return {"store": [store_seconds], "hand over": hand_over, "memory": memory}
     finally:
         if folder is not None:
             shutil.rmtree(folder)
@@ -219,7 +218,7 @@ def one_message(kind: str, count: int) -> float:
     return min(_seconds(exchange) for _ in range(3))
 
 
-def many_arrays(count: int) -> float:
+def many_arrays(count: int) -> list[float]:
     """Seconds per array to make it, find it and drop it while so many live."""
     import onecopy
 
@@ -230,7 +229,7 @@ def many_arrays(count: int) -> float:
     return _per_object(use, count)
 
 
-def many_refs(count: int) -> float:
+def many_refs(count: int) -> list[float]:
     """The same for Refs to small objects."""
     import onecopy
 
@@ -241,9 +240,13 @@ def many_refs(count: int) -> float:
     return _per_object(use, count)
 
 
-def _per_object(use: Callable[[], None], count: int) -> float:
+def _per_object(use: Callable[[], None], count: int) -> list[float]:
     # Python's own collector looks at all objects again and again, whatever they are.
     gc.disable()
     use()
-    rounds = max(1, 100_000 // count)
-    return _seconds(lambda: [use() for _ in range(rounds)]) / rounds / count
+    rounds = max(1, 10_000 // count)
+
+    def once() -> float:
+        return _seconds(lambda: [use() for _ in range(rounds)]) / rounds / count
+
+    return time_within(1.0, once)

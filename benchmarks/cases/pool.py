@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.isolated import isolated
-from benchmarks.measure import MIB, Scale, take_turns
+from benchmarks.measure import MIB, Scale, take_turns, time_within
 from benchmarks.report import Table
 
 TITLE = "Pools: two workers"
@@ -20,18 +20,29 @@ CHUNKS, SINGLE = "10,000 small tasks", "10,000 small tasks, one by one"
 START = "first results with start method"
 
 PEERS = ("multiprocessing.Pool", "ProcessPoolExecutor", "joblib", "ray", "threads")
+#: Who can be told how many small tasks to send at once; the others send each by itself.
+CHUNKING = ("onecopy", "multiprocessing.Pool", "joblib")
+
+#: Seconds that a contender may take for its calls, after one to warm up; one is measured in any case.
+BUDGET = 1.0
 
 
 def run(scale: Scale) -> Table:
     table = Table(TITLE)
     size, count = scale.size(16 * MIB), scale.rows(10_000)
+    everybody = ("onecopy", *PEERS)
+    add(table, SHARED, measure(table, 1, arrays, ("onecopy",), size, True))
+    ordinary = measure(table, 1, arrays, everybody, size, False)
+    add(table, ORDINARY, ordinary)
     # What is not onecopy's cannot be shared already: the peers have the same task in both figures.
-    measure(table, scale, SHARED, arrays, ("onecopy", *PEERS), size, True)
-    measure(table, scale, ORDINARY, arrays, ("onecopy", *PEERS), size, False)
-    measure(table, scale, CHUNKS, small, ("onecopy", *PEERS), count, None)
-    measure(table, scale, SINGLE, small, ("onecopy", *PEERS), count, 1)
+    add(table, SHARED, {name: values for name, values in ordinary.items() if name != "onecopy"})
+    chosen = measure(table, 1, small, everybody, count, None)
+    add(table, CHUNKS, chosen)
+    add(table, SINGLE, measure(table, 1, small, CHUNKING, count, 1))
+    add(table, SINGLE, {name: values for name, values in chosen.items() if name not in CHUNKING})
     for method in ("fork", "spawn", "forkserver"):
-        measure(table, scale, f"{START} {method}", start, ("onecopy", "multiprocessing.Pool"), method)
+        names = ("onecopy", "multiprocessing.Pool")
+        add(table, f"{START} {method}", measure(table, min(scale.rounds, 4), start, names, method))
     table.claim_ratio(SHARED, 20, peers=["multiprocessing.Pool"])
     table.claim_ratio(SHARED, 10, peers=["joblib"])
     table.claim_ratio(SHARED, 3, peers=["ray"])
@@ -45,12 +56,18 @@ def run(scale: Scale) -> Table:
     return table
 
 
-def measure(table: Table, scale: Scale, figure: str, function: Any, names: tuple[str, ...], *arguments: Any) -> None:
+def measure(
+    table: Table, rounds: int, function: Any, names: tuple[str, ...], *arguments: Any
+) -> dict[str, list[float]]:
     contenders = {name: partial(isolated, function, name, *arguments) for name in names}
-    results, notes = take_turns(contenders, min(scale.rounds, 3))
+    results, notes = take_turns(contenders, rounds)
+    table.notes += notes
+    return {name: [seconds for values in rounds for seconds in values] for name, rounds in results.items()}
+
+
+def add(table: Table, figure: str, results: dict[str, list[float]]) -> None:
     for name, values in results.items():
         table.add(figure, name, values, "s")
-    table.notes += notes
 
 
 #: Calls a function with each item, some at once; None: as many as the pool sees fit.
@@ -107,7 +124,7 @@ def add_one_shared(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return result
 
 
-def arrays(name: str, nbytes: int, shared: bool) -> float:
+def arrays(name: str, nbytes: int, shared: bool) -> list[float]:
     """Seconds for 64 arrays, with a pool that has done it before."""
     ours = name == "onecopy" and shared
     if ours:
@@ -115,33 +132,36 @@ def arrays(name: str, nbytes: int, shared: bool) -> float:
     filled = onecopy.full if ours else np.full
     items = [filled(nbytes // 8, float(n)) for n in range(64)]
     call, function = make(name), add_one_shared if ours else add_one
-    seconds = 0.0
-    for _ in range(2):
+
+    def once() -> float:
         begin = time.perf_counter()
         results = call(function, items, 1)
         seconds = time.perf_counter() - begin
         assert all(result[0] == n + 1 for n, result in enumerate(results))
-        del results
-    return seconds
+        return seconds
+
+    once()
+    return time_within(BUDGET, once)
 
 
 def increment(n: int) -> int:
     return n + 1
 
 
-def small(name: str, count: int, size: int | None) -> float:
-    """Median seconds of three calls with small tasks, with a pool that has worked before."""
+def small(name: str, count: int, size: int | None) -> list[float]:
+    """Seconds for many small tasks, with a pool that has worked before."""
     call, items = make(name), list(range(count))
-    call(increment, items[:100], None)
-    seconds = []
-    for _ in range(3):
+
+    def once() -> float:
         begin = time.perf_counter()
         assert call(increment, items, size)[-1] == count
-        seconds.append(time.perf_counter() - begin)
-    return sorted(seconds)[1]
+        return time.perf_counter() - begin
+
+    call(increment, items[:100], None)
+    return time_within(BUDGET, once, most=20)
 
 
-def start(name: str, method: str) -> float:
+def start(name: str, method: str) -> list[float]:
     """Seconds until both workers have answered, in a program that uses numpy and onecopy."""
     import onecopy
 
@@ -152,7 +172,7 @@ def start(name: str, method: str) -> float:
     assert pool.map(answer, range(2), 1) == [1, 2]
     seconds = time.perf_counter() - begin
     pool.terminate()
-    return seconds
+    return [seconds]
 
 
 def answer(n: int) -> int:

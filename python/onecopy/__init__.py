@@ -50,7 +50,8 @@ from onecopy._session import audit, reap, set_limit, stats
 from onecopy._text import iter_text, loadtxt
 
 if TYPE_CHECKING:
-    from onecopy._hdf5 import from_hdf5, to_hdf5
+    from onecopy._export import to_ipc, to_parquet, to_zarr
+    from onecopy._hdf5 import from_hdf5, join_hdf5, to_hdf5
     from onecopy._pool import Pool, ProcessPoolExecutor
     from onecopy._sharedctypes import Array, RawArray, RawValue, Value
 
@@ -108,6 +109,7 @@ __all__ = [
     "get",
     "is_shared",
     "iter_text",
+    "join_hdf5",
     "loadtxt",
     "ones",
     "ones_like",
@@ -118,13 +120,17 @@ __all__ = [
     "share",
     "stats",
     "to_hdf5",
+    "to_ipc",
+    "to_parquet",
+    "to_zarr",
     "unpublish",
     "wait",
     "zeros",
     "zeros_like",
 ]
 
-#: Names whose modules need others (h5py, ctypes) that take long to import: those who do not use them shall not wait.
+#: Names whose modules need others (h5py, pyarrow, ctypes) that take long to import: those who do not use them shall not
+#: wait.
 _LATE = {
     "Array": "_sharedctypes",
     "Pool": "_pool",
@@ -133,7 +139,11 @@ _LATE = {
     "RawValue": "_sharedctypes",
     "Value": "_sharedctypes",
     "from_hdf5": "_hdf5",
+    "join_hdf5": "_hdf5",
     "to_hdf5": "_hdf5",
+    "to_ipc": "_export",
+    "to_parquet": "_export",
+    "to_zarr": "_export",
 }
 
 

@@ -114,7 +114,11 @@ def _end(report: Report) -> None:
 def _note(how: str, what: str, why: str, nbytes: int) -> None:
     if how == "copied":
         _local.copied = getattr(_local, "copied", 0) + nbytes
-    site = getattr(_local, "site", None) or _site()
+    note_at(getattr(_local, "site", None) or site(), how, what, why, nbytes)
+
+
+def note_at(site: str, how: str, what: str, why: str, nbytes: int) -> None:
+    """Note what was sent or received for a line."""
     with _lock:
         for report in _reports:
             report._add(site, how, what, why, nbytes)
@@ -142,7 +146,8 @@ def _users_line() -> str | None:
     return None
 
 
-def _site() -> str:
+def site() -> str:
+    """Return the user's line that is being executed, or else the thread."""
     return _users_line() or f"thread {threading.current_thread().name}"
 
 
@@ -167,15 +172,28 @@ def measured(obj: Any, write: Callable[[], int]) -> None:
         _local.site, _local.copied = outer
 
 
+def on_behalf_of(sender: str, write: Callable[[Any], bytes], obj: Any) -> bytes:
+    """Write a message, all of which is said to be of a line that is not being executed."""
+    outer = getattr(_local, "sender", None)
+    _local.sender = sender
+    try:
+        return write(obj)
+    finally:
+        _local.sender = outer
+
+
 def _sender_of(obj: Any) -> str:
+    sender: str | None = getattr(_local, "sender", None)
+    if sender is not None:
+        return sender
     waiting = _put.get(id(obj))
     if waiting:
-        site = waiting.popleft()
+        sender = waiting.popleft()
         if not waiting:
             del _put[id(obj)]
-        return site
+        return sender
     job = obj[0] if isinstance(obj, tuple) and obj and isinstance(obj[0], int) else None
-    return _users_line() or _jobs.get(-1 if job is None else job) or _site()
+    return _users_line() or _jobs.get(-1 if job is None else job) or site()
 
 
 def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -244,7 +262,7 @@ def _listening_put(original: Any) -> Any:
 def _listening_job(original: Any) -> Any:
     def __init__(self: Any, *args: Any, **keywords: Any) -> None:
         original(self, *args, **keywords)
-        _jobs[self._job] = _site()
+        _jobs[self._job] = site()
 
     return __init__
 

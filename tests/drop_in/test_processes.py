@@ -1,9 +1,11 @@
 """Contexts, start methods and what travels to processes."""
 
+import gc
 import multiprocessing as std
 import os
 import pickle
 import queue
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +33,77 @@ def test_arrays_locks_and_queues_travel_under_every_start_method(context: Any) -
     assert results.get(timeout=LATE) == (True, process.pid, "worker", True)
     process.join()
     assert process.exitcode == 0 and array.sum() == 2000
+
+
+class EndsWhoeverUnpicklesIt:
+    def __reduce__(self) -> Any:
+        return os._exit, (3,)
+
+
+class CannotBeSent:
+    def __reduce__(self) -> Any:
+        raise ValueError("as told")
+
+
+def held() -> dict[str, int]:
+    gc.collect()
+    oc.reap()
+    stats = oc.stats()
+    return {figure: stats[figure] for figure in ("blocks", "handles_in_flight")}
+
+
+@pytest.mark.parametrize("end", ["killed at once", "ended by an argument"])
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_what_a_process_dies_without_having_received_goes_with_it(method: str, end: str) -> None:
+    context, before = mp.get_context(method), held()
+    near, far = context.Pipe()
+    first = EndsWhoeverUnpicklesIt() if end == "ended by an argument" else None
+    arguments = (first, oc.ones(1000), np.ones(100_000), context.Lock(), context.Queue(), far)
+    process = context.Process(target=print, args=arguments)
+    process.start()
+    if first is None:
+        process.kill()
+    del arguments
+    far.close()
+    process.join(LATE)
+    assert process.exitcode == (3 if first else -signal.SIGKILL)
+    # Nobody has the other end any more.
+    with pytest.raises(EOFError):
+        assert near.poll(LATE)
+        near.recv()
+    near.close()
+    del near, far
+    # Though the object that stands for the process is still there.
+    assert {figure: count for figure, count in held().items() if count > before[figure]} == {}
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_process_that_cannot_be_started_keeps_nothing(method: str) -> None:
+    context, before = mp.get_context(method), held()
+    process = context.Process(target=print, args=(oc.ones(1000), CannotBeSent()))
+    with pytest.raises(ValueError, match="as told"):
+        process.start()
+    del process
+    assert {figure: count for figure, count in held().items() if count > before[figure]} == {}
+
+
+def hold_on(go: Any) -> None:
+    go.wait(LATE)
+
+
+def test_a_forked_process_does_not_keep_what_another_has_not_received() -> None:
+    context, before = mp.get_context("spawn"), held()
+    array = oc.ones(1000)
+    process = context.Process(target=print, args=(EndsWhoeverUnpicklesIt(), array))
+    process.start()
+    go = mp.Event()
+    forked = mp.get_context("fork").Process(target=hold_on, args=(go,))
+    forked.start()
+    process.join(LATE)
+    assert held()["handles_in_flight"] <= before["handles_in_flight"]
+    go.set()
+    forked.join(LATE)
+    assert (process.exitcode, forked.exitcode, array.sum()) == (3, 0, 1000)
 
 
 def test_contexts_know_their_names_and_each_other(context: Any) -> None:

@@ -129,7 +129,7 @@ def with_hook(*arguments, **options):
         options["stored"] = iter(take, None)
     return native_call(*arguments, **options)
 
-if NAME == "decompress_chunks":
+if NAME == "read_chunks":
     oc.to_hdf5(path, a, compression="gzip")
 setattr(_native, NAME, with_hook)
 try:
@@ -151,7 +151,7 @@ assert (oc.from_hdf5(path, "data") == a).all()
 """
 
 
-@pytest.mark.parametrize("name", ["compress_chunks", "decompress_chunks"])
+@pytest.mark.parametrize("name", ["compress_chunks", "read_chunks"])
 def test_hdf5(name: str, tmp_path: Any) -> None:
     output_of(HDF5.replace("NAME", repr(name)), str(tmp_path))
 

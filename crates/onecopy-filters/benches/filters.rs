@@ -19,14 +19,18 @@ fn main() {
     report("shuffle", 1, chunk.len(), || shuffle(black_box(chunk), RECORD, &mut out));
     report("unshuffle", 1, chunk.len(), || unshuffle(black_box(chunk), RECORD, &mut out));
     let deflate = (1..=6).map(|level| Codec::Deflate { level });
-    for codec in deflate.chain([Codec::Lzf]) {
-        let pipeline = Pipeline { shuffle: Some(RECORD), codec };
+    for codec in deflate.chain([1, 3, 5].map(|level| Codec::Zstd { level })).chain([Codec::Lzf, Codec::Plain]) {
+        let pipeline = Pipeline { shuffle: Some(RECORD), codec, fletcher32: codec == Codec::Plain };
         let mut encoder = Encoder::new(pipeline);
         report(&format!("encode one chunk, {codec:?}"), 1, chunk.len(), || drop(black_box(encoder.encode(chunk))));
     }
-    for codec in [Codec::Deflate { level: 4 }, Codec::Lzf] {
+    for codec in [Codec::Deflate { level: 4 }, Codec::Zstd { level: 3 }, Codec::Lzf, Codec::Plain] {
         for threads in [1, 2] {
-            whole_array(&records, Pipeline { shuffle: Some(RECORD), codec }, threads);
+            whole_array(
+                &records,
+                Pipeline { shuffle: Some(RECORD), codec, fletcher32: codec == Codec::Plain },
+                threads,
+            );
         }
     }
 }

@@ -41,6 +41,14 @@ pub enum Error {
         /// How many chunks there are.
         cells: usize,
     },
+    /// The stored bytes of a chunk cannot be had.
+    #[error("a chunk of {stored} stored bytes cannot be read: {reason}")]
+    Read {
+        /// Stored bytes of the chunk.
+        stored: usize,
+        /// Why.
+        reason: String,
+    },
     /// The bytes of a chunk are not what the codec can have written.
     #[error("a {codec} chunk of {stored} stored bytes is corrupt: {reason}")]
     Corrupt {

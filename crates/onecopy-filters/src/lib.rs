@@ -1,4 +1,4 @@
-//! Chunk filters of HDF5 (shuffle, deflate, LZF) on all cores.
+//! Chunk filters of HDF5 (shuffle, deflate, LZF, zstd, fletcher32) on all cores.
 //!
 //! An HDF5 dataset with filters is a [`Grid`] of equal chunks, each of which passes through a [`Pipeline`] on its own.
 //! libhdf5 runs that pipeline on one core under one lock. This crate runs it on all cores and leaves the container to
@@ -12,7 +12,7 @@
 //!
 //! let values: Vec<u8> = (0..1000u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
 //! let grid = Grid::new(&[1000], &[256], 4)?;
-//! let pipeline = Pipeline { shuffle: Some(4), codec: Codec::Deflate { level: 4 } };
+//! let pipeline = Pipeline { shuffle: Some(4), codec: Codec::Deflate { level: 4 }, fletcher32: true };
 //!
 //! let mut stored = Vec::new();
 //! // SAFETY: `values` outlives the call.
@@ -32,6 +32,7 @@
 //! ```
 
 mod error;
+mod fletcher32;
 mod grid;
 mod lzf;
 mod ordered;
@@ -39,6 +40,7 @@ mod parallel;
 mod pipeline;
 mod region;
 mod shuffle;
+mod stored;
 
 pub use error::Error;
 pub use grid::{Grid, Run};
@@ -47,3 +49,4 @@ pub use parallel::{StoredChunk, compress, decompress};
 pub use pipeline::{Codec, Decoder, Encoded, Encoder, Pipeline};
 pub use region::{Source, Target};
 pub use shuffle::{shuffle, unshuffle};
+pub use stored::Stored;

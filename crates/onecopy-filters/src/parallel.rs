@@ -10,6 +10,7 @@ use crate::grid::Grid;
 use crate::ordered::{IN_FLIGHT_PER_THREAD, ordered};
 use crate::pipeline::{Decoder, Encoded, Encoder, Pipeline};
 use crate::region::{Source, Target};
+use crate::stored::Stored;
 
 /// Encodes every cell of `grid` over `source` on `threads` threads and passes the chunks to `emit` on the calling
 /// thread, in order. Cells at the edge are padded with zeros. While `emit` stores a chunk, the threads encode the next
@@ -47,7 +48,7 @@ fn gather(source: Source, grid: &Grid, cell: usize, buffer: &mut [u8]) {
 pub struct StoredChunk<B> {
     /// Index of the cell, see [`Grid::cell_at`].
     pub cell: usize,
-    /// The stored bytes.
+    /// The stored bytes, or where they are.
     pub bytes: B,
     /// HDF5's filter mask: the filters that were skipped.
     pub filter_mask: u32,
@@ -58,9 +59,9 @@ pub struct StoredChunk<B> {
 ///
 /// # Errors
 /// [`Error::MemorySize`] when `target` is not as large as the array, [`Error::Cell`] when a cell comes twice or does
-/// not exist, [`Error::Corrupt`] when a chunk cannot be decoded, and the first error among `chunks`. Part of `target`
+/// not exist, [`Error::Read`] and [`Error::Corrupt`] when a chunk cannot be fetched or decoded, and the first error among `chunks`. Part of `target`
 /// may have been written then.
-pub fn decompress<B: AsRef<[u8]> + Send, E: From<Error>>(
+pub fn decompress<B: Stored, E: From<Error>>(
     target: &mut Target,
     grid: &Grid,
     pipeline: &Pipeline,
@@ -130,7 +131,7 @@ fn feed<B, E: From<Error>>(
     Ok(())
 }
 
-fn decode_all<B: AsRef<[u8]>>(
+fn decode_all<B: Stored>(
     receiver: &Mutex<Receiver<StoredChunk<B>>>,
     target: &Target,
     grid: &Grid,
@@ -138,11 +139,12 @@ fn decode_all<B: AsRef<[u8]>>(
     failure: &Failure,
 ) {
     let mut decoder = Decoder::new(*pipeline);
-    let mut buffer = vec![0; grid.cell_bytes()];
+    let (mut fetched, mut buffer) = (Vec::new(), vec![0; grid.cell_bytes()]);
     while !failure.raised.load(Ordering::Relaxed) {
         let received = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(chunk) = received else { return };
-        if let Err(error) = decoder.decode(chunk.bytes.as_ref(), chunk.filter_mask, &mut buffer) {
+        let stored = chunk.bytes.bytes(&mut fetched);
+        if let Err(error) = stored.and_then(|bytes| decoder.decode(bytes, chunk.filter_mask, &mut buffer)) {
             return failure.raise(error);
         }
         grid.runs(chunk.cell, |run| {
@@ -193,13 +195,13 @@ mod tests {
         #[test]
         fn arrays_come_back(
             axes in proptest::collection::vec((1usize..12, 1usize..9), 1..4), item in 1usize..6, threads in 1usize..5,
-            shuffled in any::<bool>(), lzf in any::<bool>(), reverse in any::<bool>(),
+            shuffled in any::<bool>(), codec in 0usize..4, fletcher32 in any::<bool>(), reverse in any::<bool>(),
         ) {
             let (shape, chunk): (Vec<_>, Vec<_>) = axes.into_iter().unzip();
             let grid = Grid::new(&shape, &chunk, item).unwrap();
             let data: Vec<u8> = (0..grid.array_bytes()).map(|i| (i / 5) as u8).collect();
-            let codec = if lzf { Codec::Lzf } else { Codec::Deflate { level: 3 } };
-            let pipeline = Pipeline { shuffle: shuffled.then_some(item), codec };
+            let codec = [Codec::Lzf, Codec::Deflate { level: 3 }, Codec::Zstd { level: 1 }, Codec::Plain][codec];
+            let pipeline = Pipeline { shuffle: shuffled.then_some(item), codec, fletcher32 };
             let mut stored = compress_all(&data, &grid, &pipeline, threads);
             prop_assert!(stored.iter().map(|chunk| chunk.cell).eq(0..grid.cells()));
             if reverse {
@@ -209,7 +211,7 @@ mod tests {
         }
     }
 
-    const DEFLATE: Pipeline = Pipeline { shuffle: None, codec: Codec::Deflate { level: 1 } };
+    const DEFLATE: Pipeline = Pipeline { shuffle: None, codec: Codec::Deflate { level: 1 }, fletcher32: false };
 
     #[test]
     fn edges_are_padded_with_zeros() {
@@ -235,6 +237,36 @@ mod tests {
         let mut outside = stored;
         outside[999].cell = 1000;
         assert_eq!(run(outside), Error::Cell { cell: 1000, cells: 1000 });
+    }
+
+    /// A chunk whose bytes lie elsewhere.
+    struct Elsewhere(Option<Vec<u8>>);
+
+    impl Stored for Elsewhere {
+        fn bytes<'a>(&'a self, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Error> {
+            let Some(bytes) = &self.0 else { return Err(Error::Read { stored: 9, reason: "gone".to_owned() }) };
+            buffer.clone_from(bytes);
+            Ok(buffer)
+        }
+    }
+
+    #[test]
+    fn workers_fetch_what_they_decode() {
+        let grid = Grid::new(&[100_000], &[100], 1).unwrap();
+        let data: Vec<u8> = (0..100_000).map(|i| (i / 7) as u8).collect();
+        let mut back = vec![0; data.len()];
+        let mut run = |lost: Option<usize>| {
+            // SAFETY: `back` outlives the call and is used by it alone.
+            let mut target = unsafe { Target::new(back.as_mut_ptr(), back.len()) };
+            let stored = compress_all(&data, &grid, &DEFLATE, 2).into_iter().map(|chunk| {
+                let bytes = Elsewhere((lost != Some(chunk.cell)).then_some(chunk.bytes));
+                Ok::<_, Error>(StoredChunk { cell: chunk.cell, bytes, filter_mask: chunk.filter_mask })
+            });
+            decompress(&mut target, &grid, &DEFLATE, 2, stored)
+        };
+        assert_eq!(run(Some(700)), Err(Error::Read { stored: 9, reason: "gone".to_owned() }));
+        assert_eq!(run(None), Ok(()));
+        assert_eq!(back, data);
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! What happens to the bytes of one chunk: shuffle, then a codec.
+//! What happens to the bytes of one chunk: shuffle, then a codec, then a check sum.
 
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
+use zstd::bulk;
 
 use crate::error::Error;
+use crate::fletcher32::{self, fletcher32};
 use crate::lzf::{self, Lzf};
 use crate::shuffle::{shuffle, unshuffle};
 
@@ -16,6 +18,13 @@ pub enum Codec {
     },
     /// LZF: h5py's filter 32000.
     Lzf,
+    /// Zstandard: the registered filter 32015.
+    Zstd {
+        /// 1 (fastest) to 22 (smallest).
+        level: u8,
+    },
+    /// No filter.
+    Plain,
 }
 
 /// The filters of a dataset, in the order in which they are applied to a chunk.
@@ -25,6 +34,8 @@ pub struct Pipeline {
     pub shuffle: Option<usize>,
     /// What compresses the chunk.
     pub codec: Codec,
+    /// Whether a check sum follows.
+    pub fletcher32: bool,
 }
 
 impl Pipeline {
@@ -35,7 +46,12 @@ impl Pipeline {
 
     /// The bit of HDF5's filter mask that says that the codec was skipped.
     fn codec_bit(&self) -> u32 {
-        1 << self.shuffle_bit()
+        u32::from(self.codec != Codec::Plain) << self.shuffle_bit()
+    }
+
+    /// The bit of HDF5's filter mask that says that the check sum was skipped.
+    fn fletcher32_bit(&self) -> u32 {
+        u32::from(self.fletcher32) << (self.shuffle_bit() + u32::from(self.codec != Codec::Plain))
     }
 }
 
@@ -60,13 +76,15 @@ pub struct Encoder {
 enum Compress {
     Deflate(Compressor),
     Lzf(Lzf),
+    Zstd(bulk::Compressor<'static>),
+    Plain,
 }
 
 impl Encoder {
     /// An encoder with its own working memory.
     ///
     /// # Panics
-    /// When the deflate level exceeds 9.
+    /// When the deflate level exceeds 9 or the zstd level is not in 1 to 22.
     pub fn new(pipeline: Pipeline) -> Self {
         let compress = match pipeline.codec {
             Codec::Deflate { level } => {
@@ -75,6 +93,11 @@ impl Encoder {
                 Compress::Deflate(Compressor::new(level))
             }
             Codec::Lzf => Compress::Lzf(Lzf::new()),
+            Codec::Zstd { level } => {
+                assert!((1..=22).contains(&level), "zstd level {level} is not in 1..=22");
+                Compress::Zstd(bulk::Compressor::new(level.into()).expect("zstd has the levels 1 to 22"))
+            }
+            Codec::Plain => Compress::Plain,
         };
         Self { pipeline, compress, planes: Vec::new(), output: Vec::new() }
     }
@@ -89,22 +112,33 @@ impl Encoder {
             }
             None => chunk,
         };
-        self.output.resize(input.len(), 0);
-        match self.compress.run(input, &mut self.output) {
-            Some(len) => Encoded { bytes: self.output[..len].to_vec(), filter_mask: 0 },
-            None => Encoded { bytes: input.to_vec(), filter_mask: self.pipeline.codec_bit() },
+        let mut encoded = self.compress.run(input, &mut self.output).map_or_else(
+            || Encoded { bytes: input.to_vec(), filter_mask: self.pipeline.codec_bit() },
+            |len| Encoded { bytes: self.output[..len].to_vec(), filter_mask: 0 },
+        );
+        if self.pipeline.fletcher32 {
+            let sum = fletcher32(&encoded.bytes);
+            encoded.bytes.extend(sum.to_le_bytes());
         }
+        encoded
     }
 }
 
 impl Compress {
-    /// Compresses `input` into `output`, which is as long; the length of the result, or `None` when it would not be
-    /// shorter.
-    fn run(&mut self, input: &[u8], output: &mut [u8]) -> Option<usize> {
+    /// Compresses `input` into `output`; the length of the result, or `None` when it would not be shorter.
+    fn run(&mut self, input: &[u8], output: &mut Vec<u8>) -> Option<usize> {
+        if matches!(self, Self::Plain) {
+            return None;
+        }
+        output.resize(input.len(), 0);
+        let output = output.as_mut_slice();
         let len = match self {
             // Fails only when the result does not fit.
             Self::Deflate(compressor) => compressor.zlib_compress(input, output).ok()?,
             Self::Lzf(lzf) => lzf.compress(input, output)?,
+            // As above. The frame says how long the chunk is, which the plug-in of others relies on.
+            Self::Zstd(compressor) => compressor.compress_to_buffer(input, output).ok()?,
+            Self::Plain => return None,
         };
         (len < input.len()).then_some(len)
     }
@@ -115,13 +149,15 @@ impl Compress {
 pub struct Decoder {
     pipeline: Pipeline,
     inflate: Decompressor,
+    zstd: bulk::Decompressor<'static>,
     planes: Vec<u8>,
 }
 
 impl Decoder {
     /// A decoder with its own working memory.
     pub fn new(pipeline: Pipeline) -> Self {
-        Self { pipeline, inflate: Decompressor::new(), planes: Vec::new() }
+        let zstd = bulk::Decompressor::new().expect("a decompressor without a dictionary");
+        Self { pipeline, inflate: Decompressor::new(), zstd, planes: Vec::new() }
     }
 
     /// Decodes the stored bytes of one chunk, of which the filters in `filter_mask` were skipped, into exactly
@@ -130,7 +166,8 @@ impl Decoder {
     /// # Errors
     /// [`Error::Corrupt`] when the stored bytes do not decode to as many bytes as `output` has.
     pub fn decode(&mut self, stored: &[u8], filter_mask: u32, output: &mut [u8]) -> Result<(), Error> {
-        let compressed = filter_mask & self.pipeline.codec_bit() == 0;
+        let stored = self.without_check_sum(stored, filter_mask)?;
+        let compressed = self.pipeline.codec != Codec::Plain && filter_mask & self.pipeline.codec_bit() == 0;
         match self.pipeline.shuffle.filter(|_| filter_mask & self.pipeline.shuffle_bit() == 0) {
             None => self.expand(stored, compressed, output),
             Some(size) => {
@@ -144,6 +181,18 @@ impl Decoder {
                 result
             }
         }
+    }
+
+    fn without_check_sum<'a>(&self, stored: &'a [u8], filter_mask: u32) -> Result<&'a [u8], Error> {
+        if !self.pipeline.fletcher32 || filter_mask & self.pipeline.fletcher32_bit() != 0 {
+            return Ok(stored);
+        }
+        let corrupt =
+            |reason: &str| Error::Corrupt { codec: "fletcher32", stored: stored.len(), reason: reason.into() };
+        let Some((bytes, sum)) = stored.split_last_chunk::<{ fletcher32::LEN }>() else {
+            return Err(corrupt("it is shorter than a check sum"));
+        };
+        if fletcher32::matches(bytes, *sum) { Ok(bytes) } else { Err(corrupt("its check sum is that of other bytes")) }
     }
 
     fn expand(&mut self, stored: &[u8], compressed: bool, output: &mut [u8]) -> Result<(), Error> {
@@ -162,6 +211,12 @@ impl Decoder {
                 Err(error) => corrupt("gzip", error.to_string()),
             },
             Codec::Lzf => lzf::decompress(stored, output).or_else(|reason| corrupt("lzf", reason.to_owned())),
+            Codec::Zstd { .. } => match self.zstd.decompress_to_buffer(stored, output) {
+                Ok(len) if len == expected => Ok(()),
+                Ok(len) => corrupt("zstd", wrong_size(len)),
+                Err(error) => corrupt("zstd", error.to_string()),
+            },
+            Codec::Plain => unreachable!("nothing is compressed"),
         }
     }
 }
@@ -173,8 +228,14 @@ mod tests {
     use std::io::Read;
 
     fn any_pipeline() -> impl Strategy<Value = Pipeline> {
-        let codec = prop_oneof![(0u8..=9).prop_map(|level| Codec::Deflate { level }), Just(Codec::Lzf)];
-        (proptest::option::of(1usize..40), codec).prop_map(|(shuffle, codec)| Pipeline { shuffle, codec })
+        let deflate = (0u8..=9).prop_map(|level| Codec::Deflate { level });
+        let zstd = (1u8..=5).prop_map(|level| Codec::Zstd { level });
+        let codec = prop_oneof![deflate, zstd, Just(Codec::Lzf), Just(Codec::Plain)];
+        (proptest::option::of(1usize..40), codec, any::<bool>()).prop_map(|(shuffle, codec, fletcher32)| Pipeline {
+            shuffle,
+            codec,
+            fletcher32,
+        })
     }
 
     fn compressible() -> impl Strategy<Value = Vec<u8>> {
@@ -186,7 +247,7 @@ mod tests {
         #[test]
         fn comes_back(pipeline in any_pipeline(), chunk in compressible()) {
             let encoded = Encoder::new(pipeline).encode(&chunk);
-            prop_assert!(encoded.bytes.len() <= chunk.len());
+            prop_assert!(encoded.bytes.len() <= chunk.len() + 4 * usize::from(pipeline.fletcher32));
             let mut back = vec![0; chunk.len()];
             Decoder::new(pipeline).decode(&encoded.bytes, encoded.filter_mask, &mut back).unwrap();
             prop_assert_eq!(back, chunk);
@@ -194,7 +255,7 @@ mod tests {
 
         #[test]
         fn zlib_reads_what_deflate_writes(chunk in compressible(), level in 1u8..=9) {
-            let encoded = Encoder::new(Pipeline { shuffle: None, codec: Codec::Deflate { level } }).encode(&chunk);
+            let encoded = Encoder::new(Pipeline { shuffle: None, codec: Codec::Deflate { level }, fletcher32: false }).encode(&chunk);
             let mut back = Vec::new();
             if encoded.filter_mask == 0 {
                 flate2::read::ZlibDecoder::new(encoded.bytes.as_slice()).read_to_end(&mut back).unwrap();
@@ -206,7 +267,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_refused_or_decoded(
-            pipeline in any_pipeline(), bytes in proptest::collection::vec(any::<u8>(), 0..200), mask in 0u32..4,
+            pipeline in any_pipeline(), bytes in proptest::collection::vec(any::<u8>(), 0..200), mask in 0u32..8,
         ) {
             let _ = Decoder::new(pipeline).decode(&bytes, mask, &mut [0; 100]);
         }
@@ -214,7 +275,7 @@ mod tests {
 
     #[test]
     fn what_does_not_shrink_is_stored_as_it_is() {
-        let pipeline = Pipeline { shuffle: Some(4), codec: Codec::Deflate { level: 4 } };
+        let pipeline = Pipeline { shuffle: Some(4), codec: Codec::Deflate { level: 4 }, fletcher32: false };
         let encoded = Encoder::new(pipeline).encode(b"abcd");
         assert_eq!(encoded, Encoded { bytes: b"abcd".to_vec(), filter_mask: 0b10 });
         let pipeline = Pipeline { shuffle: None, ..pipeline };
@@ -223,15 +284,38 @@ mod tests {
 
     #[test]
     fn a_skipped_shuffle_is_not_undone() {
-        let pipeline = Pipeline { shuffle: Some(2), codec: Codec::Lzf };
+        let pipeline = Pipeline { shuffle: Some(2), codec: Codec::Lzf, fletcher32: false };
         let mut out = [0; 4];
         Decoder::new(pipeline).decode(b"1234", 0b11, &mut out).unwrap();
         assert_eq!(&out, b"1234");
     }
 
     #[test]
+    fn a_check_sum_follows_what_is_stored() {
+        let pipeline = Pipeline { shuffle: None, codec: Codec::Zstd { level: 3 }, fletcher32: true };
+        let encoded = Encoder::new(pipeline).encode(b"abcd");
+        let sum = fletcher32(b"abcd").to_le_bytes();
+        assert_eq!(encoded, Encoded { bytes: [*b"abcd", sum].concat(), filter_mask: 0b01 });
+        let mut decoder = Decoder::new(pipeline);
+        let mut out = [0; 4];
+        decoder.decode(b"wxyz", 0b11, &mut out).unwrap();
+        assert_eq!(&out, b"wxyz");
+        let mut damaged = Encoder::new(pipeline).encode(&[1; 1000]).bytes;
+        damaged[5] ^= 4;
+        let error = decoder.decode(&damaged, 0, &mut [0; 1000]).unwrap_err();
+        assert!(error.to_string().starts_with("a fletcher32 chunk of"), "{error}");
+        assert!(matches!(decoder.decode(b"abc", 0, &mut out), Err(Error::Corrupt { codec: "fletcher32", .. })));
+        let plain = Pipeline { codec: Codec::Plain, shuffle: Some(2), ..pipeline };
+        let bytes = Encoder::new(plain).encode(b"aAbB").bytes;
+        assert_eq!(bytes, [*b"abAB", fletcher32(b"abAB").to_le_bytes()].concat());
+        // The check sum is the second filter where there is no codec.
+        Decoder::new(plain).decode(b"abAB", 0b10, &mut out).unwrap();
+        assert_eq!(&out, b"aAbB");
+    }
+
+    #[test]
     fn damage_is_named() {
-        let pipeline = Pipeline { shuffle: None, codec: Codec::Deflate { level: 6 } };
+        let pipeline = Pipeline { shuffle: None, codec: Codec::Deflate { level: 6 }, fletcher32: false };
         let mut stored = Encoder::new(pipeline).encode(&[7; 1000]).bytes;
         let mut decoder = Decoder::new(pipeline);
         let short = decoder.decode(&stored, 0, &mut [0; 1001]).unwrap_err();

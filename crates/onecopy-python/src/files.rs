@@ -6,16 +6,19 @@ use std::path::PathBuf;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
+use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with, syncfs};
 use rustix::io::{Errno, pwrite};
 
 use crate::ndarray::NdArray;
+use crate::reads::borrowed;
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(reserve_space, module)?)?;
     module.add_function(wrap_pyfunction!(write_array, module)?)?;
     module.add_function(wrap_pyfunction!(start_writeback, module)?)?;
-    module.add_function(wrap_pyfunction!(rename_noreplace, module)?)
+    module.add_function(wrap_pyfunction!(sync_file_system, module)?)?;
+    module.add_function(wrap_pyfunction!(rename_noreplace, module)?)?;
+    module.add_function(wrap_pyfunction!(rename_exchange, module)?)
 }
 
 /// Reserve room on the disk for the first `size` bytes of an open file without changing its length.
@@ -101,6 +104,23 @@ fn start_writeback(py: Python<'_>, fd: i32) {
     // SAFETY: the call takes no memory; a descriptor that is not open makes it fail with EBADF.
     let begin = || unsafe { libc::sync_file_range(fd, 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
     let _ = py.detach(begin);
+}
+
+/// Wait until everything that was written to the file system of an open file is on the disk.
+///
+/// For a directory of many files, one call is faster than an fsync for each.
+#[pyfunction]
+#[pyo3(signature = (fd, /))]
+fn sync_file_system(py: Python<'_>, fd: i32) -> PyResult<()> {
+    let file = borrowed(fd)?;
+    py.detach(|| syncfs(file)).map_err(os_error)
+}
+
+/// Exchange the names of two files or directories in one step.
+#[pyfunction]
+#[pyo3(signature = (one, other, /))]
+fn rename_exchange(one: PathBuf, other: PathBuf) -> PyResult<()> {
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).map_err(os_error)
 }
 
 /// Rename a file; `FileExistsError` when the new name is taken already.

@@ -2,11 +2,13 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
+use std::os::fd::BorrowedFd;
+
 use numpy::npyffi::{_PyArray_GET_ITEM_DATA, NPY_ARRAY_WRITEABLE};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use onecopy::check_work_memory;
 use onecopy_filters::{
-    Codec, Error, Grid, IN_FLIGHT_PER_THREAD, Pipeline, Source, StoredChunk, Target, compress, decompress,
+    Codec, Error, Grid, IN_FLIGHT_PER_THREAD, Pipeline, Source, Stored, StoredChunk, Target, compress, decompress,
 };
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -14,10 +16,11 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyIterator, PyTuple};
 
 use crate::errors::OrRaise;
+use crate::reads::{FileChunk, borrowed};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(compress_chunks, module)?)?;
-    module.add_function(wrap_pyfunction!(decompress_chunks, module)?)
+    module.add_function(wrap_pyfunction!(read_chunks, module)?)
 }
 
 /// Compress all chunks of a C-contiguous array on `threads` threads.
@@ -25,20 +28,21 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// `write(origin, stored, filter_mask)` is called for each chunk in order, with the index of its first element along
 /// each axis, the bytes to store, and HDF5's mask of skipped filters.
 #[pyfunction]
-#[pyo3(signature = (array, chunks, *, codec, level, shuffle, threads, write))]
+#[pyo3(signature = (array, chunks, *, codec, level, shuffle, fletcher32, threads, write))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
 fn compress_chunks(
     py: Python<'_>,
     array: &Bound<'_, PyUntypedArray>,
     chunks: Vec<usize>,
-    codec: &str,
+    codec: Option<&str>,
     level: u8,
     shuffle: bool,
+    fletcher32: bool,
     threads: usize,
     write: Py<PyAny>,
 ) -> PyResult<()> {
     let grid = grid_over(array, &chunks)?;
-    let pipeline = pipeline(array, codec, level, shuffle)?;
+    let pipeline = pipeline(array, codec, level, shuffle, fletcher32)?;
     check_room(py, &grid, threads)?;
     // SAFETY: the array is C-contiguous (checked by `grid_over`), and the caller's reference keeps it alive during the
     // call.
@@ -56,34 +60,38 @@ fn compress_chunks(
     .map_err(|Failure(error)| error)
 }
 
-/// Decompress chunks into a C-contiguous array on `threads` threads.
+/// Read chunks into a C-contiguous array on `threads` threads, and undo their filters.
 ///
-/// `stored` yields (origin, stored bytes, filter mask) in any order; elements of chunks that it leaves out stay as they
-/// are.
+/// `stored` yields (origin, bytes, filter mask) in any order, with the stored bytes themselves, or their position and
+/// number in the open file `fd`; elements of chunks that it leaves out stay as they are.
 #[pyfunction]
-#[pyo3(signature = (array, chunks, *, codec, shuffle, threads, stored))]
-fn decompress_chunks(
+#[pyo3(signature = (fd, array, chunks, *, codec, shuffle, fletcher32, threads, stored))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
+fn read_chunks(
     py: Python<'_>,
+    fd: Option<i32>,
     array: &Bound<'_, PyUntypedArray>,
     chunks: Vec<usize>,
-    codec: &str,
+    codec: Option<&str>,
     shuffle: bool,
+    fletcher32: bool,
     threads: usize,
     stored: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let grid = grid_over(array, &chunks)?;
-    let pipeline = pipeline(array, codec, 0, shuffle)?;
+    let pipeline = pipeline(array, codec, 1, shuffle, fletcher32)?;
     check_room(py, &grid, threads)?;
     // SAFETY: reading the flags of a live array object with the GIL held.
     if unsafe { (*_PyArray_GET_ITEM_DATA(array.as_array_ptr())).flags } & NPY_ARRAY_WRITEABLE == 0 {
         return Err(PyValueError::new_err("the array is read-only: give one that can be written"));
     }
+    let file = fd.map(borrowed).transpose()?;
     // SAFETY: the array is C-contiguous (checked by `grid_over`) and writable, and the caller's reference keeps it
-    // alive. It was made for this call, so nobody else uses it (`from_hdf5` is the only caller).
+    // alive. It was made for this call, so nobody else uses it (`read_rows` is the only caller).
     let mut target = unsafe { Target::new(data_of(array), grid.array_bytes()) };
     let stored = Py::from(stored.try_iter()?);
     py.detach(|| {
-        let chunks = std::iter::from_fn(|| next_chunk(&stored, &grid).transpose());
+        let chunks = std::iter::from_fn(|| next_chunk(&stored, &grid, file).transpose());
         decompress(&mut target, &grid, &pipeline, threads, chunks)
     })
     .map_err(|Failure(error)| error)
@@ -95,16 +103,49 @@ fn attached<T>(work: impl FnOnce(Python<'_>) -> Result<T, Failure>) -> Result<T,
     Python::try_attach(work).unwrap_or_else(|| Err(ended()))
 }
 
-fn next_chunk(stored: &Py<PyIterator>, grid: &Grid) -> Result<Option<StoredChunk<PyBackedBytes>>, Failure> {
+/// The bytes of a chunk as Python gives them.
+#[derive(FromPyObject)]
+enum Given {
+    Place((u64, usize)),
+    Bytes(PyBackedBytes),
+}
+
+/// The bytes of a chunk, or where they are.
+enum ChunkBytes<'fd> {
+    Held(PyBackedBytes),
+    InFile(FileChunk<'fd>),
+}
+
+impl Stored for ChunkBytes<'_> {
+    fn bytes<'a>(&'a self, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Error> {
+        match self {
+            Self::Held(bytes) => Ok(bytes),
+            Self::InFile(chunk) => chunk.bytes(buffer),
+        }
+    }
+}
+
+fn next_chunk<'fd>(
+    stored: &Py<PyIterator>,
+    grid: &Grid,
+    file: Option<BorrowedFd<'fd>>,
+) -> Result<Option<StoredChunk<ChunkBytes<'fd>>>, Failure> {
     attached(|py| {
         py.check_signals()?;
         let Some(next) = stored.bind(py).clone().next() else { return Ok(None) };
-        let (origin, bytes, filter_mask): (Vec<usize>, PyBackedBytes, u32) = next?.extract()?;
+        let (origin, given, filter_mask): (Vec<usize>, Given, u32) = next?.extract()?;
         let cell = grid.cell_at(&origin).ok_or_else(|| {
             PyValueError::new_err(format!(
                 "no chunk begins at {origin:?}: the file is damaged, or the shape is not the dataset's"
             ))
         })?;
+        let bytes = match given {
+            Given::Place((position, len)) => {
+                let file = file.ok_or_else(|| PyValueError::new_err("a place in a file, and no descriptor of it"))?;
+                ChunkBytes::InFile(FileChunk { file, position, len })
+            }
+            Given::Bytes(bytes) => ChunkBytes::Held(bytes),
+        };
         Ok(Some(StoredChunk { cell, bytes, filter_mask }))
     })
 }
@@ -129,14 +170,27 @@ fn grid_over(array: &Bound<'_, PyUntypedArray>, chunks: &[usize]) -> PyResult<Gr
     Grid::new(array.shape(), chunks, dtype.itemsize()).map_err(|error| Failure::from(error).0)
 }
 
-fn pipeline(array: &Bound<'_, PyUntypedArray>, codec: &str, level: u8, shuffle: bool) -> PyResult<Pipeline> {
+fn pipeline(
+    array: &Bound<'_, PyUntypedArray>,
+    codec: Option<&str>,
+    level: u8,
+    shuffle: bool,
+    fletcher32: bool,
+) -> PyResult<Pipeline> {
     let codec = match codec {
-        "gzip" if level <= 9 => Codec::Deflate { level },
-        "gzip" => return Err(PyValueError::new_err(format!("gzip level {level}: give 0 (none) to 9 (smallest)"))),
-        "lzf" => Codec::Lzf,
-        other => return Err(PyValueError::new_err(format!("codec '{other}': give 'gzip' or 'lzf'"))),
+        None => Codec::Plain,
+        Some("gzip") if level <= 9 => Codec::Deflate { level },
+        Some("gzip") => return Err(wrong(format!("gzip level {level}: give 0 (none) to 9 (smallest)"))),
+        Some("lzf") => Codec::Lzf,
+        Some("zstd") if (1..=22).contains(&level) => Codec::Zstd { level },
+        Some("zstd") => return Err(wrong(format!("zstd level {level}: give 1 (fastest) to 22 (smallest)"))),
+        Some(other) => return Err(wrong(format!("codec '{other}': give 'gzip', 'lzf', 'zstd' or None"))),
     };
-    Ok(Pipeline { shuffle: shuffle.then(|| array.dtype().itemsize()), codec })
+    Ok(Pipeline { shuffle: shuffle.then(|| array.dtype().itemsize()), codec, fletcher32 })
+}
+
+fn wrong(message: String) -> PyErr {
+    PyValueError::new_err(message)
 }
 
 fn data_of(array: &Bound<'_, PyUntypedArray>) -> *mut u8 {
@@ -157,7 +211,9 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         Self(match error {
-            Error::Corrupt { .. } | Error::Cell { .. } | Error::Threads => PyOSError::new_err(message),
+            Error::Corrupt { .. } | Error::Read { .. } | Error::Cell { .. } | Error::Threads => {
+                PyOSError::new_err(message)
+            }
             _ => PyValueError::new_err(message),
         })
     }

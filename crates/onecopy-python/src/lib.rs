@@ -20,9 +20,9 @@ mod object;
 mod open_arena;
 mod pipe;
 mod queue;
+mod reads;
 mod session;
 mod text;
-mod text_blocks;
 mod value;
 mod waiting;
 
@@ -45,9 +45,9 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     object::register(m)?;
     open_arena::register(m)?;
     queue::register(m)?;
+    reads::register(m)?;
     session::register(m)?;
     text::register(m)?;
-    text_blocks::register(m)?;
     value::register(m)?;
     waiting::register(m)
 }

@@ -271,6 +271,28 @@ impl Queue {
         self.put_batch(py, &batch, None).map(drop)
     }
 
+    /// Put letters, each a topic, two numbers and an object as for `_post`; answers how many of the first went in.
+    ///
+    /// Less than all only if there was memory for no more; an error says that none did.
+    fn _post_many(&self, py: Python<'_>, letters: &Bound<'_, PyList>, dumps: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let (mut batch, mut ends) = (Batch::new(), Vec::with_capacity(letters.len()));
+        let mut push_all = || {
+            letters.iter().try_for_each(|letter| {
+                letter::push_described(&self.inner, &mut batch, &letter, dumps)?;
+                ends.push(batch.len());
+                Ok(())
+            })
+        };
+        let pushed: PyResult<()> = push_all();
+        let mut from = 0;
+        let put = pushed.and_then(|()| self.inner.put_rest(&batch, &mut from, &Patience::none()).or_raise(py));
+        if from < batch.len() {
+            self.inner.drop_rest(&batch, from).or_raise(py)?;
+        }
+        let count = ends.partition_point(|&end| end <= from);
+        if count > 0 { Ok(count) } else { put.map(|_| count) }
+    }
+
     /// Take at most `most` letters, as they are; none when the time was up.
     fn _fetch(&self, py: Python<'_>, most: u32, timeout: Option<f64>) -> PyResult<Vec<Letter>> {
         let mut batch = Batch::new();

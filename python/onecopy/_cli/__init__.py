@@ -44,10 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with unwinding_signals():
             return int(args.run(args))
     except Interrupted as interrupted:
-        return _fail(
-            args.command, f"stopped by {interrupted.signal.name}: nothing was written", 128 + interrupted.signal
-        )
-    except (OSError, ValueError, TypeError, MemoryError) as error:
+        message = f"stopped by {interrupted.signal.name}: {interrupted.outcome}"
+        return _fail(args.command, message, 128 + interrupted.signal)
+    except (OSError, ValueError, TypeError, MemoryError, ImportError) as error:
         return _fail(args.command, _one_line(error), 1)
 
 

@@ -9,6 +9,9 @@ from typing import TypedDict
 import numpy as np
 
 from onecopy._cli.options import dtype_text
+from onecopy._cli.plans import Plan
+from onecopy._cli.sources import Source
+from onecopy._hdf5.storage import Array
 from onecopy._hdf5.writer import Hdf5Writer
 from onecopy._text import LoadedFile
 
@@ -42,33 +45,58 @@ def dataset_names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def write_per_file(writer: Hdf5Writer, paths: Sequence[str], loaded: Iterable[LoadedFile]) -> Iterator[Dataset]:
-    """Write each file as a dataset with the attribute ``source``."""
-    for name, path, file in zip(dataset_names(paths), paths, loaded, strict=True):
-        writer.write(name, file.array, {"source": path})
-        yield Dataset(name=name, sources=[path], rows=len(file.array), dtype=dtype_text(file.array.dtype))
+def write_per_file(writer: Hdf5Writer, sources: Sequence[Source], loaded: Iterable[LoadedFile]) -> Iterator[Dataset]:
+    """Write each file that the writer has not saved yet as a dataset, with attributes that tell of the source."""
+    names = dataset_names([source.source for source in sources])
+    for note in writer.saved:
+        yield note["dataset"]
+    rest = slice(len(writer.saved), None)
+    for name, source, file in zip(names[rest], sources[rest], loaded, strict=True):
+        writer.write(name, file.array, source.attributes())
+        rows, dtype = len(file.array), dtype_text(file.array.dtype)
+        dataset = Dataset(name=name, sources=[source.source], rows=rows, dtype=dtype)
+        writer.save({**source.attributes(), "dataset": dataset})
+        yield dataset
 
 
 def write_concatenated(
-    writer: Hdf5Writer, paths: Sequence[str], loaded: Iterable[LoadedFile], name: str
+    writer: Hdf5Writer, plans: Sequence[Plan], loaded: Iterable[LoadedFile], name: str
 ) -> Iterator[Dataset]:
-    """Write all files as one dataset, and ``<name>_sources`` with the source, first row and number of rows of each."""
-    index: list[tuple[str, int, int]] = []
-    total = 0
-    growing = None
-    for path, file in zip(paths, loaded, strict=True):
-        array = file.array
-        if growing is None:
-            growing = writer.grow(name, array.dtype, array.shape[1:])
-        elif array.shape[1:] != growing.row_shape:
-            raise ValueError(f"{path} has {array.shape[1:]} columns, but {paths[0]} has {growing.row_shape}")
-        growing.append(array)
-        index.append((path, total, len(array)))
-        total += len(array)
-    if growing is None:
-        return
-    growing.finish()
-    width = max(map(len, paths))
-    sources = np.array(index, [("source", f"U{width}"), ("first_row", "i8"), ("rows", "i8")])
-    writer.write(f"{name}_sources", sources)
-    yield Dataset(name=name, sources=list(paths), rows=total, dtype=dtype_text(growing.dtype))
+    """Write all files as one dataset, and ``<name>_sources`` with the source, first row and number of rows of each.
+
+    What is there already stays before them.
+    """
+    counts = [note["rows"] for note in writer.saved]
+    before = writer.rows_of(name) - sum(counts)
+    for plan, file in zip(plans[len(counts) :], loaded, strict=True):
+        try:
+            writer.append(name, file.array)
+        except ValueError as error:
+            raise ValueError(f"{plan.path}: {error}") from error
+        counts.append(len(file.array))
+        writer.save({**plan.source.attributes(), "rows": len(file.array)})
+    sources = [plan.source for plan in plans]
+    _write_index(writer, f"{name}_sources", _index(sources, counts, before), added=before > 0)
+    dtype = dtype_text(plans[0].dtype)
+    yield Dataset(name=name, sources=[source.source for source in sources], rows=sum(counts), dtype=dtype)
+
+
+def _index(sources: Sequence[Source], counts: Sequence[int], before: int) -> Array:
+    width, mtime = (max(map(len, texts)) for texts in zip(*((s.source, s.source_mtime) for s in sources), strict=True))
+    fields = [("source", f"U{width}"), ("first_row", "i8"), ("rows", "i8"), ("source_bytes", "i8")]
+    first = [before + sum(counts[:n]) for n in range(len(counts))]
+    rows = [
+        (source.source, start, count, source.source_bytes, source.source_mtime)
+        for source, start, count in zip(sources, first, counts, strict=True)
+    ]
+    return np.array(rows, [*fields, ("source_mtime", f"U{mtime}")])
+
+
+def _write_index(writer: Hdf5Writer, name: str, index: Array, *, added: bool) -> None:
+    """Write the index; with `added`, behind the one that is there."""
+    if name in writer:
+        if added:
+            index = np.concatenate([writer.read(name), index])
+        # Otherwise the writer was killed between completing the file and giving it its name.
+        writer.remove(name)
+    writer.write(name, index)

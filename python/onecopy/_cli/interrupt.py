@@ -24,11 +24,14 @@ class Interrupted(BaseException):
     ----------
     signal : signal.Signals
         Which one.
+    outcome : str
+        What the command leaves.
     """
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number)
         self.signal = number
+        self.outcome = "nothing was written"
 
 
 def check() -> None:

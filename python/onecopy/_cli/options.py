@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from onecopy._hdf5.filters import Filters
 
 Invalid = argparse.ArgumentTypeError
 DType = np.dtype[Any]
@@ -106,6 +109,34 @@ def missing(text: str) -> tuple[str, str, str | None]:
     return (name, value, column) if colon else (left, value, None)
 
 
+def dims(text: str) -> list[str]:
+    """Parse ``time,lat,lon``: the three axes of a stack of tables."""
+    parts = names(text)
+    if len(parts) != 3:
+        raise Invalid(f"{text!r}: give three names, of the files, the rows and the columns, such as time,lat,lon")
+    return parts
+
+
+def coordinate(text: str) -> tuple[str, list[str]]:
+    """Parse ``DIM=VALUE,VALUE,...``.
+
+    >>> coordinate("lat=10,20.5")
+    ('lat', ['10', '20.5'])
+    """
+    name, equals, values = text.partition("=")
+    if not name or not equals or not all(values.split(",")):
+        raise Invalid(f"{text!r}: write DIM=VALUE,VALUE,..., for example time=2020-01-01,2020-01-02")
+    return name, values.split(",")
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    r"""Parse a regular expression: ``(\d{8})``."""
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise Invalid(f"{text!r}: no regular expression: {error}") from error
+
+
 def one_character(text: str) -> str:
     """Parse a character."""
     if len(text) != 1:
@@ -128,7 +159,7 @@ def positive(text: str) -> int:
 
 
 def compression(text: str) -> Mapping[str, Any]:
-    """Parse ``none``, ``gzip[:LEVEL]``, ``lzf`` or ``zstd[:LEVEL]`` to the keywords of h5py.
+    """Parse ``none``, ``lzf``, or ``gzip``, ``zstd`` or ``blosc2`` with or without a level, to the keywords of h5py.
 
     >>> compression("gzip:9")
     {'compression': 'gzip', 'compression_opts': 9}
@@ -136,22 +167,13 @@ def compression(text: str) -> Mapping[str, Any]:
     name, colon, level = text.partition(":")
     if colon and not level.isdecimal():
         raise Invalid(f"{text!r}: the level is a number, for example gzip:4")
-    options = {"compression_opts": int(level)} if colon else {}
-    if name == "none" and not colon:
+    if text == "none":
         return {}
-    if (name == "gzip" and options.get("compression_opts", 4) <= 9) or text == "lzf":
-        return {"compression": name, **options}
-    if name == "zstd":
-        return _zstd(int(level) if colon else 3)
-    raise Invalid(f"{text!r}: give none, lzf, gzip:0 to gzip:9, or zstd:1 to zstd:22")
-
-
-def _zstd(level: int) -> Mapping[str, Any]:
-    """Return the filter that h5py, also to read the file, needs a plug-in for."""
+    options: dict[str, Any] = {"compression": name, **({"compression_opts": int(level)} if colon else {})}
     try:
-        import hdf5plugin
-    except ImportError:
-        raise Invalid("zstd needs a plug-in (pip install hdf5plugin), also to read the file; or take gzip") from None
-    if not 1 <= level <= 22:
-        raise Invalid(f"zstd:{level}: the level is 1 to 22")
-    return dict(hdf5plugin.Zstd(clevel=level))
+        if name in ("gzip", "lzf", "zstd", "blosc2"):
+            Filters(**options)
+            return options
+    except ValueError as error:
+        raise Invalid(f"{text!r}: {error}") from None
+    raise Invalid(f"{text!r}: give none, lzf, gzip:0 to gzip:9, zstd:1 to zstd:22, or blosc2:0 to blosc2:9")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onecopy import _text
+from onecopy._cli.sources import Source
 
 DType = np.dtype[Any]
 
@@ -20,22 +21,40 @@ class Plan:
 
     Attributes
     ----------
-    path : str
-        The file.
+    source : Source
+        The file, as it was before it was looked into.
     dtype : numpy.dtype
         The type of its rows, or of all its columns.
     dialect : dict
         What `onecopy._text.load` gets besides.
+    names : sequence of str, optional
+        Of a table: what the header calls the columns.
+    columns : int
+        Of a table: how many columns it has, without that of row coordinates.
     """
 
-    path: str
+    source: Source
     dtype: DType
     dialect: dict[str, Any]
+    names: Sequence[str] | None = None
+    columns: int = 0
+
+    @property
+    def path(self) -> str:
+        """The path of the file."""
+        return self.source.source
+
+    @property
+    def table_dtype(self) -> DType:
+        """The type of the numbers of a table."""
+        return self.dtype["values"].base if self.dtype.names else self.dtype
 
 
-def make_plans(args: argparse.Namespace) -> list[Plan]:
-    """Look at the first lines of every file; for one concatenated dataset, find a type that holds them all."""
-    plans = [_plan(path, args) for path in args.files]
+def make_plans(args: argparse.Namespace, sources: Sequence[Source]) -> list[Plan]:
+    """Look at the first lines of every file; for one dataset of all, find a type that holds them all."""
+    if args.layout == "stack":
+        return _alike_tables([_table(source, args) for source in sources])
+    plans = [_plan(source, args) for source in sources]
     if args.layout == "per-file":
         return plans
     dtype = plans[0].dtype
@@ -44,7 +63,70 @@ def make_plans(args: argparse.Namespace) -> list[Plan]:
     return [replace(plan, dtype=dtype) for plan in plans]
 
 
-def _plan(path: str, args: argparse.Namespace) -> Plan:
+def _table(source: Source, args: argparse.Namespace) -> Plan:
+    """Plan a table of numbers; with a column of row coordinates, records of that and of all the others."""
+    path, dialect, index = source.source, _dialect(args), args.index_column
+    columns = _column_numbers(path, args, dialect) if args.columns is not None else None
+    inferred = _text.infer(path, **dialect)
+    dialect.update(delimiter=inferred.delimiter, quotechar=inferred.quotechar, header=inferred.header)
+    types = [inferred.dtype[name] for name in inferred.dtype.names or ()]
+    if index is not None and index >= len(types):
+        raise ValueError(f"{path} has {len(types)} columns, and no column {index} for --index-column")
+    chosen = [column % len(types) for column in (range(len(types)) if columns is None else columns)]
+    chosen = [column for column in chosen if column != index]
+    if not chosen:
+        raise ValueError(f"{path} has no columns of numbers besides --index-column")
+    for column in chosen:
+        if args.dtype is None and types[column].kind not in "biufc":
+            raise ValueError(f"{path}: column {column} holds text, not numbers: give --columns, --missing or --dtype")
+    dtype = np.result_type(*(types[column] for column in chosen)) if args.dtype is None else args.dtype
+    if index is not None:
+        dtype = np.dtype([("index", _readable(types[index])), ("values", dtype, (len(chosen),))])
+    dialect["usecols"] = [*([] if index is None else [index]), *chosen]
+    names = args.names if args.names is not None else inferred.names
+    chosen_names = None if names is None else [names[column] for column in chosen]
+    return Plan(source, dtype, dialect, chosen_names, len(chosen))
+
+
+def _readable(dtype: DType) -> DType:
+    return np.dtype(f"U{dtype.itemsize}") if dtype.kind == "S" else dtype
+
+
+def _alike_tables(plans: Sequence[Plan]) -> list[Plan]:
+    """Check that all tables have the same columns, and find types that hold the numbers of all."""
+    first, dtype = plans[0], plans[0].dtype
+    for plan in plans[1:]:
+        if plan.columns != first.columns:
+            raise ValueError(f"{plan.path} has {plan.columns} columns, but {first.path} has {first.columns}")
+        if plan.names != first.names:
+            raise ValueError(f"{plan.path} has another header than {first.path}: {_difference(plan, first)}")
+        dtype = _promoted(dtype, plan.dtype)
+    return [replace(plan, dtype=dtype) for plan in plans]
+
+
+def _promoted(one: DType, other: DType) -> DType:
+    if one.names is None:
+        return np.promote_types(one, other)
+    index, values = (np.promote_types(one[field].base, other[field].base) for field in ("index", "values"))
+    return np.dtype([("index", index), ("values", values, one["values"].shape)])
+
+
+def _difference(plan: Plan, first: Plan) -> str:
+    pairs = zip(plan.names or [], first.names or [], strict=False)
+    return next((f"{one!r} instead of {other!r}" for one, other in pairs if one != other), "only one of them has one")
+
+
+def fit_to_dataset(plans: Sequence[Plan], dtype: DType, name: str) -> list[Plan]:
+    """Load files as the type of the dataset to which their rows are added."""
+    for plan in plans:
+        if plan.dtype.names is not None and plan.dtype.names != dtype.names:
+            one, other = (", ".join(names or ["no names"]) for names in (plan.dtype.names, dtype.names))
+            raise ValueError(f"{plan.path} has the columns {one}, but dataset {name!r} has {other}: give --dtype")
+    return [replace(plan, dtype=dtype) for plan in plans]
+
+
+def _plan(source: Source, args: argparse.Namespace) -> Plan:
+    path = source.source
     dialect = _dialect(args)
     if args.columns is not None:
         dialect["usecols"] = _column_numbers(path, args, dialect)
@@ -55,7 +137,7 @@ def _plan(path: str, args: argparse.Namespace) -> Plan:
     if names is not None and dialect["usecols"] is not None:
         names = [names[column] for column in dialect["usecols"]]
     named = _named(dtype, names, path, must=args.names is not None)
-    return Plan(path, named if args.dtype is not None or names is not None else _alike(named), dialect)
+    return Plan(source, named if args.dtype is not None or names is not None else _alike(named), dialect)
 
 
 def _dialect(args: argparse.Namespace) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,20 +12,27 @@ import h5py
 import numpy as np
 
 Chunks = bool | int | tuple[int, ...] | None
+# The same for all datasets, by name (others as by default), or from name, shape and type.
+EachChunks = Chunks | Mapping[str, Chunks] | Callable[[str, tuple[int, ...], np.dtype[Any]], Chunks]
 
 # The chunk cache that libhdf5 gives a dataset by default: a larger chunk would be decoded anew for each access.
 _CHUNK_BYTES = 1 << 20
-_GZIP_LEVEL = 4
-_NATIVE_CODECS: dict[int, Literal["gzip", "lzf"]] = {h5py.h5z.FILTER_DEFLATE: "gzip", h5py.h5z.FILTER_LZF: "lzf"}
+# The registered numbers, see https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md.
+_ZSTD = 32015
+_NAMES = ("gzip", "lzf", "zstd", "blosc2", "szip")
+_LEVELS = {"gzip": (0, 9, 4), "zstd": (1, 22, 3), "blosc2": (0, 9, 5)}
+Name = Literal["gzip", "lzf", "zstd"]
+_NATIVE_CODECS: dict[int, Name] = {h5py.h5z.FILTER_DEFLATE: "gzip", h5py.h5z.FILTER_LZF: "lzf", _ZSTD: "zstd"}
 
 
 @dataclass(frozen=True)
 class Codec:
-    """Filters that the native code applies."""
+    """Filters that the native code applies: perhaps shuffle, then perhaps what `name` says, then perhaps check sums."""
 
-    name: Literal["gzip", "lzf"]
+    name: Name | None
     level: int
     shuffle: bool
+    fletcher32: bool
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Filters:
         An option that does not exist or does not fit the others.
     """
 
-    chunks: Chunks = None
+    chunks: EachChunks = None
     compression: str | int | None = None
     compression_opts: Any = None
     shuffle: bool | None = None
@@ -49,38 +57,63 @@ class Filters:
                 raise ValueError(f"compression={self.compression} is a gzip level already: leave compression_opts out")
             object.__setattr__(self, "compression_opts", self.compression)
             object.__setattr__(self, "compression", "gzip")
-        if self.compression == "gzip" and self.compression_opts is None:
-            object.__setattr__(self, "compression_opts", _GZIP_LEVEL)
+        if self.compression in _LEVELS and self.compression_opts is None:
+            object.__setattr__(self, "compression_opts", _LEVELS[str(self.compression)][2])
         self._check()
 
     def _check(self) -> None:
-        if isinstance(self.compression, str) and self.compression not in ("gzip", "lzf", "szip"):
-            known = "'gzip', 'lzf', 'szip' or the number of an HDF5 filter"
+        if isinstance(self.compression, str) and self.compression not in _NAMES:
+            known = f"{', '.join(map(repr, _NAMES))} or the number of an HDF5 filter"
             raise ValueError(f"compression {self.compression!r}: give {known}")
-        if self.compression == "gzip" and self.compression_opts not in range(10):
-            raise ValueError(f"gzip level {self.compression_opts!r}: give 0 (none) to 9 (smallest)")
+        if self.compression in _LEVELS:
+            fastest, smallest, _ = _LEVELS[str(self.compression)]
+            if self.compression_opts not in range(fastest, smallest + 1):
+                given = f"{self.compression} level {self.compression_opts!r}"
+                raise ValueError(f"{given}: give {fastest} (fastest) to {smallest} (smallest)")
         if self.compression == "lzf" and self.compression_opts is not None:
             raise ValueError("lzf has no levels: leave compression_opts out")
-        if self.chunks is False and self._filtered:
-            raise ValueError("chunks=False, but filters work on chunks: leave it out or switch the filters off")
+        if self.compression == "blosc2":
+            _plugin()
 
     @property
     def _filtered(self) -> bool:
         return self.compression is not None or bool(self.shuffle) or self.fletcher32
 
-    def for_dataset(self, shape: tuple[int, ...], dtype: np.dtype[Any], *, growing: bool = False) -> dict[str, Any]:
+    def for_dataset(
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, growing: bool = False
+    ) -> dict[str, Any]:
         """Return the keywords for ``h5py.Group.create_dataset``.
 
         A dataset without elements or axes has neither chunks nor filters, unless it is `growing` along its first axis.
         """
+        chunks = self._chunks(name, shape, dtype)
         if not shape or (0 in shape and not growing):
             return {}
-        if not growing and not self._filtered and (self.chunks is None or self.chunks is False):
+        if not growing and not self._filtered and (chunks is None or chunks is False):
             return {}
-        native = self.compression in ("gzip", "lzf")
+        native = self.compression in _NATIVE_CODECS.values()
         shuffle = native and dtype.itemsize > 1 if self.shuffle is None else self.shuffle
-        options = {"compression": self.compression, "compression_opts": self.compression_opts, "shuffle": shuffle}
-        return {**options, "chunks": chunk_shape(shape, dtype, self.chunks, growing), "fletcher32": self.fletcher32}
+        cut = chunk_shape(shape, dtype, chunks, growing)
+        return {**self._compression(), "shuffle": shuffle, "chunks": cut, "fletcher32": self.fletcher32}
+
+    def _chunks(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Chunks:
+        if isinstance(self.chunks, Mapping):
+            chunks: Any = self.chunks.get(name)
+        else:
+            chunks = self.chunks(name, shape, dtype) if callable(self.chunks) else self.chunks
+        if chunks is not None and not isinstance(chunks, (bool, int, tuple)):
+            raise TypeError(f"dataset {name!r}: chunks {chunks!r}: give a number of rows, a tuple of sizes, or None")
+        if chunks is False and self._filtered:
+            raise ValueError(f"dataset {name!r}: chunks=False, but filters work on chunks: leave it out")
+        return chunks
+
+    def _compression(self) -> dict[str, Any]:
+        if self.compression == "zstd":
+            # libhdf5 need not have the filter: the chunks come from the native code.
+            return {"compression": _ZSTD, "compression_opts": (self.compression_opts,), "allow_unknown_filter": True}
+        if self.compression == "blosc2":
+            return dict(_plugin().Blosc2(clevel=self.compression_opts))
+        return {"compression": self.compression, "compression_opts": self.compression_opts}
 
 
 def chunk_shape(shape: tuple[int, ...], dtype: np.dtype[Any], chunks: Chunks, growing: bool = False) -> tuple[int, ...]:
@@ -112,20 +145,42 @@ def _automatic(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 def native_codec(dataset: h5py.Dataset) -> Codec | None:
     """Return the filters of a dataset when the native code can run all of them on its bytes as they are."""
-    dtype = dataset.dtype
-    if not dataset.chunks or dtype.hasobject or dtype.kind == "T":
-        return None
-    # The type in the file must have the very bytes that numpy has: a conversion is libhdf5's.
-    if h5py.h5t.py_create(dtype, logical=True) != dataset.id.get_type():
+    if not dataset.chunks or not has_numpy_bytes(dataset):
         return None
     properties = dataset.id.get_create_plist()
-    filters = [properties.get_filter(i) for i in range(properties.get_nfilters())]
-    shuffle = bool(filters) and filters[0][0] == h5py.h5z.FILTER_SHUFFLE
-    if len(filters) != 1 + shuffle or filters[-1][0] not in _NATIVE_CODECS:
+    filters = {number: values for number, _, values, _ in map(properties.get_filter, range(properties.get_nfilters()))}
+    codecs = [number for number in filters if number in _NATIVE_CODECS]
+    shuffle, fletcher32 = (number in filters for number in (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32))
+    order = [h5py.h5z.FILTER_SHUFFLE] * shuffle + codecs[:1] + [h5py.h5z.FILTER_FLETCHER32] * fletcher32
+    if list(filters) != order or len(filters) != properties.get_nfilters():
         return None
-    number, _, values, _ = filters[-1]
-    name = _NATIVE_CODECS[number]
-    return Codec(name, values[0] if name == "gzip" else 0, shuffle)
+    if shuffle and filters[h5py.h5z.FILTER_SHUFFLE] != (dataset.dtype.itemsize,):
+        return None
+    name = _NATIVE_CODECS[codecs[0]] if codecs else None
+    return Codec(name, _level(name, filters[codecs[0]] if codecs else ()), shuffle, fletcher32)
+
+
+def _level(name: Name | None, values: tuple[int, ...]) -> int:
+    """Return the level with which a dataset was written; the usual one where it has none that is known."""
+    fastest, smallest, usual = _LEVELS.get(name or "", (0, 0, 0))
+    return values[0] if values and fastest <= values[0] <= smallest else usual
+
+
+def _plugin() -> Any:
+    """Import the filters that libhdf5 lacks, and make them known to it."""
+    try:
+        import hdf5plugin
+    except ImportError:
+        raise ValueError("compression 'blosc2' needs a plug-in: pip install hdf5plugin, or take 'zstd'") from None
+    return hdf5plugin
+
+
+def has_numpy_bytes(dataset: h5py.Dataset) -> bool:
+    """Tell whether the type in the file has the very bytes that numpy has: a conversion is libhdf5's."""
+    dtype = dataset.dtype
+    if dtype.hasobject or dtype.kind == "T":
+        return False
+    return bool(h5py.h5t.py_create(dtype, logical=True) == dataset.id.get_type())
 
 
 def thread_count(threads: int | None) -> int:

@@ -19,6 +19,7 @@ The same holds for fields of structured types, without the attributes ``units``.
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from typing import Any
 
 import h5py
@@ -54,12 +55,18 @@ def to_storage(array: Array) -> Array:
     return stored
 
 
-def from_storage(array: Array, dtype: str) -> Array:
-    """Undo `to_storage`, where `dtype` is what `describe` returned; an array that does not fit it stays as it is."""
+def from_storage(array: Array, dtype: str, fields: str | Sequence[str] | None = None) -> Array:
+    """Undo `to_storage`, where `dtype` is what `describe` returned; an array that does not fit it stays as it is.
+
+    An array of only some `fields` (or of one, by its name) is restored as those are.
+    """
     try:
-        target = _parse(dtype)
-    except (TypeError, ValueError, SyntaxError):
+        target = parse_dtype(dtype)
+        if fields is not None:
+            target = target[fields] if isinstance(fields, str) else np.dtype([(name, target[name]) for name in fields])
+    except (TypeError, ValueError, SyntaxError, KeyError):
         return array
+    target = target.base if isinstance(fields, str) else target
     return _restore(array, target) if _fits(array.dtype, target) else array
 
 
@@ -82,7 +89,8 @@ def cf_attributes(dtype: np.dtype[Any]) -> dict[str, Any]:
     return {"units": f"{units} since 1970-01-01", "calendar": "proleptic_gregorian", "_FillValue": missing}
 
 
-def _parse(text: str) -> np.dtype[Any]:
+def parse_dtype(text: str) -> np.dtype[Any]:
+    """Undo `describe`."""
     layout: Any = ast.literal_eval(text) if text.startswith(("[", "{")) else text
     parsed: np.dtype[Any] = np.dtype(layout)
     return parsed

@@ -1,11 +1,10 @@
-"""Arrays into one HDF5 file, which appears under its name only when it is complete."""
+"""An HDF5 file under construction, which appears under its name only when it is complete."""
 
 from __future__ import annotations
 
 import io
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any
@@ -16,126 +15,28 @@ import numpy.typing as npt
 
 from onecopy import _native
 from onecopy._arrays import is_masked
-from onecopy._hdf5.atomic import AtomicFile, Mode
-from onecopy._hdf5.background import BackgroundWriter
-from onecopy._hdf5.filters import Chunks, Codec, Filters, native_codec, thread_count
-from onecopy._hdf5.storage import OPEN_BYTES, Array, cf_attributes, describe, has_unicode, to_storage
+from onecopy._atomic import AtomicFile, Mode
+from onecopy._hdf5.dimensions import label_axes
+from onecopy._hdf5.filters import Filters, thread_count
+from onecopy._hdf5.growing import GrowingDataset, check_rows
+from onecopy._hdf5.journal import Note
+from onecopy._hdf5.resumable import ResumableFile
+from onecopy._hdf5.room import DATASET_BYTES, Room
+from onecopy._hdf5.rows import Report, RowWriter
+from onecopy._hdf5.storage import OPEN_BYTES, Array, cf_attributes, describe, from_storage, has_unicode, to_storage
+from onecopy._hdf5.swmr import InPlaceFile, is_there, open_for_swmr, take_back_rows
 
-Report = Callable[[int], object]
-
-# What is written, or copied because it is not contiguous, at a time: large enough to be as fast as one call, small
-# enough for progress, Ctrl-C and memory.
-_BLOCK_BYTES = 32 << 20
 # What is as large as this begins at a page of the file, as writing past the page cache asks for.
 _ALIGNED_BYTES = 1 << 20
 _PAGE = 4096
-# What libhdf5 may allocate besides the data itself: for the file, for a dataset, and in its index for a chunk.
-_FILE_METADATA_BYTES = 128 << 10
-_DATASET_METADATA_BYTES = 4 << 10
-_CHUNK_METADATA_BYTES = 64
-# What a filter may add to a chunk that does not shrink.
-_EXPANSION = 1.01
 # HDF5 describes a type in 64 KiB: somewhere above this many fields, that is too little.
 _MANY_FIELDS = 500
 
 
-def to_hdf5(
-    path: str | os.PathLike[str],
-    data: Mapping[str, npt.ArrayLike] | Iterable[tuple[str, npt.ArrayLike]] | npt.ArrayLike,
-    *,
-    chunks: Chunks = None,
-    compression: str | int | None = None,
-    compression_opts: Any = None,
-    shuffle: bool | None = None,
-    fletcher32: bool = False,
-    mode: Mode = "x",
-    attrs: Mapping[str, Mapping[str, Any]] | None = None,
-    progress: bool | Report = False,
-    threads: int | None = None,
-) -> None:
-    """Write arrays into an HDF5 file, one dataset each.
-
-    The file appears under its name only when it is complete and on the disk. After an error, Ctrl-C or a kill, what was
-    there before is unchanged. Chunks are compressed on all cores; uncompressed arrays are contiguous in the file.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-    data : mapping of str to array, iterable of (str, array), or array
-        The datasets by name; a name may contain groups: ``"run1/reads"``. An iterable is consumed step by step, so that
-        not all arrays need to exist at once. A single array becomes the dataset ``data``.
-    chunks : bool, int or tuple of int, optional
-        Shape of the chunks; an integer is a number of rows. By default, arrays without filters are contiguous, and
-        others have chunks of about 1 MiB. An axis of a chunk is never longer than that of its array.
-    compression : {"gzip", "lzf", "szip"} or int, optional
-        As in h5py: 0 to 9 is a gzip level, a larger number is that of a registered HDF5 filter. gzip and lzf run on all
-        cores, the others in libhdf5 on one.
-    compression_opts : int, optional
-        The gzip level, 0 to 9 (default 4), or the options of another filter.
-    shuffle : bool, optional
-        Reorder bytes before compression, which makes numbers smaller. On by default with gzip and lzf.
-    fletcher32 : bool, default False
-        Add check sums to the chunks; compression then runs in libhdf5 on one core.
-    mode : {"x", "w", "a"}, default "x"
-        "x" refuses an existing file, "w" replaces it, "a" adds to it (on a copy, which then replaces it).
-    attrs : mapping of str to mapping, optional
-        Attributes by dataset name, besides ``dtype`` (numpy's text for the type) and ``rows``.
-    progress : bool or callable, default False
-        ``True`` shows a progress bar on a terminal; a function is called with the number of bytes just written.
-    threads : int, optional
-        How many threads compress; by default one per available processor.
-
-    Raises
-    ------
-    FileExistsError
-        Mode "x" and the file exists.
-    FileNotFoundError, IsADirectoryError, PermissionError
-        The directory does not exist, the path is a directory, or the directory cannot be written to.
-    OSError
-        The disk is full (``errno.ENOSPC``): with the bytes needed and free.
-    TypeError
-        A type that HDF5 cannot hold, or a masked array.
-    ValueError
-        A dataset of that name exists already, or filter options do not fit.
-
-    Notes
-    -----
-    All types without Python objects are kept exactly. Dates (``datetime64``, ``timedelta64``) are stored as integers
-    with the attributes of the CF conventions, and Unicode strings as UTF-8; `from_hdf5` brings both back.
-
-    Examples
-    --------
-    >>> import numpy as np, onecopy as oc, os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "calls.h5")
-    >>> calls = np.array([(b"chr1", 100, 87.5)], dtype=[("chr", "S10"), ("pos", "<i4"), ("pct", "<f4")])
-    >>> oc.to_hdf5(path, {"sample1": calls}, compression="gzip", attrs={"sample1": {"source": "calls.txt"}})
-    >>> oc.from_hdf5(path, "sample1")["pos"]
-    array([100], dtype=int32)
-    >>> oc.to_hdf5(path, calls)
-    Traceback (most recent call last):
-    FileExistsError: [Errno 17] exists already: choose another name, or replace it with mode='w' ...
-    """
-    filters = Filters(chunks, compression, compression_opts, shuffle, fletcher32)
-    datasets, sizes = _datasets(data)
-    with ExitStack() as stack:
-        report = _reporter(progress, sizes, stack)
-        writer = stack.enter_context(Hdf5Writer(path, mode, filters, threads=threads, report=report))
-        if sizes is not None and compression is None:
-            writer.ensure_room(sizes)
-        unused = dict(attrs or {})
-        for name, array in datasets:
-            # An array that the iterable has kept may be changed by its next step; one that it made for us may not.
-            later = sizes is None and _native.is_exclusive(array)
-            writer.write(name, array, unused.pop(name, None), later=later)
-            # Its memory is free for the next one as soon as it is written.
-            del array
-        if unused:
-            raise ValueError(f"attrs for {', '.join(map(repr, unused))}, but there is no such dataset: check the names")
-
-
 class Hdf5Writer:
-    """An HDF5 file under construction: committed when the context ends without an error, and discarded otherwise.
+    """An HDF5 file under construction: committed when the context ends without an error.
+
+    Otherwise it is discarded, or, when it can be resumed, kept as it was at the last `save`.
 
     Parameters
     ----------
@@ -147,6 +48,11 @@ class Hdf5Writer:
         How many threads compress.
     report : callable, optional
         Called with the number of bytes of arrays just written.
+    resume : mapping of str to str, optional
+        Go on with what an earlier writer saved, and save what this one writes: the options that both must share, by
+        the names that users know.
+    swmr : bool, default False
+        Make a file to which rows can be added while others read it, or with mode "a" add rows to one.
     """
 
     def __init__(
@@ -157,21 +63,25 @@ class Hdf5Writer:
         *,
         threads: int | None = None,
         report: Report | None = None,
+        resume: Mapping[str, str] | None = None,
+        swmr: bool = False,
     ) -> None:
         self.filters = filters
         self._threads = thread_count(threads)
         self._report = report or (lambda _: None)
-        self._file = AtomicFile(path, mode)
-        self._room = 0
+        self._swmr = swmr
+        self._file = _file_for(path, mode, resume, swmr)
 
     def __enter__(self) -> Hdf5Writer:
         with ExitStack() as stack:
             stack.enter_context(self._file)
             self._h5 = self._open()
             stack.callback(self._close_after_error)
-            self._background = BackgroundWriter(self._file.fileno(), self._report)
-            stack.callback(self._background.close)
-            if not self._file.copied:
+            self._room = Room(self._file, self._h5)
+            self._rows = RowWriter(self._file, self._room, self._threads, self._report)
+            stack.callback(self._rows.close)
+            self._growing: dict[str, GrowingDataset] = {}
+            if not self._file.begun:
                 self._h5.attrs.update(creator="onecopy", version=_native.__version__)
             self._cleanup = stack.pop_all()
         return self
@@ -179,74 +89,167 @@ class Hdf5Writer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         with self._cleanup:
             if kind is None:
-                self._background.settle()
+                self._finish_rows()
                 self._h5.close()
                 self._file.commit()
+
+    @property
+    def saved(self) -> list[Note]:
+        """What was noted at each `save` so far, by an earlier writer or this one."""
+        return self._file.notes if isinstance(self._file, ResumableFile) else []
+
+    @property
+    def resumable(self) -> bool:
+        """Whether what is saved can be resumed."""
+        return isinstance(self._file, ResumableFile)
+
+    def save(self, note: Note) -> None:
+        """Keep what has been written, whatever happens from now on; without `resume`, do nothing."""
+        if isinstance(self._file, ResumableFile):
+            self._finish_rows()
+            self._h5.flush()
+            self._file.save(note)
+
+    def _finish_rows(self) -> None:
+        for growing in self._growing.values():
+            growing.save()
+        self._rows.settle()
 
     def _open(self) -> h5py.File:
         if self._file.copied and not h5py.is_hdf5(self._file.temporary):
             raise OSError(f"{self._file.given} is not an HDF5 file: nothing can be added; replace it with mode='w'")
         _native.check_work_memory(OPEN_BYTES)
+        options: dict[str, Any] = {"alignment_threshold": _ALIGNED_BYTES, "alignment_interval": _PAGE}
+        if isinstance(self._file, InPlaceFile):
+            file = open_for_swmr(self._file.path, _ALIGNED_BYTES, _PAGE)
+            if self._file.mended:
+                take_back_rows(file)
+            return file
+        if isinstance(self._file, ResumableFile):
+            return h5py.File(self._file.image, "r+" if self._file.begun else "w", **options)
+        libver = "latest" if self._swmr else None
         # Nobody else knows the temporary; a lock by libhdf5 fails on some network file systems.
-        return h5py.File(
-            self._file.temporary,
-            "r+" if self._file.copied else "w",
-            locking=False,
-            alignment_threshold=_ALIGNED_BYTES,
-            alignment_interval=_PAGE,
-        )
+        mode = "r+" if self._file.begun else "w"
+        return h5py.File(self._file.temporary, mode, locking=False, libver=libver, **options)
 
     def _close_after_error(self) -> None:
+        self._file.give_up()
         # A file that is discarded may also be one that libhdf5 cannot finish.
         with suppress(Exception):
             self._h5.close()
 
+    def describe(self, attributes: Mapping[str, str]) -> None:
+        """Give the file attributes."""
+        self._h5.attrs.update(attributes)
+
+    def link(self, name: str, layout: h5py.VirtualLayout, like: Array, sources: Sequence[str]) -> None:
+        """Write a virtual dataset of sources of these names, described as an array like the one that is given."""
+        self._check_new(name)
+        # Each has its names and two selections in a heap, which grows by doubling.
+        self._room.take(DATASET_BYTES + sum(2 * (len(os.fsencode(source)) + 256) for source in sources))
+        self._describe(self._h5.create_virtual_dataset(name, layout), like, None)
+
+    def label(self, axes: Mapping[str, Sequence[str]], coords: Mapping[str, Array]) -> None:
+        """Name the axes of datasets, and write coordinates along them."""
+        for name, values in coords.items():
+            # Chunks of the grid would not fit them.
+            self.write(name, values, filters=Filters())
+        self._finish_rows()
+        self._room.take(DATASET_BYTES * sum(2 + len(names) for names in axes.values()))
+        label_axes(self._h5, axes)
+
     def ensure_room(self, size: int) -> None:
-        """Make sure that the disk has room for `size` more bytes, before they are written.
-
-        libhdf5 does not survive a full disk: it keeps what it could not write and crashes later. So it never meets one.
-        """
-        if size > self._room:
-            end = self._h5.id.get_filesize() + _FILE_METADATA_BYTES
-            self._room = self._file.reserve(end + size) - end
-
-    def _take_room(self, size: int) -> None:
-        self.ensure_room(size)
-        self._room -= size
+        """Make sure that the disk has room for `size` more bytes, before they are written."""
+        self._room.ensure(size)
 
     def write(
-        self, name: str, array: npt.ArrayLike, attrs: Mapping[str, Any] | None = None, *, later: bool = False
+        self,
+        name: str,
+        array: npt.ArrayLike,
+        attrs: Mapping[str, Any] | None = None,
+        *,
+        later: bool = False,
+        filters: Filters | None = None,
     ) -> None:
-        """Write an array as a dataset with its attributes.
+        """Write an array as a dataset with its attributes, by default with the filters of the writer.
 
         With `later`, nobody else may change the array any more, and it may still be on its way when this returns: the
         next call, or the end of the context, waits for it.
         """
-        array = _writable(name, array)
-        self._background.settle()
+        array = writable(name, array)
+        self._rows.settle()
         self._check_new(name)
         if array.dtype.hasobject or array.dtype.kind == "T":
             dataset = self._create_object(name, array)
         else:
             stored = to_storage(array)
-            options = self.filters.for_dataset(stored.shape, stored.dtype)
+            options = (filters or self.filters).for_dataset(name, stored.shape, stored.dtype)
             if "chunks" not in options:
                 options["dcpl"] = _placed_at_once()
-            dataset = self._create(name, stored.dtype, shape=stored.shape, **options)
-            self._write_rows(dataset, stored, 0, later=later)
+            dataset = _create_in(self._h5, name, stored.dtype, shape=stored.shape, **options)
+            self._rows.write(dataset, stored, 0, later=later)
         self._describe(dataset, array, attrs)
 
+    def append(self, name: str, array: npt.ArrayLike, attrs: Mapping[str, Any] | None = None) -> None:
+        """Add the rows of an array to a dataset, which is made when there is none."""
+        array = writable(name, array)
+        if not array.ndim:
+            raise ValueError(f"dataset {name!r}: a single value has no rows that could be added, give an array")
+        if attrs and isinstance(self._file, InPlaceFile):
+            raise ValueError(f"dataset {name!r}: attrs cannot be given in place: add them without swmr")
+        growing = self.grow(name, array.dtype, array.shape[1:])
+        growing.append(array)
+        for key, value in (attrs or {}).items():
+            self._h5[name].attrs[key] = value
+
     def grow(self, name: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> GrowingDataset:
-        """Begin a dataset to which arrays of rows of one shape are appended."""
-        self._check_new(name)
+        """Begin a dataset to which arrays of rows of one shape are appended, or go on with one that is there."""
+        if name in self._growing:
+            return self._growing[name]
+        self._rows.settle()
         empty = np.empty((0, *row_shape), dtype)
-        if has_unicode(empty.dtype):
-            raise TypeError(f"dataset {name!r}: strings of type U have no fixed length in a file; use S instead")
+        if empty.dtype.hasobject or has_unicode(empty.dtype):
+            raise TypeError(f"dataset {name!r}: type {empty.dtype} has no fixed size in a file; use S instead")
+        if name in self:
+            dataset = self._h5[name]
+            check_rows(dataset, empty, len(dataset))
+        else:
+            dataset = self._create_growing(name, empty)
+        growing = self._growing[name] = GrowingDataset(dataset, empty, self._rows.write)
+        return growing
+
+    def _create_growing(self, name: str, empty: Array) -> h5py.Dataset:
+        self._check_new(name)
         stored = to_storage(empty)
-        options = self.filters.for_dataset(stored.shape, stored.dtype, growing=True)
-        dataset = self._create(name, stored.dtype, shape=stored.shape, maxshape=(None, *row_shape), **options)
+        options = self.filters.for_dataset(name, stored.shape, stored.dtype, growing=True)
+        maxshape = (None, *stored.shape[1:])
+        dataset = _create_in(self._h5, name, stored.dtype, shape=stored.shape, maxshape=maxshape, **options)
         self._describe(dataset, empty, None)
-        return GrowingDataset(dataset, empty, self._write_rows)
+        return dataset
+
+    def __contains__(self, name: str) -> bool:
+        return isinstance(self._h5.get(name), h5py.Dataset)
+
+    def rows_of(self, name: str) -> int:
+        """Return how many rows a dataset has; 0 when there is none."""
+        return len(self._h5[name]) if name in self else 0
+
+    def read(self, name: str) -> Array:
+        """Return what is in a small dataset."""
+        self._rows.settle()
+        dataset = self._h5[name]
+        return from_storage(dataset[()], dataset.attrs.get("dtype", ""))
+
+    def dtype_of(self, name: str) -> np.dtype[Any]:
+        """Return the type of the array that was written as a dataset."""
+        dataset = self._h5[name]
+        return from_storage(np.empty(0, dataset.dtype), dataset.attrs.get("dtype", "")).dtype
+
+    def remove(self, name: str) -> None:
+        """Take a dataset out of the file, if it is there. The room that it had in the file may stay unused."""
+        self._rows.settle()
+        if name in self._h5:
+            del self._h5[name]
 
     def check_dtype(self, name: str, dtype: np.dtype[Any]) -> None:
         """Raise what `write` would raise for the type, before there is an array."""
@@ -254,16 +257,17 @@ class Hdf5Writer:
             _create_in(scratch, name, to_storage(np.empty(0, dtype)).dtype, shape=(0,))
 
     def _check_new(self, name: str) -> None:
-        self._take_room(_DATASET_METADATA_BYTES)
+        if isinstance(self._file, InPlaceFile):
+            raise ValueError(
+                f"dataset {name!r} is not in {self._file.given}, and cannot be made in place: do without swmr"
+            )
+        self._room.take(DATASET_BYTES)
         if name in self._h5:
             raise ValueError(f"dataset {name!r} is in {self._file.given} already: give another name")
         groups = (name.rsplit("/", depth)[0] for depth in range(1, name.strip("/").count("/") + 1))
         for group in groups:
             if isinstance(self._h5.get(group), h5py.Dataset):
                 raise ValueError(f"dataset {name!r}: {group!r} is a dataset and no group, give another name")
-
-    def _create(self, name: str, dtype: np.dtype[Any], **options: Any) -> h5py.Dataset:
-        return _create_in(self._h5, name, dtype, **options)
 
     def _create_object(self, name: str, array: Array) -> h5py.Dataset:
         """Leave types with Python objects inside (strings of any length) to h5py."""
@@ -280,108 +284,15 @@ class Hdf5Writer:
         for key, value in {**cf_attributes(array.dtype), **(attrs or {})}.items():
             dataset.attrs[key] = value
 
-    def _write_rows(self, dataset: h5py.Dataset, array: Array, start: int, *, later: bool = False) -> None:
-        """Write an array into a dataset from row `start` on, which with chunks is the first row of a chunk."""
-        if not array.size:
-            return
-        if not dataset.chunks:
-            self._take_room(array.nbytes)
-            if array.ndim:
-                self._write_contiguous(dataset, array, later=later)
-            else:
-                # h5py does not let anybody say how a scalar is stored.
-                dataset.write_direct(array)
-            return
-        codec = native_codec(dataset)
-        for first, block in _blocks(array, dataset.chunks, whole=codec is not None):
-            if codec is None:
-                self._write_block(dataset, block, start + first)
-            else:
-                self._write_compressed(dataset, block, start + first, codec)
 
-    def _write_contiguous(self, dataset: h5py.Dataset, array: Array, *, later: bool) -> None:
-        """Write past libhdf5, which would copy on one core into the page cache."""
-        position = dataset.id.get_offset()
-        for _, block in _blocks(array, None, whole=False):
-            self._background.submit(block, position)
-            position += block.nbytes
-            if not later:
-                # The next one may be a copy that is made meanwhile; more than two need not exist.
-                self._background.settle(keep=1)
-        if not later:
-            self._background.settle()
-
-    def _write_block(self, dataset: h5py.Dataset, block: Array, row: int) -> None:
-        """Let libhdf5 filter and write one block."""
-        self.ensure_room(_stored_bytes(block, dataset.chunks))
-        dataset.write_direct(block, dest_sel=np.s_[row : row + len(block)])
-        # What waits in the cache of chunks takes room later; how much, libhdf5 does not say.
-        dataset.flush()
-        self._room = 0
-        self._file.start_writeback()
-        self._report(block.nbytes)
-
-    def _write_compressed(self, dataset: h5py.Dataset, block: Array, row: int, codec: Codec) -> None:
-        """Compress one block on all cores and hand the chunks over."""
-        chunk_bytes = math.prod(dataset.chunks) * block.itemsize
-        left = block.nbytes
-
-        def store(origin: tuple[int, ...], chunk: bytes, mask: int) -> None:
-            nonlocal left
-            self._take_room(len(chunk) + _CHUNK_METADATA_BYTES)
-            dataset.id.write_direct_chunk((origin[0] + row, *origin[1:]), chunk, mask)
-            done = min(chunk_bytes, left)
-            left -= done
-            self._report(done)
-
-        _native.compress_chunks(
-            block,
-            dataset.chunks,
-            codec=codec.name,
-            level=codec.level,
-            shuffle=codec.shuffle,
-            threads=self._threads,
-            write=store,
-        )
-
-
-class GrowingDataset:
-    """A dataset to which arrays are appended. Rows that do not fill a chunk wait for the next array or `finish`."""
-
-    def __init__(
-        self, dataset: h5py.Dataset, empty: Array, write_rows: Callable[[h5py.Dataset, Array, int], None]
-    ) -> None:
-        self.dtype = empty.dtype
-        self.row_shape = empty.shape[1:]
-        self._dataset = dataset
-        self._write_rows = write_rows
-        self._waiting = to_storage(empty)
-        self._written = 0
-
-    def append(self, array: Array) -> None:
-        """Add the rows of an array of the dataset's type."""
-        rows = self._dataset.chunks[0]
-        stored = to_storage(array)
-        if len(self._waiting):
-            missing = rows - len(self._waiting)
-            self._waiting = np.concatenate([self._waiting, stored[:missing]])
-            stored = stored[missing:]
-            if len(self._waiting) < rows:
-                return
-            self._put(self._waiting)
-        whole = len(stored) // rows * rows
-        self._put(stored[:whole])
-        self._waiting = stored[whole:].copy()
-
-    def finish(self) -> None:
-        """Write what is waiting."""
-        self._put(self._waiting)
-        self._dataset.attrs["rows"] = self._written
-
-    def _put(self, array: Array) -> None:
-        self._dataset.resize(self._written + len(array), axis=0)
-        self._write_rows(self._dataset, array, self._written)
-        self._written += len(array)
+def _file_for(
+    path: str | os.PathLike[str], mode: Mode, resume: Mapping[str, str] | None, swmr: bool
+) -> AtomicFile | ResumableFile | InPlaceFile:
+    if resume is not None and swmr:
+        raise ValueError("swmr=True adds rows in place, which cannot be resumed: leave resume out")
+    if swmr and mode == "a" and is_there(path):
+        return InPlaceFile(path)
+    return AtomicFile(path, mode) if resume is None else ResumableFile(path, mode, resume)
 
 
 def _create_in(file: h5py.File, name: str, dtype: np.dtype[Any], **options: Any) -> h5py.Dataset:
@@ -403,61 +314,10 @@ def _placed_at_once() -> h5py.h5p.PropDCID:
     return properties
 
 
-def _datasets(data: Any) -> tuple[Iterator[tuple[str, Any]], int | None]:
-    """Return the datasets and, when they are all there, their bytes."""
-    if isinstance(data, Mapping):
-        arrays = {name: _writable(name, array) for name, array in data.items()}
-        return iter(arrays.items()), sum(array.nbytes for array in arrays.values())
-    if hasattr(data, "__array__") or not isinstance(data, Iterable):
-        array = _writable("data", data)
-        return iter([("data", array)]), array.nbytes
-    return map(_pair, data), None
-
-
-def _pair(item: Any) -> tuple[str, Any]:
-    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
-        return item
-    way_out = "give a mapping, pairs, or an array (numpy.asarray of a list)"
-    raise TypeError(f"{item!r:.80} is no pair (name, array): {way_out}")
-
-
-def _writable(name: str, data: Any) -> Array:
+def writable(name: str, data: Any) -> Array:
+    """Return data as an array, when it can be a dataset."""
     if not isinstance(name, str) or not name.strip("/"):
         raise TypeError(f"{name!r} is no name for a dataset: give a string that is not empty")
     if is_masked(data):
         raise TypeError(f"dataset {name!r} is a masked array, and HDF5 has no mask: give array.filled(value)")
     return np.asarray(data)
-
-
-def _blocks(array: Array, chunks: tuple[int, ...] | None, *, whole: bool) -> Iterator[tuple[int, Array]]:
-    """Split an array along its first axis into C-contiguous blocks of whole chunks, copying no more than one block.
-
-    With `whole`, an array that is contiguous already is one block.
-    """
-    if not array.ndim or (whole and array.flags.c_contiguous):
-        yield 0, np.ascontiguousarray(array) if array.ndim else array
-        return
-    unit = chunks[0] if chunks else 1
-    row_bytes = max(1, array.nbytes // len(array))
-    step = max(1, _BLOCK_BYTES // (row_bytes * unit)) * unit
-    for first in range(0, len(array), step):
-        yield first, np.ascontiguousarray(array[first : first + step])
-
-
-def _stored_bytes(block: Array, chunks: tuple[int, ...]) -> int:
-    """Return how much a block takes at most when it is stored in chunks, those at the edge being whole too."""
-    count: int = math.prod(-(-size // side) for size, side in zip(block.shape, chunks, strict=True))
-    chunk_bytes: int = math.ceil(math.prod(chunks) * int(block.itemsize) * _EXPANSION)
-    return count * (chunk_bytes + _CHUNK_METADATA_BYTES)
-
-
-def _reporter(progress: bool | Report, total: int | None, stack: ExitStack) -> Report | None:
-    if not isinstance(progress, bool):
-        return progress
-    if not progress:
-        return None
-    from tqdm import tqdm
-
-    # `disable=None`: on a terminal only.
-    bar = stack.enter_context(tqdm(total=total, unit="B", unit_scale=True, disable=None))
-    return lambda size: bar.update(size)

@@ -5,25 +5,22 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from time import perf_counter_ns
 from typing import Any
 
 from onecopy import _native
 from onecopy._errors import OnecopyError, OutOfMemoryError, ShutDownError
-from onecopy._pool import letters
+from onecopy._pool import auditing, letters
+from onecopy._pool.backlog import Backlog
 from onecopy._pool.errors import Fault, again, death, error_of
 from onecopy._pool.failures import Failure
-from onecopy._pool.pickling import dumps, dumps_by_value
-from onecopy._pool.tasks import Function, Source, Task
+from onecopy._pool.pace import LEAST_AHEAD, Pace
+from onecopy._pool.pickling import dumps
+from onecopy._pool.sending import Sender
+from onecopy._pool.tasks import Source, Task
 from onecopy._pool.workers import Worker, Workers
 
-#: Nanoseconds of work that a worker has before it: that long it can do without the pool.
-AHEAD = 1_000_000
-LEAST_AHEAD, MOST_AHEAD = 2, 64
-#: Functions of which it is remembered how long they take.
-MOST_PACES = 1000
 #: Letters that are looked at before tasks are given out again.
 BATCH = 64
 #: Seconds after which a task that waits behind another one is taken back for a worker that has nothing to do.
@@ -60,8 +57,7 @@ class Dispatcher:
         #: Whether workers are started when there is work for them.
         self._on_demand = on_demand
         self._lock = threading.Lock()
-        self._sources: deque[Source] = deque()
-        self._returned: deque[Task] = deque()
+        self._backlog = Backlog(size)
         self._tasks: dict[int, Task] = {}
         self._numbers = itertools.count()
         self._awake = False
@@ -71,13 +67,10 @@ class Dispatcher:
         self._ended = False
         self._cancel: Callable[[Any], object] | None = None
         self._failed_starts = 0
-        #: Nanoseconds that tasks take, by their functions; and the function of the last one that was given out.
-        self._paces: dict[int, float] = {}
-        self._last = 0
-        #: Numbers of functions that nobody will call any more.
-        self._gone: deque[int] = deque()
+        #: Of the last task that was given out.
+        self._pace = Pace()
+        self._sender = Sender()
         self._short_of_memory = False
-        self._by_value = False
         self.broken: OnecopyError | None = None
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -90,7 +83,7 @@ class Dispatcher:
                 raise again(self.broken)
             if self._ended:
                 raise ShutDownError("the pool has ended: it takes no more tasks")
-            self._sources.append(source)
+            self._backlog.sources.append(source)
         self.wake()
 
     def feed(self, change: int) -> None:
@@ -140,7 +133,7 @@ class Dispatcher:
                         self._grow()
                     self._give_all()
                     self._cancel_rest()
-                    self._forget_functions()
+                    self._sender.forget_functions(self._workers)
         except BaseException as error:
             self.broken = OnecopyError(f"the pool failed: {error!r}")
             self.broken.__cause__ = error
@@ -149,7 +142,7 @@ class Dispatcher:
     def _is_over(self) -> bool:
         with self._lock:
             called_off = self.broken is not None or self._terminated
-            busy = self._open or self._feeders or self._sources or self._returned or self._tasks
+            busy = self._open or self._feeders or self._backlog or self._tasks
             self._ended = called_off or not busy
             return self._ended
 
@@ -164,22 +157,14 @@ class Dispatcher:
 
     def _fail_all(self, error: OnecopyError) -> None:
         tasks, self._tasks = list(self._tasks.values()), {}
-        self._returned.clear()
-        tasks += [task for task in self._drop_sources() if task.begin()]
+        self._backlog.returned.clear()
+        tasks += [task for task in self._backlog.drop_sources() if task.begin()]
         for task in tasks:
             _settle(task.fail, Fault(again(error)))
 
-    def _drop_sources(self) -> Iterator[Task]:
-        with self._lock:
-            dropped = list(self._sources)
-            self._sources.clear()
-        for source in dropped:
-            while (task := source.next_task(self._size)) is not None:
-                yield task
-
     def _cancel_rest(self) -> None:
         if self._cancel is not None:
-            for task in self._drop_sources():
+            for task in self._backlog.drop_sources():
                 _settle(self._cancel, task)
 
     # Letters.
@@ -189,6 +174,8 @@ class Dispatcher:
             if letter is None:
                 self._short_of_memory = False
                 self._share_out()
+            elif letter.topic == letters.RESULT:
+                self._handle_result(letter)
             else:
                 self._handle(letter)
 
@@ -196,16 +183,14 @@ class Dispatcher:
         """How long nothing may come before something is done about it."""
         if self._short_of_memory:
             return LACK_OF_MEMORY
-        if self._sources or self._returned:
+        if self._backlog:
             return None
         waits = any(len(worker.assigned) > worker.ready for worker in self._workers)
         return WAIT_BEHIND if waits and self._has_idle() else None
 
     def _handle(self, letter: _native.Letter) -> None:
         topic, number = letter.topic, letter.number
-        if topic == letters.RESULT:
-            self._handle_result(letter, number)
-        elif topic == letters.FAILED:
+        if topic == letters.FAILED:
             self._handle_failure(letter, number)
         elif topic == letters.READY:
             self._handle_ready(number)
@@ -223,25 +208,23 @@ class Dispatcher:
             self._short_of_memory = False
         return task
 
-    def _handle_result(self, letter: _native.Letter, number: int) -> None:
-        task = self._take(number)
+    def _handle_result(self, letter: _native.Letter) -> None:
+        task = self._take(letter.number)
         if task is None:
             return
-        pace = letter.extra
         self._failed_starts = 0
-        self._learn(task.function, pace)
+        pace = letter.extra
+        task.pace.learn(pace)
+        auditing.note_result(task, letter)
         try:
             value = letter.open()
         except BaseException as error:
             _settle(task.fail, Fault(error, letters.OPENING))
-        else:
-            _settle(task.succeed, value, pace)
-
-    def _learn(self, function: Function, pace: int) -> None:
-        paces = self._paces
-        if len(paces) > MOST_PACES:
-            paces.clear()
-        paces[function.number] = 0.75 * paces.get(function.number, pace) + 0.25 * pace
+            return
+        try:
+            task.succeed(value, pace)
+        except BaseException:
+            _report()
 
     def _handle_failure(self, letter: _native.Letter, number: int) -> None:
         task = self._take(number)
@@ -258,12 +241,10 @@ class Dispatcher:
         return _settle(task.fail, Fault(error, stage, failure.done, failure.shown))
 
     def _send_by_value(self, task: Task) -> None:
-        """Try again what is not where its name says, such as a function of a notebook. So go all tasks from here on."""
-        task.by_value = self._by_value = True
-        for worker in self._workers:
-            worker.functions.discard(task.function.number)
+        """Try again a task that arrived where a name in it is not known."""
+        self._sender.send_by_value(task.function, self._workers)
         self._tasks[task.number] = task
-        self._returned.append(task)
+        self._backlog.put_back([task])
 
     def _handle_ready(self, serial: int) -> None:
         worker = self._workers.get(serial)
@@ -272,10 +253,12 @@ class Dispatcher:
             self._failed_starts = 0
 
     def _handle_unfit(self, letter: _native.Letter) -> None:
+        worker = self._workers.get(letter.number)
+        if worker is not None:
+            worker.leaving = True
         if self.broken is not None:
             return
         cause = error_of(Failure(*letter.open()))
-        worker = self._workers.get(letter.number)
         error = death(worker.pid if worker else 0, 1, None)
         error.args = (f"the initializer of the workers raised {type(cause).__name__}: {cause}",)
         error.__cause__ = cause
@@ -309,19 +292,19 @@ class Dispatcher:
         for task in lost:
             task.attempts += 1
             if task.attempts <= self._retries:
-                self._returned.append(task)
+                self._backlog.put_back([task])
             else:
                 del self._tasks[task.number]
                 _settle(task.fail, Fault(death(worker.pid, exitcode, task.describe())))
 
     def _replace(self) -> None:
-        wanted = self._open or self._sources or self._tasks or self._feeders
+        wanted = self._open or self._backlog.sources or self._tasks or self._feeders
         if wanted and not self._on_demand and len(self._workers) < self._size:
             self._start_one()
 
     def _grow(self) -> None:
         """Start as many workers as there is work for."""
-        work = len(self._sources) + len(self._tasks)
+        work = len(self._backlog.sources) + len(self._tasks)
         while len(self._workers) < min(work, self._size) and self._start_one():
             pass
 
@@ -339,81 +322,79 @@ class Dispatcher:
 
     def _give_all(self) -> None:
         """Give tasks to the workers that have least, until there are none or all have enough."""
+        if self._short_of_memory or not self._backlog:
+            return
+        hands: dict[Worker, list[Task]] = {}
+        for worker, task, ahead in self._deal():
+            if ahead > LEAST_AHEAD:
+                # Where many are given, sending them together costs much less.
+                hands.setdefault(worker, []).append(task)
+            else:
+                self._give(worker, [task])
+        for worker, tasks in hands.items():
+            self._give(worker, tasks)
+
+    def _deal(self) -> Iterator[tuple[Worker, Task, int]]:
+        """Assign tasks to workers, one by one; with each goes how many of its kind a worker may have."""
+        ahead = self._pace.ahead()
         free = [worker for worker in self._workers if not worker.stopping]
         free.sort(key=_load)
-        while free and not self._short_of_memory:
+        while free:
             for worker in free:
-                if _load(worker) >= self._ahead():
+                if self._short_of_memory or len(worker.assigned) + (not worker.ready) >= ahead:
                     # The others have as many.
                     return
                 task = self._next()
                 if task is None:
                     return
-                self._give(worker, task)
-                if self._short_of_memory:
-                    return
-            free = [worker for worker in free if worker.ready and not worker.stopping]
-
-    def _ahead(self) -> int:
-        pace = self._paces.get(self._last, AHEAD)
-        return max(LEAST_AHEAD, min(MOST_AHEAD, int(AHEAD / (pace + 1))))
+                task.worker = worker
+                worker.assigned[task.number] = None
+                if worker.quota is not None:
+                    worker.quota -= 1
+                if task.pace is not self._pace:
+                    self._pace = task.pace
+                    ahead = self._pace.ahead()
+                yield worker, task, ahead
+            free = [worker for worker in free if worker.ready and worker.quota != 0]
 
     def _next(self) -> Task | None:
-        if self._returned:
-            return self._returned.popleft()
-        while self._sources:
-            with self._lock:
-                source = self._sources[0] if self._sources else None
-            if source is None:
-                break
-            task = source.next_task(self._size)
-            if task is None:
-                with self._lock:
-                    if self._sources and self._sources[0] is source:
-                        self._sources.popleft()
-            elif task.begin():
-                task.number = next(self._numbers)
-                self._tasks[task.number] = task
-                return task
-        return None
+        task, came_back = self._backlog.next_task()
+        if task is not None and not came_back:
+            task.number = next(self._numbers)
+            self._tasks[task.number] = task
+        return task
 
-    def _give(self, worker: Worker, task: Task) -> None:
-        number, function = task.number, task.function
-        task.worker = worker
-        task.by_value = task.by_value or self._by_value
-        self._last = function.number
-        worker.assigned[number] = None
-        pickle = dumps_by_value if task.by_value else dumps
-        began = perf_counter_ns()
+    def _give(self, worker: Worker, tasks: list[Task]) -> None:
+        """Send tasks to the worker that they are assigned to, all together; each alone if that fails."""
+        sent, began = 0, perf_counter_ns()
         try:
-            if function.number not in worker.functions:
-                self._introduce(worker, function, pickle)
-            order = letters.order(task.what, task.by_value, function.number)
-            worker.tasks._post(letters.TASK, number, order, task.given, pickle)
+            sent = self._sender.send(worker, tasks)
         except BaseException as error:
-            del worker.assigned[number]
-            self._keep_back(task, error)
-            return
-        spent = perf_counter_ns() - began
-        if spent > self._paces.get(function.number, spent):
-            # Large arguments take longer to send than to work on.
-            self._paces[function.number] = spent
-        if worker.quota is not None:
-            worker.quota -= 1
-            self._retire(worker)
+            if len(tasks) == 1:
+                self._unassign(worker, tasks[0])
+                self._keep_back(tasks[0], error)
+        if sent:
+            tasks[0].pace.learn_of_sending((perf_counter_ns() - began) / sent)
+        if len(tasks) > 1:
+            for task in tasks[sent:]:
+                if self._short_of_memory:
+                    self._unassign(worker, task)
+                    self._backlog.put_back([task])
+                else:
+                    self._give(worker, [task])
+        if worker.quota == 0:
+            worker.stop()
 
-    def _introduce(self, worker: Worker, function: Function, pickle: Callable[[Any], bytes]) -> None:
-        worker.tasks._post(letters.FUNCTION, function.number, 0, function.call, pickle)
-        worker.functions.add(function.number)
-        if not function.watched:
-            function.watched = True
-            function.when_gone(self._gone.append)
+    def _unassign(self, worker: Worker, task: Task) -> None:
+        del worker.assigned[task.number]
+        if worker.quota is not None:
+            worker.quota += 1
 
     def _keep_back(self, task: Task, error: BaseException) -> None:
         """Deal with a task that could not be sent."""
         if isinstance(error, OutOfMemoryError) and self._may_pass(task):
             self._short_of_memory = True
-            self._returned.appendleft(task)
+            self._backlog.returned.appendleft(task)
         else:
             del self._tasks[task.number]
             _settle(task.fail, Fault(error))
@@ -424,19 +405,6 @@ class Dispatcher:
         if task.lacks_memory_since is None or any(worker.assigned for worker in self._workers):
             task.lacks_memory_since = now
         return now - task.lacks_memory_since < END_OF_LACK
-
-    def _forget_functions(self) -> None:
-        """Have workers forget functions that nobody will call any more, and with them what belongs to these."""
-        while self._gone:
-            number = self._gone.popleft()
-            for worker in self._workers:
-                if number in worker.functions:
-                    worker.functions.discard(number)
-                    worker.tasks._post(letters.FORGET, number, 0, None, dumps)
-
-    def _retire(self, worker: Worker) -> None:
-        if worker.quota == 0:
-            worker.stop()
 
     def _share_out(self) -> None:
         """Take tasks back that wait behind others while a worker has nothing to do."""
@@ -450,7 +418,7 @@ class Dispatcher:
         for number in worker.take_back():
             worker.assigned.pop(number, None)
             if number in self._tasks:
-                self._returned.append(self._tasks[number])
+                self._backlog.put_back([self._tasks[number]])
 
     def _has_idle(self) -> bool:
         return any(worker.ready and not worker.assigned for worker in self._workers)
@@ -472,6 +440,10 @@ def _settle(tell: Callable[..., object], *what: Any) -> None:
     try:
         tell(*what)
     except BaseException:
-        import sys
+        _report()
 
-        sys.excepthook(*sys.exc_info())
+
+def _report() -> None:
+    import sys
+
+    sys.excepthook(*sys.exc_info())

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from onecopy import _native
 from onecopy._errors import OnecopyError, WorkerDiedError
-from onecopy._pool import letters
+from onecopy._pool import auditing, letters
 from onecopy._pool.dispatcher import Dispatcher
 from onecopy._pool.errors import Fault
 from onecopy._pool.progress import Progress, ProgressOption
@@ -43,8 +43,8 @@ class _Item(Task):
 
     __slots__ = ("done", "future")
 
-    def __init__(self, what: int, function: Function, given: Any) -> None:
-        super().__init__(what, function, given)
+    def __init__(self, what: int, function: Function, given: Any, site: str | None) -> None:
+        super().__init__(what, function, given, function.pace, site)
         self.future: Future[Any] = Future()
         #: Results of a chunk before the item that failed.
         self.done: Sequence[Any] = ()
@@ -185,7 +185,7 @@ class ProcessPoolExecutor(Executor):
         WorkerDiedError
             The executor is broken.
         """
-        return self._submit(_Item(letters.CALL, self._functions.get(fn), (args, kwargs)))
+        return self._submit(_Item(letters.CALL, self._functions.get(fn), (args, kwargs), auditing.site()))
 
     def map(
         self,
@@ -193,6 +193,7 @@ class ProcessPoolExecutor(Executor):
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int | None = 1,
+        progress: ProgressOption = None,
     ) -> Iterator[T]:
         """Call a function with the items of one or more iterables, and return an iterator of the results in order.
 
@@ -206,6 +207,8 @@ class ProcessPoolExecutor(Executor):
             Seconds from now in which results must have come.
         chunksize : int, optional
             How many calls go to a worker at once; None for four chunks for each worker.
+        progress : bool, str or dict, optional
+            Show a progress bar over these calls, as for `Pool.map`; the executor's own bar counts chunks.
 
         Raises
         ------
@@ -222,11 +225,14 @@ class ProcessPoolExecutor(Executor):
             listed = list(calls)
             chunksize = max(1, len(listed) // (SHARES * self._max_workers))
             calls = iter(listed)  # type: ignore[assignment]
-        items, function = [], Function(fn)
+        items, function, site, bar = [], Function(fn), auditing.site(), Progress(progress)
         while chunk := list(itertools.islice(calls, chunksize)):
-            items.append(_Item(letters.STAR_EACH, function, chunk))
+            items.append(_Item(letters.STAR_EACH, function, chunk, site))
+            if bar.is_shown:
+                bar.expect(len(chunk))
+                _count(items[-1], bar, len(chunk))
             self._submit(items[-1])
-        return _results(items, end)
+        return _results(items, end, bar)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more tasks, and end the workers when all is done.
@@ -266,8 +272,9 @@ class ProcessPoolExecutor(Executor):
                 dispatcher.submit(Single(item))
             except OnecopyError as error:
                 raise _broken(error) from error.__cause__
-        self._bar.expect(1)
-        item.future.add_done_callback(lambda _, bar=self._bar: bar.advance(1))  # type: ignore[misc]
+        if self._bar.is_shown:
+            self._bar.expect(1)
+            _count(item, self._bar, 1)
         return item.future
 
     def _start(self) -> Dispatcher:
@@ -294,7 +301,12 @@ class ProcessPoolExecutor(Executor):
         return dispatcher
 
 
-def _results(items: list[_Item], end: float | None) -> Iterator[Any]:
+def _count(item: _Item, bar: Progress, count: int) -> None:
+    """Have a bar show when an item is done, which is so many things."""
+    item.future.add_done_callback(lambda _: bar.advance(count))
+
+
+def _results(items: list[_Item], end: float | None, bar: Progress) -> Iterator[Any]:
     items.reverse()
     try:
         while items:
@@ -308,6 +320,7 @@ def _results(items: list[_Item], end: float | None) -> Iterator[Any]:
     finally:
         for item in items:
             item.future.cancel()
+        bar.close()
 
 
 def _initialize(initializer: Callable[..., object], *arguments: Any) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from onecopy._errors import OnecopyError
-from onecopy._pool import letters
+from onecopy._pool import auditing, letters
 from onecopy._pool.chunks import Chunks
 from onecopy._pool.errors import Fault, UnsendableError
+from onecopy._pool.pace import Pace
 from onecopy._pool.progress import Progress
 from onecopy._pool.tasks import Function, Task
 
@@ -31,15 +32,13 @@ def as_told(fault: Fault) -> BaseException:
 class Job(Generic[T]):
     """Items and a function, in chunks. What becomes of them is for a derived class to keep."""
 
-    def __init__(self, function: Callable[..., Any], star: bool, chunksize: int | None, progress: Progress) -> None:
-        self._function = Function(function)
+    def __init__(self, function: Function, star: bool, chunksize: int | None, progress: Progress) -> None:
+        self._function = function
         self._star = star
-        self._chunks = Chunks(chunksize)
+        self._chunks = Chunks(chunksize, function.item_pace)
+        self._pace = Pace()
+        self._site = auditing.site()
         self._progress = progress
-
-    def chunk(self, start: int, items: Sequence[Any]) -> Chunk:
-        """Make the task for some items."""
-        return Chunk(self, start, items)
 
     def keep(self, start: int, values: list[Any]) -> None:
         """Keep the results of items from number `start` on."""
@@ -64,9 +63,11 @@ class Chunk(Task):
         self._job = job
         self._start = start
         if self.count == 1 and not job._star:
-            super().__init__(letters.ONE, job._function, items[0])
+            Task.__init__(self, letters.ONE, job._function, items[0], job._pace, job._site)
         else:
-            super().__init__(letters.STAR_EACH if job._star else letters.EACH, job._function, items)
+            Task.__init__(
+                self, letters.STAR_EACH if job._star else letters.EACH, job._function, items, job._pace, job._site
+            )
 
     def describe(self) -> str:
         """Name function and items."""
@@ -106,7 +107,7 @@ class Listed:
             return None
         end = min(start + self._job._chunks.next_size(total - start, workers), total)
         self._next = end
-        return self._job.chunk(start, self._items[start:end])
+        return Chunk(self._job, start, self._items[start:end])
 
 
 class Call(Task):
@@ -115,7 +116,7 @@ class Call(Task):
     __slots__ = ("_result",)
 
     def __init__(self, result: Any, function: Function, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        super().__init__(letters.CALL, function, (arguments, keywords))
+        super().__init__(letters.CALL, function, (arguments, keywords), function.pace, auditing.site())
         self._result = result
 
     def succeed(self, value: Any, nanoseconds: int) -> None:
@@ -131,5 +132,5 @@ def chunks_of(items: Iterable[Any], job: Job[Any], workers: int) -> Iterator[Chu
     """Yield the tasks of a job whose items come one by one."""
     iterator, start = iter(items), 0
     while chunk := list(itertools.islice(iterator, job._chunks.next_size(None, workers))):
-        yield job.chunk(start, chunk)
+        yield Chunk(job, start, chunk)
         start += len(chunk)

@@ -303,7 +303,7 @@ class Pool:
         self._check_running()
         items: Sequence[Any] = iterable if isinstance(iterable, (list, tuple, range)) else list(iterable)
         bar = self._bar(progress, len(items))
-        result = MapResult(self, len(items), callback, error_callback, func, star, chunksize, bar)
+        result = MapResult(self, len(items), callback, error_callback, self._functions.get(func), star, chunksize, bar)
         self._dispatcher.submit(Listed(result, items))
         return result
 
@@ -320,11 +320,12 @@ class Pool:
             total = len(iterable)  # type: ignore[arg-type]
         except TypeError:
             total = None
-        ahead = MOST_AHEAD * self._processes
-        stream = Stream(self, ordered, func, chunksize, self._bar(progress, total), ahead)
-        if isinstance(iterable, (list, tuple, range)):
-            self._dispatcher.submit(Listed(stream, iterable))
-            stream.set_length(len(iterable))
+        items = iterable if isinstance(iterable, (list, tuple, range)) else None
+        ahead = MOST_AHEAD * self._processes if items is None else None
+        stream = Stream(self, ordered, self._functions.get(func), chunksize, self._bar(progress, total), ahead)
+        if items is not None:
+            self._dispatcher.submit(Listed(stream, items))
+            stream.set_length(len(items))
         else:
             self._dispatcher.feed(+1)
             arguments = (self._dispatcher, stream, iterable, self._processes)

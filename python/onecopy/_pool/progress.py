@@ -21,6 +21,11 @@ class Progress:
             options = {"desc": option} if isinstance(option, str) else dict(option) if option is not True else {}
             self._bar = tqdm(**{"total": total, **options})
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a bar."""
+        return self._bar is not None
+
     def expect(self, count: int) -> None:
         """Count more to do."""
         if self._bar is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
 from collections import deque
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from onecopy._pool.jobs import Job
 from onecopy._pool.progress import Progress
+from onecopy._pool.tasks import Function
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -52,7 +54,7 @@ class MapResult(AsyncResult, Job[Any]):
         count: int,
         callback: Callback,
         error_callback: Callback,
-        function: Callable[..., Any],
+        function: Function,
         star: bool,
         chunksize: int | None,
         progress: Progress,
@@ -93,36 +95,40 @@ class Stream(Job[Any]):
         self,
         pool: object,
         ordered: bool,
-        function: Callable[..., Any],
+        function: Function,
         chunksize: int | None,
         progress: Progress,
-        most_ahead: int,
+        most_ahead: int | None,
     ) -> None:
         super().__init__(function, False, chunksize, progress)
         self._pool = pool  # which is kept until the last result is there
         self._ordered = ordered
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._waiting = 0
         self._ready: deque[tuple[bool, Any]] = deque()
         self._early: dict[int, tuple[bool, Any]] = {}
         self._arrived = self._given = 0
         self._next = 0
         self._length: int | None = None
-        self._room = threading.Semaphore(most_ahead)
+        #: None if there need not be room, as all items are there.
+        self._room = None if most_ahead is None else threading.Semaphore(most_ahead)
         self._abandoned = False
 
     # The pool's side.
 
     def wait_for_room(self) -> bool:
         """Wait until not too many items are on their way; say whether anybody still wants their results."""
-        self._room.acquire()
+        if self._room is not None:
+            self._room.acquire()
         return not self._abandoned
 
     def set_length(self, length: int) -> None:
         """Say how many items there are."""
-        with self._changed:
+        with self._lock:
             self._length = length
             self._end_if_done()
-            self._changed.notify_all()
+            self._tell()
 
     def keep(self, start: int, values: list[Any]) -> None:
         """Keep some results."""
@@ -133,22 +139,33 @@ class Stream(Job[Any]):
         self._add(start, [(False, error)] + [(False, None)] * (count - 1))
 
     def _add(self, start: int, results: list[tuple[bool, Any]]) -> None:
-        with self._changed:
+        with self._lock:
             self._arrived += len(results)
             if not self._ordered:
                 self._ready.extend(results)
-            else:
-                self._early.update(zip(range(start, start + len(results)), results, strict=True))
+            elif start == self._next:
+                self._ready.extend(results)
+                self._next += len(results)
                 while self._next in self._early:
                     self._ready.append(self._early.pop(self._next))
                     self._next += 1
+            else:
+                self._early.update(zip(itertools.count(start), results, strict=False))
             self._end_if_done()
-            self._changed.notify_all()
+            self._tell()
 
     def advance(self, count: int) -> None:
         """Make room for another chunk."""
         super().advance(count)
-        self._room.release()
+        self._make_room()
+
+    def _make_room(self) -> None:
+        if self._room is not None:
+            self._room.release()
+
+    def _tell(self) -> None:
+        if self._waiting:
+            self._changed.notify_all()
 
     def _end_if_done(self) -> None:
         if self._arrived == self._length:
@@ -161,14 +178,14 @@ class Stream(Job[Any]):
     def abandon(self) -> None:
         """Have no more items taken."""
         self._abandoned = True
-        self._room.release()
+        self._make_room()
 
     def take(self, timeout: float | None) -> Any:
         """Wait for the next result."""
         while True:
-            with self._changed:
-                if not self._changed.wait_for(lambda: self._ready or self._is_over(), timeout):
-                    raise PoolTimeoutError(f"no result within {timeout} seconds")
+            with self._lock:
+                if not self._ready:
+                    self._wait(timeout)
                 if not self._ready:
                     self._pool = None
                     raise StopIteration
@@ -178,6 +195,14 @@ class Stream(Job[Any]):
                 return value
             if value is not None:
                 raise value
+
+    def _wait(self, timeout: float | None) -> None:
+        self._waiting += 1
+        try:
+            if not self._changed.wait_for(lambda: self._ready or self._is_over(), timeout):
+                raise PoolTimeoutError(f"no result within {timeout} seconds")
+        finally:
+            self._waiting -= 1
 
     def _is_over(self) -> bool:
         return self._length is not None and self._given >= self._length

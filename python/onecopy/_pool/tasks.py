@@ -9,6 +9,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from onecopy._pool.errors import Fault
+from onecopy._pool.pace import Pace
 
 if TYPE_CHECKING:
     from onecopy._pool.workers import Worker
@@ -20,13 +21,15 @@ class Function:
     What belongs to it (the variables of a closure, the object of a method) is what it is when a worker gets it.
     """
 
-    __slots__ = ("__weakref__", "call", "number", "watched")
+    __slots__ = ("__weakref__", "call", "item_pace", "number", "pace", "watched")
 
     _numbers = itertools.count(1)
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.call = call
         self.number = next(self._numbers)
+        #: Of single calls, and of items of jobs.
+        self.pace, self.item_pace = Pace(), Pace()
         #: Whether somebody is told when nobody will call it any more.
         self.watched = False
 
@@ -44,13 +47,28 @@ class Function:
 class Task:
     """A piece of work for one worker."""
 
-    __slots__ = ("attempts", "by_value", "function", "given", "lacks_memory_since", "number", "what", "worker")
+    __slots__ = (
+        "attempts",
+        "by_value",
+        "function",
+        "given",
+        "lacks_memory_since",
+        "number",
+        "pace",
+        "site",
+        "what",
+        "worker",
+    )
 
-    def __init__(self, what: int, function: Function, given: Any) -> None:
+    def __init__(self, what: int, function: Function, given: Any, pace: Pace, site: str | None) -> None:
         self.what = what
         self.function = function
         self.given = given
-        #: Whether code must be sent along, and how often a worker has died of it.
+        #: What is known of tasks of its kind.
+        self.pace = pace
+        #: The line whose call it is part of, if somebody wants to know.
+        self.site = site
+        #: Whether code was sent along, and how often a worker has died of it.
         self.by_value = False
         self.attempts = 0
         self.number = -1
@@ -96,7 +114,7 @@ class Single:
 
 
 class Functions:
-    """Functions that single calls have in common: those that are nothing but a name."""
+    """Functions that calls have in common: those that are nothing but a name."""
 
     #: How many are remembered.
     MOST = 256

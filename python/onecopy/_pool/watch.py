@@ -54,6 +54,8 @@ class Watch:
         for descriptor in (self._stop, *self._serials):
             os.close(descriptor)
         self._serials.clear()
+        # Whoever is told has this object, and would stay until the garbage collector comes.
+        self._ended = int
 
     def _run(self) -> None:
         while True:

@@ -9,6 +9,7 @@ from multiprocessing import process
 from time import perf_counter_ns
 from typing import Any
 
+from onecopy import _auditor
 from onecopy._native import Letter, Queue
 from onecopy._pool import letters
 from onecopy._pool.failures import dumps_failure
@@ -95,7 +96,9 @@ def _work(fetched: list[Letter], functions: _Functions, results: Queue, leaves: 
         stage = letters.PICKLING
         # As soon as the result is known, nobody needs what came with the task.
         del letter, given
-        pickle = dumps if by_value else dumps_by_name
+        pickle: Callable[[Any], bytes] = dumps if by_value else dumps_by_name
+        if _auditor.note is not None:
+            pickle = _audited(function, pickle)
         results._post(letters.RESULT, task, perf_counter_ns() - began, value, pickle)
     except BaseException as error:
         if leaves and isinstance(error, SystemExit):
@@ -103,6 +106,12 @@ def _work(fetched: list[Letter], functions: _Functions, results: Queue, leaves: 
         if stage == letters.PICKLING:
             shown, done = _shown(value), []
         results._post(letters.FAILED, task, stage, (error, shown, done), dumps_failure)
+
+
+def _audited(function: Callable[..., Any], pickle: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    from onecopy._pool import auditing
+
+    return auditing.for_function(function, pickle)
 
 
 def _do(what: int, function: Callable[..., Any], given: Any, done: list[Any]) -> Any:

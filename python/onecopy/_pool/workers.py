@@ -35,6 +35,8 @@ class Worker:
         self.quota = quota
         self.ready = False
         self.stopping = False
+        #: Whether it ends by itself, having said why.
+        self.leaving = False
         #: Owns what was sent to it when it was started, until it has that.
         self.cradle: _native.Queue | None = None
 
@@ -133,9 +135,10 @@ class Workers:
         self._close()
 
     def kill(self) -> None:
-        """End all at once."""
+        """End all at once; those that end by themselves may say what they have to, such as what they have logged."""
         for living in self:
-            living.process.terminate()
+            if not living.leaving:
+                living.process.terminate()
         end = time.monotonic() + GRACE
         for living in self:
             living.process.join(max(0.0, end - time.monotonic()))

@@ -63,16 +63,27 @@ class ForkProcess(_std.ForkProcess):
 class SpawnProcess(_std.SpawnProcess):
     """A process that starts with a new interpreter."""
 
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        from multiprocessing.popen_spawn_posix import Popen
+
+        from onecopy.multiprocessing.cradle import with_cradle
+
+        return with_cradle(Popen)(process_obj)
+
 
 class ForkServerProcess(_std.ForkServerProcess):
     """A process that is forked from a server which has imported onecopy."""
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
+        from multiprocessing.popen_forkserver import Popen
+
         from onecopy._pool.start import prepare
+        from onecopy.multiprocessing.cradle import with_cradle
 
         prepare(_concrete_contexts["forkserver"])
-        return _std.ForkServerProcess._Popen(process_obj)
+        return with_cradle(Popen)(process_obj)
 
 
 class BaseContext(_std.BaseContext):

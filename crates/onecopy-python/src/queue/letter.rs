@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use onecopy::{Batch, Payload, ValueKind};
+use onecopy::{Batch, Block, Message, Payload, ValueKind};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 
 use crate::errors::OrRaise;
 use crate::value::{self, Raised, bytes_of, changed, loads};
@@ -50,7 +50,9 @@ pub(super) struct Letter {
     len: usize,
     bytes: Py<PyBytes>,
     /// Keeps the blocks that the object refers to.
-    _batch: Arc<Batch>,
+    batch: Arc<Batch>,
+    /// Which message of the batch it is.
+    place: usize,
 }
 
 #[pymethods]
@@ -68,6 +70,16 @@ impl Letter {
     #[getter]
     fn extra(&self) -> i64 {
         self.stamp.extra
+    }
+
+    /// Bytes of the object in the letter, and bytes of the blocks that it refers to.
+    fn sizes(&self) -> (usize, u64) {
+        let message = self.batch.messages().nth(self.place);
+        let is_long = message
+            .is_some_and(|message| matches!(onecopy::Queue::contents(&self.batch, &message), Ok(Payload::Block(_))));
+        // The first block of a long letter is the letter.
+        let enclosed = message.iter().flat_map(Message::enclosed).skip(usize::from(is_long));
+        (self.len, enclosed.filter_map(|enclosed| self.batch.block(enclosed.block)).map(Block::len).sum())
     }
 
     /// Return the object; it is made anew each time.
@@ -88,7 +100,9 @@ pub(super) fn push(
     object: &Bound<'_, PyAny>,
     dumps: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    if let Some((kind, plain)) = value::plain_unless_audited(object) {
+    // Most letters without an object are of the pool itself, and of no interest to an audit.
+    let plain = if object.is_none() { value::plain(object) } else { value::plain_unless_audited(object) };
+    if let Some((kind, plain)) = plain {
         let sealed = stamp.put_behind(plain.as_bytes().to_vec(), kind);
         return queue.push(batch, ValueKind::Letter, &sealed).or_raise(object.py());
     }
@@ -99,17 +113,30 @@ pub(super) fn push(
     queue.push_made(batch, sealed).map_err(|Raised(error)| error)
 }
 
+/// The same for a letter that a tuple describes.
+pub(super) fn push_described(
+    queue: &onecopy::Queue,
+    batch: &mut Batch,
+    letter: &Bound<'_, PyAny>,
+    dumps: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let letter = letter.cast::<PyTuple>()?;
+    let topic = letter.get_item(0)?.extract()?;
+    let (number, extra) = (letter.get_item(1)?.extract()?, letter.get_item(2)?.extract()?);
+    push(queue, batch, Stamp { topic, number, extra }, &letter.get_item(3)?, dumps)
+}
+
 /// The letters of a batch that was taken.
 pub(super) fn all_of(py: Python<'_>, batch: Batch) -> PyResult<Vec<Letter>> {
     let batch = Arc::new(batch);
-    let letter = |message| {
+    let letter = |(place, message)| {
         let payload = onecopy::Queue::contents(&batch, &message).or_raise(py)?;
         let bytes = bytes_of(py, &payload)?;
         let (stamp, kind, len) = Stamp::read(bytes.as_bytes()).ok_or_else(changed)?;
         if ValueKind::of(&message).or_raise(py)? != ValueKind::Letter {
             return Err(changed());
         }
-        Ok(Letter { stamp, kind, len, bytes: bytes.unbind(), _batch: Arc::clone(&batch) })
+        Ok(Letter { stamp, kind, len, bytes: bytes.unbind(), batch: Arc::clone(&batch), place })
     };
-    batch.messages().map(letter).collect()
+    batch.messages().enumerate().map(letter).collect()
 }

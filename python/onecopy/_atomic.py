@@ -19,6 +19,9 @@ from onecopy import _native
 Mode = Literal["x", "w", "a"]
 
 SUFFIX = ".onecopy-tmp"
+#: What can be resumed (see `onecopy._hdf5.resumable`), and its journal.
+PARTIAL = "onecopy-partial"
+JOURNAL = "onecopy-journal"
 # Of NAME_MAX = 255 bytes, the dots, the random part and the suffix take 30 at most.
 _STEM_BYTES = 220
 # Room is reserved in steps, so that a chunk costs no system call.
@@ -65,8 +68,7 @@ class AtomicFile:
         try:
             self.temporary, self._fd = _create_locked(self.path)
         except OSError as error:
-            what = f"cannot be created in its directory: {os.strerror(error.errno or 0).lower()}; write elsewhere"
-            raise OSError(error.errno, what, self.given) from None
+            raise self._cannot_create(error) from None
         try:
             if self.copied:
                 self._copy_old()
@@ -84,6 +86,19 @@ class AtomicFile:
     def copied(self) -> bool:
         """Whether the file begins as a copy of an older one."""
         return self.mode == "a" and self._old is not None
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something in the file already."""
+        return self.copied
+
+    @property
+    def saved_end(self) -> int:
+        """The first byte that may be written to without changing what has been saved."""
+        return 0
+
+    def give_up(self) -> None:
+        """Let nothing that is written from now on count."""
 
     def reserve(self, size: int) -> int:
         """Make sure that the file can grow to `size` bytes; the size to which it then can.
@@ -133,9 +148,11 @@ class AtomicFile:
             self._rename_new()
         else:
             self._rename_over()
-        _sync_directory(self.path.parent)
+        sync_directory(self.path.parent)
         os.close(self._fd)
         self._fd = -1
+        if self.mode != "a":
+            _remove_partial(self.path)
 
     def _check_destination(self) -> os.stat_result | None:
         parent = self.path.parent
@@ -148,10 +165,14 @@ class AtomicFile:
         if stat.S_ISDIR(old.st_mode):
             raise IsADirectoryError(errno.EISDIR, "is a directory: give the name of a file in it", self.given)
         if not stat.S_ISREG(old.st_mode):
-            raise OSError(errno.EINVAL, "is not a regular file, and HDF5 needs one: give another name", self.given)
+            raise OSError(errno.EINVAL, "is not a regular file: give another name", self.given)
         if self.mode == "x":
             raise self._exists()
         return old
+
+    def _cannot_create(self, error: OSError) -> OSError:
+        what = f"cannot be created in its directory: {os.strerror(error.errno or 0).lower()}; write elsewhere"
+        return OSError(error.errno, what, self.given)
 
     def _exists(self) -> FileExistsError:
         what = "exists already: choose another name, or replace it with mode='w' (on the command line: --force)"
@@ -192,7 +213,7 @@ class AtomicFile:
 
     def _take_over_permissions(self) -> None:
         if self._old is None:
-            os.fchmod(self._fd, 0o666 & ~_umask())
+            os.fchmod(self._fd, 0o666 & ~umask())
             return
         # The owner first: changing it clears bits of the mode.
         with suppress(PermissionError):
@@ -218,16 +239,17 @@ class AtomicFile:
         self._fd = -1
 
 
-def _temporaries_of(path: Path) -> str:
+def hidden_name(path: Path, ending: str = "") -> str:
+    """Return how files are called that belong to a destination and lie beside it."""
     stem = os.fsencode(path.name)[:_STEM_BYTES].decode(errors="ignore")
-    return f".{stem}."
+    return f".{stem}.{ending}"
 
 
 def _create_locked(path: Path) -> tuple[Path, int]:
     while True:
-        temporary = path.with_name(f"{_temporaries_of(path)}{secrets.token_hex(6)}{SUFFIX}")
+        temporary = path.with_name(f"{hidden_name(path)}{secrets.token_hex(6)}{SUFFIX}")
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        _lock(fd, wait=True)
+        lock_file(fd, wait=True)
         if os.fstat(fd).st_nlink:
             return temporary, fd
         # Another writer swept it between creation and lock.
@@ -235,7 +257,7 @@ def _create_locked(path: Path) -> tuple[Path, int]:
 
 
 def _remove_stale(path: Path) -> None:
-    prefix = _temporaries_of(path)
+    prefix = hidden_name(path)
     with os.scandir(path.parent) as entries:
         found = [entry.path for entry in entries if entry.name.startswith(prefix) and entry.name.endswith(SUFFIX)]
     for temporary in found:
@@ -243,13 +265,26 @@ def _remove_stale(path: Path) -> None:
         with suppress(OSError):
             fd = os.open(temporary, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
-                if _lock(fd, wait=False):
+                if lock_file(fd, wait=False):
                     os.unlink(temporary)
             finally:
                 os.close(fd)
 
 
-def _lock(fd: int, *, wait: bool) -> bool:
+def _remove_partial(path: Path) -> None:
+    """Remove what could have been resumed, had the destination not become complete in another way."""
+    partial = path.with_name(hidden_name(path, PARTIAL))
+    with suppress(OSError):
+        fd = os.open(partial, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            if lock_file(fd, wait=False):
+                os.unlink(partial)
+                os.unlink(path.with_name(hidden_name(path, JOURNAL)))
+        finally:
+            os.close(fd)
+
+
+def lock_file(fd: int, *, wait: bool) -> bool:
     """Lock a file until it is closed or its process dies; `False` when another one holds it.
 
     A lock of the open file description (fcntl(2)): libhdf5 locks with flock(2), which would collide with another flock,
@@ -266,7 +301,8 @@ def _lock(fd: int, *, wait: bool) -> bool:
     return True
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory survive a power failure."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -297,7 +333,7 @@ def _identity_of(status: os.stat_result | None) -> tuple[int, ...] | None:
     return status and (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _umask() -> int:
+def umask() -> int:
     """Read the umask without changing it for a moment, which other threads would notice."""
     with suppress(OSError), open("/proc/self/status") as status:
         for line in status:

@@ -1,0 +1,187 @@
+"""`to_zarr`: arrays by name as a Zarr store, which xarray and dask open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from onecopy._arrays import Array, is_masked
+from onecopy._export.directory import atomic_directory
+from onecopy._export.missing import needed
+
+# How much of an array is converted and handed over at a time.
+_BLOCK_BYTES = 64 << 20
+
+
+def to_zarr(
+    path: str | os.PathLike[str],
+    data: Mapping[str, npt.ArrayLike] | npt.ArrayLike,
+    *,
+    chunks: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None,
+    mode: Literal["x", "w"] = "x",
+    attrs: Mapping[str, Mapping[str, Any]] | None = None,
+    dims: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    coords: Mapping[str, npt.ArrayLike] | None = None,
+) -> None:
+    """Write arrays into a Zarr store (version 3 of the format), a directory.
+
+    The directory appears under its name only when it is complete and on the disk. After an error, Ctrl-C or a kill,
+    what was there before is unchanged. Needs zarr.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The directory.
+    data : mapping of str to array, or array
+        The arrays by name; a name may contain groups: ``"run1/reads"``. Records become a group with an array for each
+        field. A single array gets the name ``data``.
+    chunks : tuple of int, or mapping of str to tuple of int, optional
+        Shape of the chunks, of all arrays or by name; by default as zarr chooses it.
+    mode : {"x", "w"}, default "x"
+        "x" refuses what exists, "w" replaces a Zarr store, and nothing else.
+    attrs : mapping of str to mapping, optional
+        Attributes by name.
+    dims : sequence of str, or mapping of str to sequence of str, optional
+        Names of the axes: of all arrays that have as many, or by name.
+    coords : mapping of str to array, optional
+        The coordinates along a dimension: one value (a number, a date, a string) for each index. They become arrays of
+        these names.
+
+    Raises
+    ------
+    ImportError
+        zarr is not installed.
+    FileExistsError
+        Mode "x" and the path exists, or mode "w" and it is no Zarr store.
+    TypeError
+        A type that Zarr lacks (raw bytes, ``longdouble``, Python objects), or a masked array.
+    ValueError
+        Dimensions or coordinates of other lengths than the axes, or bytes (type ``S``) that are no UTF-8.
+
+    See Also
+    --------
+    to_hdf5 : One file, compressed on all cores.
+
+    Examples
+    --------
+    >>> import numpy as np, onecopy as oc, os, tempfile, xarray
+    >>> path = os.path.join(tempfile.mkdtemp(), "t2m.zarr")
+    >>> oc.to_zarr(path, {"t2m": np.zeros((2, 3), "f4")}, dims=["time", "site"], coords={"site": ["A", "B", "C"]})
+    >>> dict(xarray.open_zarr(path, consolidated=False).sizes)
+    {'time': 2, 'site': 3}
+    """
+    # They come with h5py, which is not needed before.
+    from onecopy._hdf5.dimensions import axes_of, axis_lengths, check_dims
+
+    coordinates = check_dims(dims, coords)
+    arrays = _arrays(data)
+    axes = {name: names for name, array in arrays.items() if (names := axes_of(name, array.ndim, dims)) is not None}
+    lengths = axis_lengths(axes, {name: arrays[name].shape for name in axes})
+    for name, values in coordinates.items():
+        if name in arrays:
+            raise ValueError(f"coords for {name!r}, but that is the name of an array: leave it out of one of them")
+        if lengths.get(name) != len(values):
+            raise ValueError(
+                f"dimension {name!r} has {lengths.get(name, 'no')} indices, but coords {len(values)} values"
+            )
+        arrays[name], axes[name] = _text_again(values), [name]
+    if unknown := set(attrs or {}) - set(arrays):
+        raise ValueError(f"attrs for {', '.join(map(repr, sorted(unknown)))}, but there is no such array")
+    with new_store(path, mode) as writer:
+        for name, array in arrays.items():
+            cut = chunks.get(name) if isinstance(chunks, Mapping) else chunks
+            writer.write(name, array, (attrs or {}).get(name, {}), chunks=cut, axes=axes.get(name))
+
+
+@contextmanager
+def new_store(path: str | os.PathLike[str], mode: Literal["x", "w"]) -> Iterator[ZarrWriter]:
+    """Give a writer for a store, which gets its name when the context ends without an error."""
+    needed("zarr", "to_zarr")
+    if mode not in ("x", "w"):
+        raise ValueError(f"mode {mode!r}: give 'x' (refuse what exists) or 'w' (replace a Zarr store)")
+    with atomic_directory(path, replace=mode == "w") as folder:
+        yield ZarrWriter(folder)
+
+
+class ZarrWriter:
+    """A Zarr store that is being written, in a directory that is empty at first."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        import zarr
+
+        self._root = zarr.create_group(store=os.fspath(folder), zarr_format=3, overwrite=True)
+        self._root.attrs["creator"] = "onecopy"
+
+    def write(
+        self,
+        name: str,
+        array: Array,
+        attrs: Mapping[str, Any],
+        *,
+        chunks: tuple[int, ...] | None = None,
+        axes: Sequence[str] | None = None,
+    ) -> None:
+        """Write an array; records as a group of their fields."""
+        if array.dtype.names is not None:
+            group = self._root.require_group(name)
+            group.attrs.update(attrs)
+            rows = axes or [f"row{axis or ''}" for axis in range(array.ndim)]
+            for field in array.dtype.names:
+                inner = [f"{field}{axis}" for axis in range(array[field].ndim - array.ndim)]
+                self.write(f"{name}/{field}", array[field], {}, axes=[*rows, *inner])
+            return
+        leaf = name.rsplit("/", 1)[-1]
+        target = self._root.create_array(
+            name,
+            shape=array.shape,
+            dtype=_zarr_type(name, array.dtype),
+            chunks=chunks or "auto",
+            dimension_names=list(axes or (f"{leaf}{axis}" for axis in range(array.ndim))),
+            attributes=dict(attrs),
+        )
+        if array.ndim == 0:
+            target[...] = _text(name, array)
+        elif array.size:
+            whole = target.chunks[0]
+            step = max(1, _BLOCK_BYTES // max(1, array.nbytes // len(array)) // whole) * whole
+            for first in range(0, len(array), step):
+                target[first : first + step] = _text(name, array[first : first + step])
+
+
+def _zarr_type(name: str, dtype: np.dtype[Any]) -> Any:
+    from zarr.dtype import VariableLengthUTF8
+
+    if dtype.kind in "SU":
+        return VariableLengthUTF8()
+    if dtype.kind in "biufcmM" and dtype.itemsize <= (16 if dtype.kind == "c" else 8):
+        return dtype
+    way_out = "convert it first, for example with astype('f8') or view('u1')"
+    raise TypeError(f"array {name!r}: Zarr has no type for dtype {dtype}: {way_out}")
+
+
+def _text(name: str, array: Array) -> Array:
+    if array.dtype.kind != "S":
+        return array
+    try:
+        return np.char.decode(array, "utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"array {name!r} has bytes that are no UTF-8 text: decode it to U first") from None
+
+
+def _text_again(values: Array) -> Array:
+    return values.astype("U") if values.dtype.kind == "O" else values
+
+
+def _arrays(data: Any) -> dict[str, Array]:
+    named = data if isinstance(data, Mapping) else {"data": data}
+    for name, array in named.items():
+        if not isinstance(name, str) or not name.strip("/"):
+            raise TypeError(f"{name!r} is no name for an array: give a string that is not empty")
+        if is_masked(array):
+            raise TypeError(f"array {name!r} is a masked array, and Zarr has no mask: give array.filled(value)")
+    return {name: np.asarray(array) for name, array in named.items()}

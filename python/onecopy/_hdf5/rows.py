@@ -1,0 +1,150 @@
+"""Rows of arrays into datasets: past libhdf5 where there are no filters, compressed on all cores, or by libhdf5."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import h5py
+import numpy as np
+
+from onecopy import _native
+from onecopy._atomic import AtomicFile
+from onecopy._hdf5.background import BackgroundWriter
+from onecopy._hdf5.filters import Codec, native_codec
+from onecopy._hdf5.room import CHUNK_BYTES, Room
+from onecopy._hdf5.storage import Array
+
+Report = Callable[[int], object]
+
+# What is written, or copied because it is not contiguous, at a time: large enough to be as fast as one call, small
+# enough for progress, Ctrl-C and memory.
+_BLOCK_BYTES = 32 << 20
+# What a filter may add to a chunk that does not shrink.
+_EXPANSION = 1.01
+
+
+class RowWriter:
+    """Writes rows into the datasets of a file.
+
+    Parameters
+    ----------
+    file : AtomicFile
+        The file.
+    room : Room
+        Its room on the disk.
+    threads : int
+        How many threads compress.
+    report : callable
+        Called with the number of bytes of arrays just written.
+    """
+
+    def __init__(self, file: AtomicFile, room: Room, threads: int, report: Report) -> None:
+        self._file = file
+        self._room = room
+        self._threads = threads
+        self._report = report
+        self._background = BackgroundWriter(file.fileno(), report)
+
+    def settle(self) -> None:
+        """Wait for what is still on its way."""
+        self._background.settle()
+
+    def close(self) -> None:
+        """Give up what has not been begun and wait for the rest."""
+        self._background.close()
+
+    def write(self, dataset: h5py.Dataset, array: Array, start: int, *, later: bool = False) -> None:
+        """Write an array into a dataset from row `start` on, which with chunks is the first row of a chunk.
+
+        With `later` it may still be on its way when this returns.
+        """
+        if not array.size:
+            return
+        if not dataset.chunks:
+            self._room.take(array.nbytes)
+            if array.ndim:
+                self._write_contiguous(dataset, array, later=later)
+            else:
+                # h5py does not let anybody say how a scalar is stored.
+                dataset.write_direct(array)
+            return
+        codec = native_codec(dataset)
+        for first, block in _blocks(array, dataset.chunks, whole=codec is not None):
+            if codec is None:
+                self._write_block(dataset, block, start + first)
+            else:
+                self._write_compressed(dataset, block, start + first, codec)
+
+    def _write_contiguous(self, dataset: h5py.Dataset, array: Array, *, later: bool) -> None:
+        """Write past libhdf5, which would copy on one core into the page cache."""
+        position = dataset.id.get_offset()
+        if position < self._file.saved_end:
+            # A small one in a gap; the saved state must not change before the next one is.
+            dataset.write_direct(np.ascontiguousarray(array))
+            self._report(array.nbytes)
+            return
+        for _, block in _blocks(array, None, whole=False):
+            self._background.submit(block, position)
+            position += block.nbytes
+            if not later:
+                # The next one may be a copy that is made meanwhile; more than two need not exist.
+                self._background.settle(keep=1)
+        if not later:
+            self._background.settle()
+
+    def _write_block(self, dataset: h5py.Dataset, block: Array, row: int) -> None:
+        """Let libhdf5 filter and write one block."""
+        self._room.ensure(_stored_bytes(block, dataset.chunks))
+        dataset.write_direct(block, dest_sel=np.s_[row : row + len(block)])
+        # What waits in the cache of chunks takes room later; how much, libhdf5 does not say.
+        dataset.flush()
+        self._room.forget()
+        self._file.start_writeback()
+        self._report(block.nbytes)
+
+    def _write_compressed(self, dataset: h5py.Dataset, block: Array, row: int, codec: Codec) -> None:
+        """Compress one block on all cores and hand the chunks over."""
+        chunk_bytes = math.prod(dataset.chunks) * block.itemsize
+        left = block.nbytes
+
+        def store(origin: tuple[int, ...], chunk: bytes, mask: int) -> None:
+            nonlocal left
+            self._room.take(len(chunk) + CHUNK_BYTES)
+            dataset.id.write_direct_chunk((origin[0] + row, *origin[1:]), chunk, mask)
+            done = min(chunk_bytes, left)
+            left -= done
+            self._report(done)
+
+        _native.compress_chunks(
+            block,
+            dataset.chunks,
+            codec=codec.name,
+            level=codec.level,
+            shuffle=codec.shuffle,
+            fletcher32=codec.fletcher32,
+            threads=self._threads,
+            write=store,
+        )
+
+
+def _blocks(array: Array, chunks: tuple[int, ...] | None, *, whole: bool) -> Iterator[tuple[int, Array]]:
+    """Split an array along its first axis into C-contiguous blocks of whole chunks, copying no more than one block.
+
+    With `whole`, an array that is contiguous already is one block.
+    """
+    if not array.ndim or (whole and array.flags.c_contiguous):
+        yield 0, np.ascontiguousarray(array) if array.ndim else array
+        return
+    unit = chunks[0] if chunks else 1
+    row_bytes = max(1, array.nbytes // len(array))
+    step = max(1, _BLOCK_BYTES // (row_bytes * unit)) * unit
+    for first in range(0, len(array), step):
+        yield first, np.ascontiguousarray(array[first : first + step])
+
+
+def _stored_bytes(block: Array, chunks: tuple[int, ...]) -> int:
+    """Return how much a block takes at most when it is stored in chunks, those at the edge being whole too."""
+    count: int = math.prod(-(-size // side) for size, side in zip(block.shape, chunks, strict=True))
+    chunk_bytes: int = math.ceil(math.prod(chunks) * int(block.itemsize) * _EXPANSION)
+    return count * (chunk_bytes + CHUNK_BYTES)
