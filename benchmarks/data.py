@@ -1,6 +1,7 @@
 """Input files: made once, the same bytes every time, kept in benchmarks/data/."""
 
 import gzip
+import itertools
 import os
 import shutil
 import struct
@@ -42,6 +43,29 @@ def gzipped(source: Path) -> Path:
 def bgzipped(source: Path) -> Path:
     """The same file as BGZF, as bgzip and samtools write it."""
     return _cached(source.name + ".bgzf.gz", lambda path: _write_bgzf(source, path))
+
+
+def repeated(source: Path, times: int) -> Path:
+    """The same rows so many times in one file; not kept, as it is large."""
+    path = source.with_name(f"{source.stem}-times-{times}{source.suffix}")
+    with path.open("wb") as file:
+        for _ in range(times):
+            with source.open("rb") as text:
+                shutil.copyfileobj(text, file, 8 << 20)
+    return path
+
+
+def split(source: Path, rows: int, count: int) -> list[Path]:
+    """The ``rows`` rows of a file in so many files."""
+    folder = source.with_name(f"{source.stem}-in-{count}")
+    paths = [folder / f"{number:04}{source.suffix}" for number in range(count)]
+    if not paths[-1].exists():
+        folder.mkdir(exist_ok=True)
+        each = -(-rows // count)
+        with source.open("rb") as text:
+            for path in paths:
+                path.write_bytes(b"".join(itertools.islice(text, each)))
+    return paths
 
 
 def _cached(name: str, write: Callable[[Path], None]) -> Path:

@@ -294,7 +294,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ({"delimiter": ""}, TypeError, "delimiter"),
         ({"comments": "#", "delimiter": "#"}, TypeError, "#"),
         ({"quotechar": "''"}, TypeError, "quotechar"),
-        ({"names": True, "converters": float}, ValueError, "converters"),
+        ({"dtype": None, "converters": float}, ValueError, "converters"),
+        ({"names": True, "like": np.empty(0)}, ValueError, "like"),
+        ({"return_index": True, "dtype": object}, ValueError, "return_index"),
     ],
 )
 def test_parameters_that_make_no_sense(options: dict[str, Any], error: Any, words: str) -> None:

@@ -41,6 +41,22 @@ DTYPES: list[tuple[Any, list[str]]] = [
 ]  # fmt: skip
 
 
+def numbered() -> Callable[[Any], int]:
+    """Return a function whose results depend on the order of its calls."""
+    seen: dict[Any, int] = {}
+    return lambda field: seen.setdefault(field, len(seen))
+
+
+#: Each is made anew for each call: some have a state.
+CONVERTERS: list[Callable[[], Any]] = [
+    lambda: float, lambda: {0: float}, lambda: {0: str.upper}, lambda: {9: float}, lambda: 3, lambda: {0: 3},
+    lambda: {"a": float}, lambda: {}, lambda: {-1: float, 0: int}, lambda: {1.0: float}, lambda: {2**70: float},
+    lambda: {1: lambda field: field, np.int8(0): lambda field: float(field or "-1")}, lambda: {0: float, -3: 7},
+    numbered, lambda: dict.fromkeys((0, 1), numbered()), lambda: {0: len, 1: lambda field: None},
+    lambda: {0: lambda field: [1, 2]}, lambda: {-1: lambda field: field.strip() or 0}, lambda: repr, lambda: len,
+]  # fmt: skip
+
+
 def text(rng: random.Random, dtype: np.dtype[Any], fields: list[str], delimiter: str | None, quoted: bool) -> str:
     # Meant differences: a NUL in a string is an error, and blanks around dates are as those around numbers.
     is_date = dtype.kind in "mM"
@@ -78,7 +94,7 @@ def arguments(rng: random.Random, dtype: Any) -> tuple[dict[str, Any], str | Non
         "unpack": lambda: rng.choice([True, False]),
         "ndmin": lambda: rng.choice([0, 1, 2, 2, 3, None]),
         "encoding": lambda: rng.choice([None, "utf-8", "latin1", "bytes"]),
-        "converters": lambda: rng.choice([float, {0: float}, {0: str.upper}, {9: float}, 3]),
+        "converters": lambda: rng.choice(CONVERTERS),
     }
     for name, choose in choices.items():
         if rng.random() < 0.12:
@@ -92,6 +108,8 @@ def arguments(rng: random.Random, dtype: Any) -> tuple[dict[str, Any], str | Non
 
 def outcome(load: Callable[..., Any], make: Callable[[], Any], options: dict[str, Any]) -> tuple[Any, Any, list[str]]:
     """The result, the exception, and how the warnings begin."""
+    if "converters" in options:
+        options = {**options, "converters": options["converters"]()}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -5,6 +5,7 @@ from benchmarks.cases import (
     compressed,
     containers,
     counter,
+    flat,
     fork,
     handover,
     hdf5,
@@ -38,6 +39,7 @@ CASES = {
     "text": text,
     "compressed": compressed,
     "hdf5": hdf5,
+    "flat": flat,
     "pipeline": pipeline,
     "read-hdf5": read_hdf5,
 }

@@ -2,12 +2,12 @@
 //!
 //! Neighbouring numbers mostly agree in their high bytes, which so become long runs that a codec shortens well.
 
-/// Rows of one block fit into the first-level cache together with their planes: 4 GB/s for every element size, whereas
-/// whole planes fall to 2 GB/s at 64 bytes per element, and element by element to 0.2 GB/s.
-// Rows and planes of what is treated at a time: eight bytes are a word.
-const SIDE: usize = 8;
+/// Rows of one block fit into the first-level cache together with their planes. Byte by byte, that made 4 GB/s for every
+/// element size, whereas whole planes fell to 2 GB/s at 64 bytes per element, and element by element to 0.2 GB/s.
 const BLOCK_BYTES: usize = 16 * 1024;
 const MIN_BLOCK_ROWS: usize = 64;
+/// Rows and planes of what is treated at a time: eight bytes are a word. Twice as fast as byte by byte.
+const SIDE: usize = 8;
 
 /// Splits the bytes of `input`, elements of `size` bytes, into byte planes in `output`.
 ///

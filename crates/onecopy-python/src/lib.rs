@@ -23,7 +23,6 @@ mod queue;
 mod reads;
 mod session;
 mod text;
-mod text_blocks;
 mod value;
 mod waiting;
 
@@ -49,7 +48,6 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     reads::register(m)?;
     session::register(m)?;
     text::register(m)?;
-    text_blocks::register(m)?;
     value::register(m)?;
     waiting::register(m)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use onecopy_text::{Expected, Layout, Options, Progress, Scalar, Schema, Sink, Source, read};
+use onecopy_text::{Batch, Expected, Layout, Options, Progress, Scalar, Schema, Sink, Source, read};
 
 /// Memory that was written before, as recycled shared memory is.
 struct WarmMemory {
@@ -31,9 +31,9 @@ impl Sink for WarmMemory {
         self.record_size.set(expected.record_size).map_err(|_| io::Error::other("begun twice"))
     }
 
-    fn write(&self, first_record: u64, records: &[u8]) -> io::Result<()> {
+    fn write(&self, batch: &Batch<'_>) -> io::Result<()> {
         let size = self.record_size.get().ok_or(io::ErrorKind::InvalidInput)?;
-        let offset = first_record as usize * size;
+        let (records, offset) = (batch.records, batch.first_record as usize * size);
         if offset + records.len() > self.size {
             return Err(io::ErrorKind::StorageFull.into());
         }

@@ -23,6 +23,10 @@ impl Block {
         self.reserve(0);
     }
 
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(crate) fn text(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }

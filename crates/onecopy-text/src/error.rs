@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::layout::Scalar;
+use crate::sink::{RawField, RawTarget};
 
 /// A place in a file, both numbers from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +69,11 @@ pub enum FieldProblem {
     },
     /// A byte of value zero.
     Nul,
+    /// The caller's converter did not take it.
+    Converter {
+        /// What it says.
+        reason: String,
+    },
 }
 
 /// A field that cannot become an element of its type.
@@ -89,6 +95,21 @@ pub struct FieldError {
     pub problem: FieldProblem,
 }
 
+impl FieldError {
+    /// For a raw field that the caller cannot make an element of: row `row` of the result, in `file`.
+    pub fn of_raw(file: &str, row: u64, target: &RawTarget, field: &RawField, text: &[u8], reason: String) -> Self {
+        Self {
+            at: Location { file: file.into(), line: field.line, column: field.byte },
+            row,
+            column: field.column as u64 + 1,
+            field: target.field.clone(),
+            text: shorten(text),
+            expected: target.scalar,
+            problem: FieldProblem::Converter { reason },
+        }
+    }
+}
+
 impl fmt::Display for FieldError {
     /// Begins, behind the place, with the sentence that `numpy.loadtxt` has for it, as programs look for that.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -108,6 +129,9 @@ impl fmt::Display for FieldError {
             FieldProblem::InvalidUtf8 => write!(f, ": it is not UTF-8; set encoding='latin-1' if the file is"),
             FieldProblem::NotLatin1 { character } => {
                 write!(f, ": one byte cannot hold '{character}'; choose a U dtype")
+            }
+            FieldProblem::Converter { reason } => {
+                write!(f, ": its converter raised {reason}; correct the text or the converter")
             }
             FieldProblem::Nul => write!(f, ": it contains a NUL byte; the file is binary, damaged, or in UTF-16"),
         }
@@ -261,8 +285,8 @@ pub enum ReadError {
         /// What the decompressor says.
         reason: String,
     },
-    /// The file got another size while it was read.
-    #[error("{file}: changed while it was read (from {before} to {now} bytes); read it again when its writer is done")]
+    /// The file was written to while it was read.
+    #[error("{file}: changed while it was read{}; read it again when its writer is done", resized(*before, *now))]
     Changed {
         /// The name of the source.
         file: String,
@@ -301,6 +325,10 @@ impl ReadError {
             _ => Self::Io { file, source },
         }
     }
+}
+
+fn resized(before: u64, now: u64) -> String {
+    if before == now { String::new() } else { format!(" (from {before} to {now} bytes)") }
 }
 
 /// The name of a path for messages.

@@ -33,6 +33,19 @@ pub struct Missing {
     pub field: Option<String>,
 }
 
+/// Which fields are handed to the sink as text, for it to make the elements.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Raw {
+    /// No field.
+    #[default]
+    Nothing,
+    /// Every field.
+    All,
+    /// The fields of these columns. As in numpy, with [`Options::use_columns`] an entry means the first of them that is
+    /// spelled the same, and if there is none, nothing.
+    Columns(Vec<Column>),
+}
+
 /// The dialect and selection; the default is that of `numpy.loadtxt`.
 ///
 /// ```
@@ -59,6 +72,10 @@ pub struct Options {
     pub missing: Vec<Missing>,
     /// Cut strings that are longer than their field instead of refusing them.
     pub truncate: bool,
+    /// Fields that the sink makes.
+    pub raw: Raw,
+    /// Tell the sink on which line each record is.
+    pub lines: bool,
     /// Encoding of the text.
     pub encoding: Encoding,
     /// Threads that parse, the caller's included; 0 means one per core.
@@ -79,6 +96,8 @@ impl Default for Options {
             header: false,
             missing: Vec::new(),
             truncate: false,
+            raw: Raw::Nothing,
+            lines: false,
             encoding: Encoding::Utf8,
             threads: 0,
             block_size: 128 << 10,

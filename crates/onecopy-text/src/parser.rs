@@ -10,8 +10,9 @@ use crate::dialect::{Dialect, Tokens, after_line_end, count_line_ends};
 use crate::error::{FieldError, FieldProblem, Location, ReadError, shorten};
 use crate::index::{Index, LineEnd, Marks};
 use crate::kernels::Rows;
+use crate::place::{Lines, RawTexts, place_of};
 use crate::plan::{Plan, Target};
-use crate::sink::Sink;
+use crate::sink::{Batch, RawField, Sink};
 
 /// Bytes of records that are collected before the sink gets them: they should still be in the cache.
 const BATCH: usize = 64 << 10;
@@ -49,14 +50,31 @@ pub(crate) struct Parser<'a> {
     dialect: &'a Dialect,
     plan: &'a Plan,
     marks: Option<Marks>,
+    blank: Option<Blank>,
+    scratch: Scratch,
+}
+
+/// Buffers of a parser, which the parser of another text may have after it.
+#[derive(Default)]
+pub(crate) struct Scratch {
     index: Index,
     rows: Vec<Row>,
     /// Lines that need the exact rules.
     exact: Vec<Range<usize>>,
-    blank: Option<Blank>,
     first_fields: Vec<u32>,
     tokens: Tokens,
+    /// Where the line of each row begins, if the lines are wanted.
+    row_starts: Vec<u32>,
+    out: Output,
+}
+
+/// What one batch has for the sink.
+#[derive(Default)]
+struct Output {
     records: Vec<u8>,
+    lines: Vec<u64>,
+    raw: Vec<RawField>,
+    raw_text: Vec<u8>,
 }
 
 /// A wrong line: where in the block, which of its rows, and what about it.
@@ -74,82 +92,84 @@ enum Problem {
 
 /// Why parsing a block ended early.
 pub(crate) enum Failure {
-    Text(ReadError),
+    /// The first record that there is not because of it.
+    Text {
+        error: ReadError,
+        record: u64,
+    },
     Sink(io::Error),
 }
 
 impl<'a> Parser<'a> {
-    pub(crate) fn new(file: &'a str, dialect: &'a Dialect, plan: &'a Plan) -> Self {
-        Self {
-            file,
-            dialect,
-            plan,
-            marks: Marks::new(dialect),
-            index: Index::default(),
-            rows: Vec::new(),
-            exact: Vec::new(),
-            blank: None,
-            first_fields: Vec::new(),
-            tokens: Tokens::default(),
-            records: Vec::new(),
-        }
+    pub(crate) fn new(file: &'a str, dialect: &'a Dialect, plan: &'a Plan, scratch: Scratch) -> Self {
+        Self { file, dialect, plan, marks: Marks::new(dialect), blank: None, scratch }
+    }
+
+    pub(crate) fn into_scratch(self) -> Scratch {
+        self.scratch
     }
 
     /// Finds the lines of the block that hold records.
     pub(crate) fn locate(&mut self, block: &Block) -> Count {
-        self.rows.clear();
-        self.exact.clear();
+        self.scratch.rows.clear();
+        self.scratch.exact.clear();
+        self.scratch.row_starts.clear();
         self.blank = None;
         let text = block.text();
         let quote = self.dialect.quote.filter(|_| self.dialect.has_quote(text));
         // Behind an open quote at the end of the file a block ends without a line end.
         let is_whole = quote.is_none() || matches!(text.last(), Some(b'\n' | b'\r'));
         let indexed =
-            self.marks.as_ref().is_some_and(|marks| is_whole && self.index.scan(block.padded(), marks, quote));
+            self.marks.as_ref().is_some_and(|marks| is_whole && self.scratch.index.scan(block.padded(), marks, quote));
         if indexed {
             self.locate_indexed(text);
         } else {
             self.locate_exact(text);
         }
         let lines = match quote {
-            None if indexed => self.index.lines().len() as u64,
+            None if indexed => self.scratch.index.lines().len() as u64,
             _ => count_line_ends(text),
         };
         if let (Some(quote), true) = (quote, indexed) {
-            self.index.strip(text, quote);
+            self.scratch.index.strip(text, quote);
         }
-        Count { records: self.rows.len() as u64, lines, blank: self.blank }
+        Count { records: self.scratch.rows.len() as u64, lines, blank: self.blank }
     }
 
     fn locate_indexed(&mut self, text: &[u8]) {
         let delimited = self.dialect.delimiter.is_some();
-        let (starts, ends) = (self.index.starts(), self.index.ends());
+        let (starts, ends) = (self.scratch.index.starts(), self.scratch.index.ends());
         let is_blank = |fields: Range<usize>| match fields.len() {
             0 => true,
             1 if delimited => starts[fields.start] == ends[fields.start],
             _ => false,
         };
-        let mut special = self.index.special().iter().copied().peekable();
+        let mut special = self.scratch.index.special().iter().copied().peekable();
         let mut first_field = 0;
         let mut line_before: Option<&LineEnd> = None;
-        for line in self.index.lines() {
+        for line in self.scratch.index.lines() {
             let fields = first_field as usize..line.fields as usize;
             let is_special = special.next_if(|&at| at < line.at).is_some();
             while special.next_if(|&at| at < line.at).is_some() {}
+            let line_start = || line_before.map_or(0, |before| after_line_end(text, before.at as usize));
             if fields.len() == self.plan.columns && !is_special && !is_blank(fields.clone()) {
-                self.rows.push(Row::Indexed(first_field));
+                self.scratch.rows.push(Row::Indexed(first_field));
+                if self.plan.lines {
+                    self.scratch.row_starts.push(line_start() as u32);
+                }
             } else {
-                let line_start = line_before.map_or(0, |before| after_line_end(text, before.at as usize));
+                let line_start = line_start();
                 let range = line_start..line.at as usize;
                 let blank = is_blank(fields) && !is_special;
                 if !blank {
-                    self.dialect.tokenize(&text[range.clone()], 0, &mut self.tokens);
+                    self.dialect.tokenize(&text[range.clone()], 0, &mut self.scratch.tokens);
                 }
-                if blank || self.tokens.is_blank() {
-                    note_blank(&mut self.blank, line_start, self.rows.len());
+                if blank || self.scratch.tokens.is_blank() {
+                    note_blank(&mut self.blank, line_start, self.scratch.rows.len());
                 } else {
-                    self.rows.push(Row::Exact(self.exact.len() as u32));
-                    self.exact.push(range);
+                    self.scratch.rows.push(Row::Exact(self.scratch.exact.len() as u32));
+                    self.scratch.exact.push(range);
+                    self.scratch.row_starts.push(line_start as u32);
                 }
             }
             first_field = line.fields;
@@ -160,12 +180,13 @@ impl<'a> Parser<'a> {
     fn locate_exact(&mut self, text: &[u8]) {
         let mut start = 0;
         while start < text.len() {
-            let next = self.dialect.tokenize(text, start, &mut self.tokens);
-            if self.tokens.is_blank() {
-                note_blank(&mut self.blank, start, self.rows.len());
+            let next = self.dialect.tokenize(text, start, &mut self.scratch.tokens);
+            if self.scratch.tokens.is_blank() {
+                note_blank(&mut self.blank, start, self.scratch.rows.len());
             } else {
-                self.rows.push(Row::Exact(self.exact.len() as u32));
-                self.exact.push(start..next);
+                self.scratch.rows.push(Row::Exact(self.scratch.exact.len() as u32));
+                self.scratch.exact.push(start..next);
+                self.scratch.row_starts.push(start as u32);
             }
             start = next;
         }
@@ -183,38 +204,57 @@ impl<'a> Parser<'a> {
     ) -> Result<(), Failure> {
         let record_size = self.plan.record_size;
         let per_batch = (BATCH / record_size.max(1)).max(1);
-        let mut records = std::mem::take(&mut self.records);
-        records.resize(records.len().max(per_batch.min(count) * record_size), 0);
+        let mut out = std::mem::take(&mut self.scratch.out);
+        out.records.resize(out.records.len().max(per_batch.min(count) * record_size), 0);
+        let mut lines = Lines::from(lines_before);
         let mut outcome = Ok(());
         for first in (0..count).step_by(per_batch) {
             let batch = first..count.min(first + per_batch);
-            let out = &mut records[..batch.len() * record_size];
-            let parsed = self.parse_batch(block, batch, out);
+            if self.plan.lines {
+                out.lines.clear();
+                out.lines.extend(
+                    self.scratch.row_starts[batch.clone()].iter().map(|&start| lines.before(block.text(), start)),
+                );
+            }
+            let parsed = self.parse_batch(block, batch.clone(), &mut out);
             // What stands before a flaw is whole, and who reads in parts shall have it.
-            let whole = parsed.as_ref().map_or_else(|flaw| flaw.row - first, |()| out.len() / record_size.max(1));
-            outcome = sink.write(first_record + first as u64, &out[..whole * record_size]).map_err(Failure::Sink);
+            let whole = parsed.as_ref().map_or_else(|flaw| flaw.row - first, |()| batch.len());
+            let batch = Batch {
+                first_record: first_record + first as u64,
+                records: &out.records[..whole * record_size],
+                lines: if self.plan.lines { &out.lines[..whole] } else { &[] },
+                raw: &out.raw[..whole * self.plan.raw.len()],
+                raw_text: &out.raw_text,
+            };
+            outcome = sink.write(&batch).map_err(Failure::Sink);
             if let (Ok(()), Err(flaw)) = (&outcome, parsed) {
-                outcome = Err(Failure::Text(self.explain(block.text(), flaw, first_record, lines_before)));
+                let record = first_record + flaw.row as u64;
+                outcome =
+                    Err(Failure::Text { error: self.explain(block.text(), flaw, first_record, lines_before), record });
             }
             if outcome.is_err() {
                 break;
             }
         }
-        self.records = records;
+        self.scratch.out = out;
         outcome
     }
 
-    fn parse_batch(&mut self, block: &Block, batch: Range<usize>, out: &mut [u8]) -> Result<(), Flaw> {
+    fn parse_batch(&mut self, block: &Block, batch: Range<usize>, out: &mut Output) -> Result<(), Flaw> {
         let record_size = self.plan.record_size;
-        let (mut row, mut rest) = (batch.start, out);
+        let Output { records, lines, raw, raw_text } = out;
+        raw.clear();
+        raw_text.clear();
+        let mut texts = RawTexts { fields: raw, content: raw_text, lines, first_row: batch.start };
+        let (mut row, mut rest) = (batch.start, &mut records[..batch.len() * record_size]);
         while row < batch.end {
             let indexed = |row: &Row| matches!(row, Row::Indexed(_));
-            let length = self.rows[row..batch.end].iter().take_while(|row| indexed(row)).count();
+            let length = self.scratch.rows[row..batch.end].iter().take_while(|row| indexed(row)).count();
             let (out, behind) = rest.split_at_mut(length.max(1) * record_size);
             if length > 0 {
-                self.parse_indexed(block, row..row + length, out)?;
+                self.parse_indexed(block, row..row + length, out, &mut texts)?;
             } else {
-                self.parse_exact(block.text(), row, out)?;
+                self.parse_exact(block.text(), row, out, &mut texts)?;
             }
             row += length.max(1);
             rest = behind;
@@ -222,24 +262,32 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn parse_indexed(&mut self, block: &Block, rows: Range<usize>, out: &mut [u8]) -> Result<(), Flaw> {
+    fn parse_indexed(
+        &mut self,
+        block: &Block,
+        rows: Range<usize>,
+        out: &mut [u8],
+        texts: &mut RawTexts<'_>,
+    ) -> Result<(), Flaw> {
         let plan = self.plan;
         let first_row = rows.start;
-        self.first_fields.clear();
-        self.first_fields.extend(self.rows[rows].iter().map(|row| match row {
+        self.scratch.first_fields.clear();
+        self.scratch.first_fields.extend(self.scratch.rows[rows].iter().map(|row| match row {
             Row::Indexed(field) | Row::Exact(field) => *field,
         }));
-        let (starts, ends) = (self.index.starts(), self.index.ends());
-        let mut rows = Rows { padded: block.padded(), starts, ends, first: &self.first_fields };
+        let (starts, ends) = (self.scratch.index.starts(), self.scratch.index.ends());
+        let mut rows = Rows { padded: block.padded(), starts, ends, first: &self.scratch.first_fields };
+        let field_start = |field: usize| {
+            let start = starts[field] as usize;
+            start - usize::from(self.dialect.quote.is_some_and(|quote| block.text()[..start].ends_with(&[quote])))
+        };
         let mut flaw = None;
         for run in &plan.runs {
             // Only an earlier row can still hold the first flaw.
             let done = run.fill(rows, out, plan.record_size, |row, i, text, place| {
                 let outcome = convert(plan, &plan.targets[run.target + i], text, place);
                 outcome.is_ok() || {
-                    let start = starts[rows.first[row] as usize + run.column + i] as usize;
-                    let at =
-                        start - usize::from(self.dialect.quote.is_some_and(|q| block.text()[..start].ends_with(&[q])));
+                    let at = field_start(rows.first[row] as usize + run.column + i);
                     let (row, column) = (first_row + row, run.column + i);
                     flaw = outcome.err().map(|fault| Flaw::field(at, row, run.target + i, column, text, fault));
                     false
@@ -250,34 +298,55 @@ impl<'a> Parser<'a> {
         for run in &plan.runs {
             fill_missing(plan, run, rows, out);
         }
+        if !plan.raw.is_empty() {
+            for (row, &first) in rows.first.iter().enumerate() {
+                let row = first_row + row;
+                let row_start = self.scratch.row_starts[row] as usize;
+                for raw in &plan.raw {
+                    let Some(column) = plan.targets[raw.element].column_of(plan.columns) else { continue };
+                    let field = first as usize + column;
+                    let content = &block.text()[starts[field] as usize..ends[field] as usize];
+                    texts.push(block.text(), row, row_start, field_start(field), column, content);
+                }
+            }
+        }
         flaw.map_or(Ok(()), Err)
     }
 
-    fn parse_exact(&mut self, text: &[u8], row: usize, record: &mut [u8]) -> Result<(), Flaw> {
-        let (Row::Indexed(i) | Row::Exact(i)) = self.rows[row];
-        let line = self.exact[i as usize].clone();
-        self.dialect.tokenize(&text[..line.end], line.start, &mut self.tokens);
-        let found = self.tokens.len();
-        let line_end = self.tokens.end();
+    fn parse_exact(
+        &mut self,
+        text: &[u8],
+        row: usize,
+        record: &mut [u8],
+        texts: &mut RawTexts<'_>,
+    ) -> Result<(), Flaw> {
+        let (Row::Indexed(i) | Row::Exact(i)) = self.scratch.rows[row];
+        let line = self.scratch.exact[i as usize].clone();
+        self.dialect.tokenize(&text[..line.end], line.start, &mut self.scratch.tokens);
+        let found = self.scratch.tokens.len();
+        let line_end = self.scratch.tokens.end();
         if self.plan.exact && found != self.plan.columns {
-            let at = if found < self.plan.columns { line_end } else { self.tokens.start(self.plan.columns) };
+            let at = if found < self.plan.columns { line_end } else { self.scratch.tokens.start(self.plan.columns) };
             return Err(Flaw { at, row, problem: Problem::Columns { found } });
         }
         for (i, target) in self.plan.targets.iter().enumerate() {
             let Some(column) = target.column_of(found) else {
                 return Err(Flaw { at: line_end, row, problem: Problem::NoSuchColumn { target: i, found } });
             };
-            let field = self.tokens.get(column);
+            let field = self.scratch.tokens.get(column);
+            if target.raw {
+                texts.push(text, row, line.start, self.scratch.tokens.start(column), column, field);
+                continue;
+            }
             convert(self.plan, target, field, target.place(record))
-                .map_err(|fault| Flaw::field(self.tokens.start(column), row, i, column, field, fault))?;
+                .map_err(|fault| Flaw::field(self.scratch.tokens.start(column), row, i, column, field, fault))?;
         }
         Ok(())
     }
 
     fn explain(&self, text: &[u8], flaw: Flaw, first_record: u64, lines_before: u64) -> ReadError {
-        let line_start = memchr::memrchr2(b'\n', b'\r', &text[..flaw.at]).map_or(0, |end| end + 1);
-        let line = lines_before + count_line_ends(&text[..line_start]) + 1;
-        let at = Location { file: self.file.into(), line, column: (flaw.at - line_start) as u64 + 1 };
+        let (line, column) = place_of(text, flaw.at, 0, lines_before);
+        let at = Location { file: self.file.into(), line, column };
         let before = first_record + flaw.row as u64;
         // As in numpy: columns are counted from 1, and rows from 0 where a field is wrong, else from 1.
         let (row, expected) = (before + 1, self.plan.columns);

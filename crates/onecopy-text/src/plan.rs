@@ -5,7 +5,8 @@ use crate::dialect::trim;
 use crate::error::{FieldId, ReadError};
 use crate::kernels::Run;
 use crate::layout::{Field, Layout, Schema};
-use crate::options::{Column, Missing, Options};
+use crate::options::{Column, Missing, Options, Raw};
+use crate::sink::RawTarget;
 
 /// What the first lines say about the file.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +25,8 @@ pub(crate) struct Target {
     pub(crate) cell: Cell,
     pub(crate) offset: usize,
     pub(crate) id: FieldId,
+    /// Whether the sink fills it.
+    pub(crate) raw: bool,
     /// Texts of missing values and the bytes that stand for them.
     missing: Vec<(Vec<u8>, Box<[u8]>)>,
 }
@@ -59,8 +62,12 @@ impl Target {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) targets: Vec<Target>,
-    /// All targets, as kernels take them; for lines of `columns` columns.
+    /// All targets that are not raw, as kernels take them; for lines of `columns` columns.
     pub(crate) runs: Vec<Run>,
+    /// The targets that the sink fills.
+    pub(crate) raw: Vec<RawTarget>,
+    /// Whether the sink wants to know the line of each record.
+    pub(crate) lines: bool,
     /// Columns of the lines that the kernels can take.
     pub(crate) columns: usize,
     /// Whether lines of another number of columns are errors.
@@ -98,12 +105,17 @@ impl Plan {
         let named = matches!(schema, Schema::Records(_));
         let mut targets = targets(&layout, &chosen, named, first);
         set_missing(&mut targets, &options.missing, rules)?;
+        let raw = if first.columns == 0 { Vec::new() } else { raw(options, &targets, first)? };
+        for (i, target) in targets.iter_mut().enumerate() {
+            target.raw = raw.iter().any(|raw| raw.element == i);
+        }
         let columns = if exact { layout.columns() } else { first.columns };
         let runs = runs(&targets, columns);
         // A column that lines of this length do not have: no line is for the kernels.
         let columns = if runs.is_some() { columns } else { usize::MAX };
         let runs = runs.unwrap_or_default();
-        Ok(Self { targets, runs, columns, exact, by_dtype: named, record_size: layout.record_size(), rules })
+        let (record_size, lines) = (layout.record_size(), options.lines || !raw.is_empty());
+        Ok(Self { targets, runs, raw, lines, columns, exact, by_dtype: named, record_size, rules })
     }
 
     /// Bytes of the shortest line that can be a record.
@@ -151,7 +163,7 @@ fn targets(layout: &Layout, chosen: &[i64], named: bool, first: &FirstLines) -> 
         let cell = Cell { scalar: field.scalar, big_endian: field.big_endian };
         let offset = field.offset + i * field.scalar.size();
         let id = FieldId::Name(field.name.clone());
-        let mut target = Target { column, cell, offset, id, missing: Vec::new() };
+        let mut target = Target { column, cell, offset, id, raw: false, missing: Vec::new() };
         if !named {
             let index = target.column_of(first.columns);
             let name = index.and_then(|index| first.names.as_ref()?.get(index));
@@ -191,15 +203,63 @@ fn set_missing(targets: &mut [Target], missing: &[Missing], rules: Rules) -> Res
     Ok(())
 }
 
+/// The targets that the entries of `options.raw` mean. Where two entries mean the same one, the later counts.
+fn raw(options: &Options, targets: &[Target], first: &FirstLines) -> Result<Vec<RawTarget>, ReadError> {
+    let mut entries: Vec<Option<usize>> = vec![None; targets.len()];
+    match &options.raw {
+        Raw::Nothing => {}
+        Raw::All => entries.fill(Some(0)),
+        Raw::Columns(columns) => {
+            for (entry, column) in columns.iter().enumerate() {
+                let element = match &options.use_columns {
+                    Some(chosen) => chosen.iter().position(|chosen| chosen == column),
+                    None => Some(raw_element(column, targets.len(), first)?),
+                };
+                if let Some(element) = element {
+                    entries[element] = Some(entry);
+                }
+            }
+        }
+    }
+    let chosen = entries.iter().zip(targets).enumerate().filter_map(|(element, (entry, target))| {
+        let (offset, scalar, field) = (target.offset, target.cell.scalar, target.id.clone());
+        entry.map(|entry| RawTarget { entry, element, offset, scalar, field })
+    });
+    Ok(chosen.collect())
+}
+
+/// Which of `count` elements, one for each column, `column` means.
+fn raw_element(column: &Column, count: usize, first: &FirstLines) -> Result<usize, ReadError> {
+    let element = match column {
+        Column::Index(index) if *index < 0 => usize::try_from(index.saturating_add_unsigned(count as u64)).ok(),
+        Column::Index(index) => usize::try_from(*index).ok(),
+        Column::Name(name) => first.names.as_ref().and_then(|names| names.iter().position(|known| known == name)),
+    };
+    element.filter(|&element| element < count).ok_or_else(|| {
+        let shown = match column {
+            Column::Index(index) => index.to_string(),
+            Column::Name(name) => format!("'{name}'"),
+        };
+        let message = format!(
+            "converter specified for column {shown}, which is invalid for the number of fields {count}; correct the \
+             column, or choose columns with usecols"
+        );
+        ReadError::Options { message }
+    })
+}
+
 /// Groups neighbours; `None` if lines of `columns` columns lack one.
 fn runs(targets: &[Target], columns: usize) -> Option<Vec<Run>> {
     let mut runs: Vec<Run> = Vec::new();
     for (i, target) in targets.iter().enumerate() {
         let column = target.column_of(columns)?;
+        if target.raw {
+            continue;
+        }
         let size = target.cell.scalar.size();
         let continues = |run: &&mut Run| {
-            let next = (run.column + run.count, run.offset + run.count * size);
-            run.cell == target.cell && next == (column, target.offset)
+            let next = (run.target + run.count, run.column + run.count, run.offset + run.count * size);
+            run.cell == target.cell && next == (i, column, target.offset)
         };
         match runs.last_mut().filter(continues) {
             Some(run) => run.count += 1,

@@ -35,11 +35,17 @@ pub(crate) struct Preamble {
 
 impl Preamble {
     /// Reads until the line of the first record is complete, or the text ends.
-    pub(crate) fn read(file: &str, feed: &dyn Feed, dialect: &Dialect, options: &Options) -> Result<Self, ReadError> {
+    /// `block` is where it works.
+    pub(crate) fn read(
+        file: &str,
+        feed: &dyn Feed,
+        dialect: &Dialect,
+        options: &Options,
+        block: &mut Block,
+    ) -> Result<Self, ReadError> {
         let mut preamble = Self::default();
         let mut scan = Scan { skip: options.skip_rows, header: options.header, tokens: Tokens::default(), at: 0 };
-        let mut block = Block::default();
-        preamble.pull(feed, &mut block, BYTE_ORDER_MARK.len());
+        preamble.pull(feed, block, BYTE_ORDER_MARK.len());
         if dialect.encoding == Encoding::Utf8 && preamble.rest.starts_with(BYTE_ORDER_MARK) {
             scan.at = BYTE_ORDER_MARK.len();
         }
@@ -56,7 +62,7 @@ impl Preamble {
             }
             // Twice as much before looking again: a long line is not searched over and over.
             let enough = 2 * preamble.rest.len() + 1;
-            preamble.pull(feed, &mut block, enough);
+            preamble.pull(feed, block, enough);
         }
     }
 

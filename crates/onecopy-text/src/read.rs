@@ -3,6 +3,7 @@
 //! Two things go from portion to portion in the order of the file, each by a [`Relay`]: the start of a line that was
 //! cut, and the number of records and lines so far. Everything else happens at the same time.
 
+use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -11,7 +12,7 @@ use crate::dialect::{Dialect, count_line_ends};
 use crate::error::ReadError;
 use crate::layout::Schema;
 use crate::options::Options;
-use crate::parser::{Failure, Parser};
+use crate::parser::{Failure, Parser, Scratch};
 use crate::plan::Plan;
 use crate::preamble::Preamble;
 use crate::progress::Progress;
@@ -66,7 +67,11 @@ pub fn read(
     let file = source.name.clone();
     let feed = source.open(options.block_size.min(MAX_LINE), progress)?;
     let dialect = Dialect::new(options);
-    let mut preamble = Preamble::read(&file, &*feed, &dialect, options)?;
+    // The first buffer comes back before the threads take theirs.
+    let Buffers { mut block, scratch } = BUFFERS.take();
+    let preamble = Preamble::read(&file, &*feed, &dialect, options, &mut block);
+    BUFFERS.set(Buffers { block, scratch });
+    let mut preamble = preamble?;
     if preamble.first_length == 0
         && let Some(error) = preamble.error
     {
@@ -131,18 +136,35 @@ fn expected(plan: &Plan, options: &Options, preamble: &Preamble, size: TextSize)
     let limit = |records: u64| Some(records.min(max_rows));
     let record_size = plan.record_size;
     if preamble.first_length == 0 {
-        return Expected { record_size, at_most: Some(0), estimate: Some(0) };
+        return Expected { record_size, at_most: Some(0), estimate: Some(0), raw: Vec::new() };
     }
+    let raw = plan.raw.clone();
     match size {
         TextSize::Exact(size) => {
             // The end of the last line may be missing.
             let bytes = size.saturating_sub(preamble.bytes) + 1;
             let shortest = plan.shortest_line(options.delimiter.is_none()) as u64;
             let at_most = limit(bytes / shortest);
-            Expected { record_size, at_most, estimate: limit(bytes / preamble.first_length as u64 + 1).min(at_most) }
+            let estimate = limit(bytes / preamble.first_length as u64 + 1).min(at_most);
+            Expected { record_size, at_most, estimate, raw }
         }
-        _ => Expected { record_size, at_most: options.max_rows, estimate: None },
+        _ => Expected { record_size, at_most: options.max_rows, estimate: None, raw },
     }
+}
+
+/// What a thread needs for its work, whatever the text.
+#[derive(Default)]
+struct Buffers {
+    block: Block,
+    scratch: Scratch,
+}
+
+/// Buffers are kept for the next text if this one was not of huge lines.
+const MOST_KEPT: usize = 1 << 20;
+
+thread_local! {
+    /// Those of the text before: fresh memory for each of many small texts costs more than to parse them.
+    static BUFFERS: Cell<Buffers> = Cell::default();
 }
 
 /// What all threads share.
@@ -192,24 +214,31 @@ impl<S: Sink> Job<'_, S> {
     /// Takes portions until there are no more, or no more are wanted.
     fn work(&self, first: Option<(Portion, &[u8])>) {
         let _alarm = Alarm(self);
-        let mut parser = Parser::new(self.file, self.dialect, self.plan);
-        let mut block = Block::default();
+        let Buffers { mut block, scratch } = BUFFERS.take();
+        let mut parser = Parser::new(self.file, self.dialect, self.plan, scratch);
+        self.work_with(&mut parser, &mut block, first);
+        if block.capacity() <= MOST_KEPT {
+            BUFFERS.set(Buffers { block, scratch: parser.into_scratch() });
+        }
+    }
+
+    fn work_with(&self, parser: &mut Parser<'_>, block: &mut Block, first: Option<(Portion, &[u8])>) {
         if let Some((portion, text)) = first {
             block.clear();
             block.push(text);
             let last = portion.last || portion.outcome.is_err();
-            self.process(&mut parser, &mut block, portion);
+            self.process(parser, block, portion);
             if last {
                 return;
             }
         }
         while !self.stop.is_set() {
             if self.progress.is_cancelled() {
-                return self.fail(0, ReadError::Cancelled);
+                return self.fail(0, 0, ReadError::Cancelled);
             }
             // The first portion was put in front, so tickets move up by one.
-            let Some(portion) = self.feed.next(&mut block) else { return };
-            self.process(&mut parser, &mut block, Portion { ticket: portion.ticket + 1, ..portion });
+            let Some(portion) = self.feed.next(block) else { return };
+            self.process(parser, block, Portion { ticket: portion.ticket + 1, ..portion });
         }
     }
 
@@ -247,22 +276,24 @@ impl<S: Sink> Job<'_, S> {
 
         match parser.parse(block, records as usize, first_record, lines_before, self.sink) {
             Ok(()) => self.progress.add_records(records),
-            Err(Failure::Text(error)) => return self.fail(ticket, error),
-            Err(Failure::Sink(error)) => return self.fail(ticket, ReadError::Sink(error)),
+            Err(Failure::Text { error, record }) => return self.fail(ticket, record, error),
+            Err(Failure::Sink(error)) => return self.fail(ticket, first_record, ReadError::Sink(error)),
         }
+        let behind = first_record + records;
         match outcome {
             _ if enough => {}
-            Err(error) => self.fail(ticket, error),
+            Err(error) => self.fail(ticket, behind, error),
             Ok(()) if too_long => {
                 let line = lines_before + found.lines + 1;
-                self.fail(ticket, ReadError::LineTooLong { file: self.file.into(), line, limit: MAX_LINE });
+                self.fail(ticket, behind, ReadError::LineTooLong { file: self.file.into(), line, limit: MAX_LINE });
             }
             Ok(()) => {}
         }
     }
 
-    /// Records the failure and lets only earlier tickets go on: they may hold an earlier one.
-    fn fail(&self, ticket: u64, error: ReadError) {
+    /// Records the failure, after which no record from `record` on is of use, and lets only earlier tickets go on: they
+    /// may hold an earlier one.
+    fn fail(&self, ticket: u64, record: u64, error: ReadError) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         if failure.as_ref().is_none_or(|(earlier, _)| ticket < *earlier) {
             *failure = Some((ticket, error));
@@ -270,6 +301,7 @@ impl<S: Sink> Job<'_, S> {
         drop(failure);
         self.stop.from(ticket + 1);
         self.wake();
+        self.sink.end_before(record);
     }
 
     fn wake(&self) {
@@ -298,6 +330,7 @@ impl<S: Sink> Drop for Alarm<'_, '_, S> {
         if thread::panicking() {
             self.0.stop.from(0);
             self.0.wake();
+            self.0.sink.end_before(0);
         }
     }
 }
@@ -315,7 +348,7 @@ mod tests {
         let options = Options::default();
         let (dialect, sink, progress) = (Dialect::new(&options), MemorySink::new(), Progress::new());
         let feed = Sample::read(Source::memory("test.txt", b"1\n")).unwrap();
-        let preamble = Preamble::read("test.txt", &feed, &dialect, &options).unwrap();
+        let preamble = Preamble::read("test.txt", &feed, &dialect, &options, &mut Block::default()).unwrap();
         let plan = Plan::new("test.txt", &options, &Schema::rows(Scalar::I8), &preamble.first).unwrap();
         sink.begin(&expected(&plan, &options, &preamble, TextSize::Unknown)).unwrap();
         let job = Job {
@@ -336,12 +369,12 @@ mod tests {
             block.clear();
             block.push(text);
             let portion = Portion { ticket, last: false, bytes_in: 0, outcome: Ok(()) };
-            job.process(&mut Parser::new("test.txt", &dialect, &plan), &mut block, portion);
+            job.process(&mut Parser::new("test.txt", &dialect, &plan, Scratch::default()), &mut block, portion);
         };
         process(0, b"1\n");
-        job.fail(5, ReadError::Options { message: "later".into() });
+        job.fail(5, 9, ReadError::Options { message: "later".into() });
         process(1, b"2\nx\n");
-        job.fail(7, ReadError::Options { message: "latest".into() });
+        job.fail(7, 9, ReadError::Options { message: "latest".into() });
         process(2, b"y\n");
         let message = job.finish().unwrap_err().to_string();
         assert!(

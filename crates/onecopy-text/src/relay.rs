@@ -39,20 +39,25 @@ pub(crate) struct Relay<T> {
 #[derive(Debug)]
 struct State<T> {
     next: u64,
+    /// Threads that wait for their turn: without any, nobody needs to be woken, which is a system call.
+    waiting: usize,
     baton: T,
 }
 
 impl<T> Relay<T> {
     /// `first` is the first ticket that will come.
     pub(crate) fn new(first: u64, baton: T) -> Self {
-        Self { state: Mutex::new(State { next: first, baton }), passed: Condvar::new() }
+        Self { state: Mutex::new(State { next: first, waiting: 0, baton }), passed: Condvar::new() }
     }
 
     /// Waits until all earlier tickets have passed; `None` if this ticket is not wanted any more.
     pub(crate) fn turn(&self, ticket: u64, stop: &Stop) -> Option<Turn<'_, T>> {
-        let state = self.lock();
-        let waits = |state: &mut State<T>| state.next != ticket && !stop.applies_to(ticket);
-        let state = self.passed.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        while state.next != ticket && !stop.applies_to(ticket) {
+            state.waiting += 1;
+            state = self.passed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
         (!stop.applies_to(ticket)).then(|| Turn { relay: self, state })
     }
 
@@ -96,7 +101,9 @@ impl<T> DerefMut for Turn<'_, T> {
 impl<T> Drop for Turn<'_, T> {
     fn drop(&mut self) {
         self.state.next += 1;
-        self.relay.passed.notify_all();
+        if self.state.waiting > 0 {
+            self.relay.passed.notify_all();
+        }
     }
 }
 

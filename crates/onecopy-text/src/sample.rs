@@ -138,7 +138,7 @@ impl Sample {
 
     fn preamble(&self, options: &Options) -> Result<Preamble, ReadError> {
         options.validate()?;
-        Preamble::read(&self.file, self, &Dialect::new(options), options)
+        Preamble::read(&self.file, self, &Dialect::new(options), options, &mut Block::default())
     }
 
     fn has_quoted_field(&self, options: &Options) -> bool {

@@ -4,43 +4,8 @@ mod support;
 
 use std::io::{self, Read, Write};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use onecopy_text::{MemorySink, Options, Progress, ReadError, Scalar, Schema, Source, read};
-use support::read_bytes;
-
-fn gzip(text: &[u8]) -> Vec<u8> {
-    let mut out = GzEncoder::new(Vec::new(), Compression::new(6));
-    out.write_all(text).unwrap();
-    out.finish().unwrap()
-}
-
-fn zstd(text: &[u8]) -> Vec<u8> {
-    // The streaming encoder does not know the size; with a checksum damage is always seen.
-    let mut out = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
-    out.include_checksum(true).unwrap();
-    out.write_all(text).unwrap();
-    out.finish().unwrap()
-}
-
-/// One block of BGZF.
-fn bgzf_block(text: &[u8]) -> Vec<u8> {
-    let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), Compression::new(6));
-    deflate.write_all(text).unwrap();
-    let data = deflate.finish().unwrap();
-    let mut crc = flate2::Crc::new();
-    crc.update(text);
-    let mut block = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0".to_vec();
-    block.extend_from_slice(&((18 + data.len() + 8 - 1) as u16).to_le_bytes());
-    block.extend_from_slice(&data);
-    block.extend_from_slice(&crc.sum().to_le_bytes());
-    block.extend_from_slice(&(text.len() as u32).to_le_bytes());
-    block
-}
-
-fn bgzf(text: &[u8], block_size: usize) -> Vec<u8> {
-    text.chunks(block_size).chain([&[][..]]).flat_map(bgzf_block).collect()
-}
+use support::{bgzf, bgzf_block, gzip, read_bytes, zstd};
 
 const ROWS: usize = 300;
 

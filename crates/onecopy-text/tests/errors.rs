@@ -2,8 +2,13 @@
 
 mod support;
 
-use onecopy_text::{Encoding, Layout, MemorySink, Options, Progress, ReadError, Scalar, Schema, Source, Unit, read};
-use support::{delimited, error, read_bytes};
+use std::io;
+
+use onecopy_text::{
+    Batch, Encoding, Expected, Layout, MemorySink, Options, Progress, ReadError, Scalar, Schema, Sink, Source, Unit,
+    read,
+};
+use support::{bgzf, delimited, error, gzip, read_bytes, zstd};
 
 #[test]
 fn messages_name_the_place_the_value_and_the_way_out() {
@@ -157,5 +162,37 @@ fn all_records_before_an_error_are_written() {
         let source = Source::memory("test.txt", text.as_bytes());
         read(source, &Schema::rows(Scalar::U8), &options, &sink, &Progress::new()).unwrap_err();
         assert_eq!(sink.into_bytes()[..1800], [12, 34].repeat(900));
+    }
+}
+
+/// Takes all records and keeps none.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn begin(&self, _: &Expected) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, _: &Batch<'_>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn row_100_000_000_names_its_line_in_every_compression() {
+    const PARTS: usize = 2000;
+    let rows = "1\n".repeat(50_000);
+    for (name, part, tail) in [
+        ("plain", rows.clone().into_bytes(), b"x\n1\n".to_vec()),
+        ("gzip", gzip(rows.as_bytes()), gzip(b"x\n1\n")),
+        ("BGZF", bgzf(rows.as_bytes(), 50_000), bgzf(b"x\n1\n", 100)),
+        ("zstd", zstd(rows.as_bytes()), zstd(b"x\n1\n")),
+    ] {
+        let bytes = [part.repeat(PARTS), tail].concat();
+        let options = Options { threads: 2, ..Options::default() };
+        let source = Source::memory("test.txt", &bytes);
+        let error = read(source, &Schema::rows(Scalar::I8), &options, &Nowhere, &Progress::new()).unwrap_err();
+        let told = "test.txt:100000001:1: could not convert string 'x' to int8 at row 100000000, column 1";
+        assert!(error.to_string().starts_with(told), "{name}: {error}");
     }
 }

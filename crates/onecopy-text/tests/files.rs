@@ -4,12 +4,15 @@ mod support;
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use onecopy_text::{Expected, MemorySink, Options, Progress, ReadError, Scalar, Schema, Sink, Source, Summary, read};
-use support::delimited;
+use onecopy_text::{
+    Batch, Expected, MemorySink, Options, Progress, ReadError, Scalar, Schema, Sink, Source, Summary, read,
+};
+use support::{bgzf, delimited, gzip, zstd};
 
-fn read_path(path: &std::path::Path) -> Result<(Summary, Vec<u8>), ReadError> {
+fn read_path(path: &Path) -> Result<(Summary, Vec<u8>), ReadError> {
     let sink = MemorySink::new();
     let options = Options { block_size: 100, threads: 3, ..Options::default() };
     let summary = read(Source::path(path), &Schema::rows(Scalar::U8), &options, &sink, &Progress::new())?;
@@ -60,24 +63,62 @@ impl<F: Fn() + Sync> Sink for Meddler<F> {
         self.inner.begin(expected)
     }
 
-    fn write(&self, first_record: u64, records: &[u8]) -> io::Result<()> {
-        self.inner.write(first_record, records)
+    fn write(&self, batch: &Batch<'_>) -> io::Result<()> {
+        self.inner.write(batch)
+    }
+}
+
+/// Runs a read of 40,000 rows during which `change` happens to the file.
+fn read_changing(path: &Path, threads: usize, change: impl Fn(&Path) + Sync) -> ReadError {
+    let sink = Meddler { inner: MemorySink::new(), change: || change(path) };
+    let options = Options { block_size: 100, threads, ..Options::default() };
+    read(Source::path(path), &Schema::rows(Scalar::U8), &options, &sink, &Progress::new()).unwrap_err()
+}
+
+#[test]
+fn a_file_that_changes_is_an_error_however_it_is_compressed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    let rows: Vec<_> = (0..40_000_u32).map(|i| format!("{} {}\n", i % 251, i * 7919 % 256)).collect();
+    let text = rows.concat();
+    for (name, bytes) in [
+        ("plain", text.clone().into_bytes()),
+        ("gzip", gzip(text.as_bytes())),
+        ("BGZF", bgzf(text.as_bytes(), 5000)),
+        ("zstd", zstd(text.as_bytes())),
+    ] {
+        let before = bytes.len() as u64;
+        for new_size in [0, 10, before / 2, before - 1, before + 1] {
+            for threads in [1, 3] {
+                fs::write(&path, &bytes).unwrap();
+                let resize =
+                    |path: &Path| fs::OpenOptions::new().write(true).open(path).unwrap().set_len(new_size).unwrap();
+                let failure = read_changing(&path, threads, resize);
+                let told =
+                    matches!(failure, ReadError::Changed { before: was, now, .. } if (was, now) == (before, new_size));
+                assert!(told, "{name} to {new_size}: {failure}");
+            }
+        }
+        fs::write(&path, &bytes).unwrap();
+        let old = fs::File::open(&path).unwrap();
+        old.set_modified(std::time::UNIX_EPOCH).unwrap();
+        let failure = read_changing(&path, 2, |path| fs::write(path, &bytes).unwrap());
+        assert_eq!(
+            failure.to_string(),
+            format!("{}: changed while it was read; read it again when its writer is done", path.display()),
+            "{name}"
+        );
     }
 }
 
 #[test]
-fn a_file_that_shrinks_or_grows_is_an_error() {
+fn an_error_before_the_place_where_a_file_was_cut_wins() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("a.txt");
-    for new_size in [10, 3999, 4001] {
-        fs::write(&path, "1 2\n".repeat(1000)).unwrap();
-        let change = || fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(new_size).unwrap();
-        let sink = Meddler { inner: MemorySink::new(), change };
-        let options = Options { block_size: 100, threads: 2, ..Options::default() };
-        let failure =
-            read(Source::path(&path), &Schema::rows(Scalar::U8), &options, &sink, &Progress::new()).unwrap_err();
-        assert!(matches!(failure, ReadError::Changed { before: 4000, now, .. } if now == new_size), "{failure}");
-    }
+    let path = directory.path().join("a");
+    fs::write(&path, "1 2\n".repeat(10) + "x 2\n" + &"1 2\n".repeat(10_000)).unwrap();
+    let cut = |path: &Path| fs::OpenOptions::new().write(true).open(path).unwrap().set_len(1000).unwrap();
+    let failure = read_changing(&path, 3, cut);
+    assert!(matches!(&failure, ReadError::Field(error) if error.at.line == 11), "{failure}");
 }
 
 /// Counts, and fails or cancels at a given write.
@@ -92,7 +133,7 @@ impl Sink for Counting<'_> {
         Ok(())
     }
 
-    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+    fn write(&self, _: &Batch<'_>) -> io::Result<()> {
         if self.writes.fetch_add(1, Ordering::Relaxed) == self.at { (self.then)() } else { Ok(()) }
     }
 }
@@ -164,10 +205,10 @@ fn expectations_bound_the_records() {
     struct Note(std::sync::Mutex<Option<Expected>>);
     impl Sink for Note {
         fn begin(&self, expected: &Expected) -> io::Result<()> {
-            *self.0.lock().unwrap() = Some(*expected);
+            *self.0.lock().unwrap() = Some(expected.clone());
             Ok(())
         }
-        fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        fn write(&self, _: &Batch<'_>) -> io::Result<()> {
             Ok(())
         }
     }
@@ -178,9 +219,9 @@ fn expectations_bound_the_records() {
         sink.0.into_inner().unwrap().unwrap()
     };
     let expected = expect("# c\n10 20\n1 2\n3 4", &Options::default());
-    assert_eq!(expected, Expected { record_size: 4, at_most: Some(3), estimate: Some(3) });
+    assert_eq!(expected, Expected { record_size: 4, at_most: Some(3), estimate: Some(3), raw: vec![] });
     let expected = expect("1\n2\n3", &Options { max_rows: Some(2), ..Options::default() });
-    assert_eq!(expected, Expected { record_size: 2, at_most: Some(2), estimate: Some(2) });
+    assert_eq!(expected, Expected { record_size: 2, at_most: Some(2), estimate: Some(2), raw: vec![] });
     assert_eq!(expect("", &Options::default()).at_most, Some(0));
 }
 

@@ -27,6 +27,7 @@ mod doctor;
 mod dtype;
 mod error;
 mod handle;
+mod in_order;
 mod locks;
 pub mod names;
 mod object;
@@ -54,6 +55,7 @@ pub use doctor::{Finding, Verdict, examine};
 pub use dtype::{DType, Field};
 pub use error::Error;
 pub use handle::ArrayHandle;
+pub use in_order::{InOrder, Next, Unfinished};
 pub use locks::{
     Arrival, Barrier, Condition, ConditionLock, Event, Lock, LockError, LockGuard, Patience, RLock, RwLock, Semaphore,
     SharedObject, Side, Waited, Waiter,
@@ -76,7 +78,7 @@ pub use reactor::{Mailbox, Waitable, Watch};
 pub use schema::schema_of;
 pub use session::{SESSION_VARIABLE, leave_session, parse_size, session, session_hint};
 pub use shared::{Kind, Shareable, Shared};
-pub use tables::{LoadError, load_text};
+pub use tables::{LoadError, LoadedText, load_text};
 pub use text_blocks::{Part, TextBlocks};
 pub use value::{Payload, Value, ValueKind};
 pub use work_memory::check_work_memory;

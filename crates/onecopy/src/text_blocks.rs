@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use onecopy_arena::{Arena, Block, Draft};
 use onecopy_os::OsError;
-use onecopy_text::{Expected, Options, Progress, Schema, Sink, Source, Summary, read};
+use onecopy_text::{Batch, Expected, Options, Progress, Schema, Sink, Source, Summary, read};
 
+use crate::tables::write_lines;
 use crate::{Error, LoadError};
 
 /// Blocks that may be under way at a time: one that is taken, and others that are filled meanwhile.
@@ -46,6 +47,8 @@ pub struct TextBlocks {
 pub struct Part {
     /// Their bytes.
     pub block: Block,
+    /// For each of them the number of lines before it, if `options.lines` is set.
+    pub lines: Option<Block>,
     /// How many they are.
     pub records: u64,
     /// Bytes of each.
@@ -55,6 +58,7 @@ pub struct Part {
 struct Shared {
     arena: &'static Arena,
     records: u64,
+    with_lines: bool,
     progress: Progress,
     state: Mutex<State>,
     changed: Condvar,
@@ -69,11 +73,18 @@ struct State {
     end: Option<Result<Summary, LoadError>>,
     /// Nobody takes any more.
     abandoned: bool,
+    /// What is wrong with the text is before this record.
+    wanted: Option<u64>,
 }
 
 struct Filling {
-    draft: Arc<Draft>,
+    drafts: Arc<Drafts>,
     written: u64,
+}
+
+struct Drafts {
+    records: Draft,
+    lines: Option<Draft>,
 }
 
 impl TextBlocks {
@@ -91,6 +102,7 @@ impl TextBlocks {
         let shared = Arc::new(Shared {
             arena,
             records,
+            with_lines: options.lines,
             progress: Progress::new(),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -161,35 +173,45 @@ impl Shared {
         state.first += 1;
         drop(state);
         self.changed.notify_all();
-        let mut draft = front.draft;
+        let mut drafts = front.drafts;
         // Whoever wrote the last record may be about to let go of it.
-        let draft = loop {
-            match Arc::try_unwrap(draft) {
-                Ok(draft) => break draft,
-                Err(shared) => draft = shared,
+        let drafts = loop {
+            match Arc::try_unwrap(drafts) {
+                Ok(drafts) => break drafts,
+                Err(shared) => drafts = shared,
             }
             std::thread::yield_now();
         };
-        let block = draft.finish(front.written)?;
-        Ok(Part { block, records: front.written / record_size.max(1) as u64, record_size })
+        let records = front.written / record_size.max(1) as u64;
+        let lines = drafts.lines.map(|lines| lines.finish(records * size_of::<u64>() as u64)).transpose()?;
+        Ok(Part { block: drafts.records.finish(front.written)?, lines, records, record_size })
     }
 
-    /// The draft of a block; waits until it may be begun.
-    fn draft_of(&self, number: u64) -> io::Result<Arc<Draft>> {
+    /// The drafts of a block; waits until it may be begun. None if its records from `record` on are not wanted.
+    fn drafts_of(&self, number: u64, record: u64) -> io::Result<Option<Arc<Drafts>>> {
         let mut state = self.lock();
-        while number >= state.first + AHEAD && !state.abandoned {
+        let is_wanted = |state: &State| state.wanted.is_none_or(|end| record < end);
+        while number >= state.first + AHEAD && !state.abandoned && is_wanted(&state) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.abandoned {
             return Err(io::ErrorKind::Interrupted.into());
         }
+        if !is_wanted(&state) {
+            return Ok(None);
+        }
         let place = (number - state.first) as usize;
         while state.filling.len() <= place {
             let size = state.whole(self.records);
-            let draft = self.arena.draft(size, size).map_err(io::Error::other)?;
-            state.filling.push_back(Filling { draft: Arc::new(draft), written: 0 });
+            let records = self.arena.draft(size, size).map_err(io::Error::other)?;
+            let lines = self.with_lines.then(|| {
+                let size = self.records * size_of::<u64>() as u64;
+                self.arena.draft(size, size).map_err(io::Error::other)
+            });
+            let drafts = Arc::new(Drafts { records, lines: lines.transpose()? });
+            state.filling.push_back(Filling { drafts, written: 0 });
         }
-        Ok(Arc::clone(&state.filling[place].draft))
+        Ok(Some(Arc::clone(&state.filling[place].drafts)))
     }
 
     fn note_written(&self, number: u64, bytes: usize) {
@@ -210,20 +232,32 @@ impl Sink for Shared {
         Ok(())
     }
 
-    fn write(&self, first_record: u64, mut records: &[u8]) -> io::Result<()> {
+    fn write(&self, batch: &Batch<'_>) -> io::Result<()> {
         let record_size = self.lock().record_size;
-        let mut at = first_record;
+        let (mut records, mut lines, mut at) = (batch.records, batch.lines, batch.first_record);
         while !records.is_empty() {
             let (number, inside) = (at / self.records, at % self.records);
             let count = (self.records - inside).min((records.len() / record_size) as u64);
             let (now, rest) = records.split_at(count as usize * record_size);
-            let draft = self.draft_of(number)?;
-            draft.write_at(inside * record_size as u64, now).map_err(io::Error::other)?;
-            drop(draft);
+            let Some(drafts) = self.drafts_of(number, at)? else { return Ok(()) };
+            if let Some(draft) = &drafts.lines {
+                let (now, rest) = lines.split_at(count as usize);
+                write_lines(draft, inside, now)?;
+                lines = rest;
+            }
+            drafts.records.write_at(inside * record_size as u64, now).map_err(io::Error::other)?;
+            drop(drafts);
             self.note_written(number, now.len());
             (records, at) = (rest, at + count);
         }
         Ok(())
+    }
+
+    fn end_before(&self, record: u64) {
+        let mut state = self.lock();
+        state.wanted = Some(state.wanted.map_or(record, |end| end.min(record)));
+        drop(state);
+        self.changed.notify_all();
     }
 }
 
@@ -312,6 +346,26 @@ mod tests {
         assert_eq!(next(&blocks).unwrap().unwrap().len(), 100);
         assert!(next(&blocks).unwrap_err().to_string().starts_with("test.txt:251:1: could not convert string 'x'"));
         assert!(next(&blocks).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_write_behind_a_flaw_does_not_wait_for_blocks_that_never_come() {
+        let blocks = start(arena(), String::new(), 1, 10);
+        while blocks.shared.lock().end.is_none() {
+            std::thread::yield_now();
+        }
+        blocks.shared.lock().record_size = 8;
+        let batch = Batch { first_record: 10 * (AHEAD + 2), records: &[0; 8], lines: &[], raw: &[], raw_text: &[] };
+        let (done, wait) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| done.send(blocks.shared.write(&batch)).unwrap());
+            assert!(wait.recv_timeout(Duration::from_millis(20)).is_err(), "it is too far ahead");
+            blocks.shared.end_before(15);
+            let written = wait.recv_timeout(Duration::from_secs(60));
+            blocks.shared.lock().abandoned = true;
+            blocks.shared.changed.notify_all();
+            written.expect("it returns").unwrap();
+        });
     }
 
     #[test]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from time import perf_counter_ns
 from typing import Any
@@ -17,8 +16,9 @@ from onecopy._pool.backlog import Backlog
 from onecopy._pool.errors import Fault, again, death, error_of
 from onecopy._pool.failures import Failure
 from onecopy._pool.pace import LEAST_AHEAD, Pace
-from onecopy._pool.pickling import dumps, dumps_by_value
-from onecopy._pool.tasks import Function, Source, Task
+from onecopy._pool.pickling import dumps
+from onecopy._pool.sending import Sender
+from onecopy._pool.tasks import Source, Task
 from onecopy._pool.workers import Worker, Workers
 
 #: Letters that are looked at before tasks are given out again.
@@ -69,10 +69,8 @@ class Dispatcher:
         self._failed_starts = 0
         #: Of the last task that was given out.
         self._pace = Pace()
-        #: Numbers of functions that nobody will call any more.
-        self._gone: deque[int] = deque()
+        self._sender = Sender()
         self._short_of_memory = False
-        self._by_value = False
         self.broken: OnecopyError | None = None
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -135,7 +133,7 @@ class Dispatcher:
                         self._grow()
                     self._give_all()
                     self._cancel_rest()
-                    self._forget_functions()
+                    self._sender.forget_functions(self._workers)
         except BaseException as error:
             self.broken = OnecopyError(f"the pool failed: {error!r}")
             self.broken.__cause__ = error
@@ -243,10 +241,8 @@ class Dispatcher:
         return _settle(task.fail, Fault(error, stage, failure.done, failure.shown))
 
     def _send_by_value(self, task: Task) -> None:
-        """Try again what is not where its name says, such as a function of a notebook. So go all tasks from here on."""
-        task.by_value = self._by_value = True
-        for worker in self._workers:
-            worker.functions.discard(task.function.number)
+        """Try again a task that arrived where a name in it is not known."""
+        self._sender.send_by_value(task.function, self._workers)
         self._tasks[task.number] = task
         self._backlog.put_back([task])
 
@@ -372,7 +368,7 @@ class Dispatcher:
         """Send tasks to the worker that they are assigned to, all together; each alone if that fails."""
         sent, began = 0, perf_counter_ns()
         try:
-            sent = self._send(worker, tasks)
+            sent = self._sender.send(worker, tasks)
         except BaseException as error:
             if len(tasks) == 1:
                 self._unassign(worker, tasks[0])
@@ -389,31 +385,10 @@ class Dispatcher:
         if worker.quota == 0:
             worker.stop()
 
-    def _send(self, worker: Worker, tasks: list[Task]) -> int:
-        """Send tasks, and say how many of them went; an error says that none did."""
-        by_value = self._by_value
-        pickle = auditing.for_callers(tasks, dumps_by_value if by_value else dumps)
-        posted: list[tuple[int, int, int, object]] = []
-        for task in tasks:
-            function = task.function
-            task.by_value = by_value
-            if function.number not in worker.functions:
-                self._introduce(worker, function, pickle)
-            order = letters.order(task.what, by_value, function.number)
-            posted.append((letters.TASK, task.number, order, task.given))
-        return worker.tasks._post_many(posted, pickle)
-
     def _unassign(self, worker: Worker, task: Task) -> None:
         del worker.assigned[task.number]
         if worker.quota is not None:
             worker.quota += 1
-
-    def _introduce(self, worker: Worker, function: Function, pickle: Callable[[Any], bytes]) -> None:
-        worker.tasks._post(letters.FUNCTION, function.number, 0, function.call, pickle)
-        worker.functions.add(function.number)
-        if not function.watched:
-            function.watched = True
-            function.when_gone(self._gone.append)
 
     def _keep_back(self, task: Task, error: BaseException) -> None:
         """Deal with a task that could not be sent."""
@@ -430,15 +405,6 @@ class Dispatcher:
         if task.lacks_memory_since is None or any(worker.assigned for worker in self._workers):
             task.lacks_memory_since = now
         return now - task.lacks_memory_since < END_OF_LACK
-
-    def _forget_functions(self) -> None:
-        """Have workers forget functions that nobody will call any more, and with them what belongs to these."""
-        while self._gone:
-            number = self._gone.popleft()
-            for worker in self._workers:
-                if number in worker.functions:
-                    worker.functions.discard(number)
-                    worker.tasks._post(letters.FORGET, number, 0, None, dumps)
 
     def _share_out(self) -> None:
         """Take tasks back that wait behind others while a worker has nothing to do."""

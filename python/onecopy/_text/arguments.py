@@ -9,6 +9,8 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from onecopy._text.converters import elements
+
 Columns = SupportsIndex | str | Sequence[SupportsIndex | str]
 #: Text to the value that it stands for; or the name of a field to such texts of its own.
 Missing = Mapping[str, Any]
@@ -44,6 +46,7 @@ def dialect(
     names: bool,
     missing: Missing | None,
     truncate: bool,
+    return_index: bool,
 ) -> dict[str, Any]:
     """Return what the compiled half has to know about the text; refuse what makes no sense, in the order of numpy."""
     begins = _comments(comments)
@@ -65,6 +68,7 @@ def dialect(
         "header": names,
         "missing": _missing_values(missing),
         "truncate": truncate,
+        "lines": return_index,
     }
 
 
@@ -121,7 +125,7 @@ def _columns(usecols: Any, dtype: np.dtype[Any] | None, named: bool) -> list[int
         with suppress(TypeError):
             several = list(usecols)
     chosen = [_column(column, named) for column in several]
-    if dtype is not None and dtype.names is not None and len(chosen) != (fields := _fields(dtype)):
+    if dtype is not None and dtype.names is not None and len(chosen) != (fields := len(elements(dtype))):
         raise TypeError(
             "If a structured dtype is used, the number of columns in `usecols` must match the effective number of "
             f"fields. But {len(chosen)} usecols were given and the number of fields is {fields}."
@@ -142,14 +146,6 @@ def _column(column: Any, named: bool) -> int | str:
     if not -_MOST_COLUMNS <= number < _MOST_COLUMNS:
         raise OverflowError(f"usecols has {number}, and no file has so many columns")
     return number
-
-
-def _fields(dtype: np.dtype[Any]) -> int:
-    """Return how many columns a record takes."""
-    if dtype.subdtype is not None:
-        base, shape = dtype.subdtype
-        return int(np.prod(shape)) * _fields(base)
-    return 1 if dtype.names is None else sum(_fields(dtype[name]) for name in dtype.names)
 
 
 def _missing_values(missing: Missing | None) -> list[tuple[str, str, str | None]]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onecopy import _native
-from onecopy._arrays import Array
 from onecopy._text import arguments
 from onecopy._text.lines import Text, as_files, text_of
 from onecopy._text.loading import dialect_for_native, header_of, item_of, with_names
@@ -35,9 +34,10 @@ def iter_text(
     names: bool = False,
     missing: arguments.Missing | None = None,
     truncate: bool = False,
+    return_index: bool = False,
     threads: int | None = None,
     progress: bool | Callable[[int], None] = False,
-) -> Iterator[Array]:
+) -> Iterator[Any]:
     """Load delimited text block by block, on all cores, in bounded memory.
 
     The next blocks are parsed while the caller works on one; a few of them is all that is in memory, however long the
@@ -47,7 +47,9 @@ def iter_text(
     ----------
     fname : path, file, iterable of lines, or sequence of paths
         As for `loadtxt`. Several files come one after the other, and no block holds rows of two.
-    dtype, comments, delimiter, skiprows, usecols, encoding, max_rows, quotechar, names, missing, truncate, threads
+    dtype, comments, delimiter, skiprows, usecols, encoding, max_rows, quotechar : optional
+        As for `loadtxt`, for each file.
+    names, missing, truncate, return_index, threads : optional
         As for `loadtxt`, for each file.
     rows : int, optional
         Rows of a block; the last one of a file may have fewer.
@@ -57,7 +59,8 @@ def iter_text(
     Yields
     ------
     numpy.ndarray
-        Shared: records of shape ``(rows,)`` for a structured dtype or with `names`, else ``(rows, columns)``.
+        Shared: records of shape ``(rows,)`` for a structured dtype or with `names`, else ``(rows, columns)``. With
+        `return_index` a pair of this and the indices of its lines in the whole file.
 
     Raises
     ------
@@ -75,7 +78,7 @@ def iter_text(
     """
     item = None if dtype is None else np.dtype(dtype)
     dialect = arguments.dialect(
-        item, comments, delimiter, skiprows, usecols, max_rows, quotechar, names, missing, truncate
+        item, comments, delimiter, skiprows, usecols, max_rows, quotechar, names, missing, truncate, return_index
     )
     if item is not None and not readable(item):
         raise ValueError(f"dtype={item!r} is read by numpy alone, which cannot go on block by block; see loadtxt")
@@ -95,7 +98,7 @@ def _blocks(
     threads: int,
     progress: bool | Callable[[int], None],
     dialect: dict[str, Any],
-) -> Iterator[Array]:
+) -> Iterator[Any]:
     with showing(progress, [text.content for text in texts]) as report:
         for text in texts:
             yield from _blocks_of(text, item_of(text, item, dialect), rows, threads, report, dialect)
@@ -108,17 +111,18 @@ def _blocks_of(
     threads: int,
     report: Callable[[int], None] | None,
     dialect: dict[str, Any],
-) -> Iterator[Array]:
+) -> Iterator[Any]:
     content = _content(text)
     blocks = _native.TextBlocks(content, item, dialect_for_native(encoding=text.encoding, **dialect), threads, rows)
     header = header_of(text, dialect) if item.names is None else None
     reported = 0
-    for block in blocks:
+    for block, lines in blocks:
         if report is not None:
             read = blocks.bytes_read
             report(read - reported)
             reported = read
-        yield block if header is None else with_names(block, header)
+        named = block if header is None else with_names(block, header)
+        yield named if lines is None else (named, lines)
 
 
 def _content(text: Text) -> str | os.PathLike[str] | bytes:

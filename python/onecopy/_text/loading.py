@@ -36,6 +36,8 @@ class LoadedFile(NamedTuple):
         Bytes of text, decompressed.
     blank_line : int or None
         With ``max_rows``: the first line that was passed over because it holds nothing.
+    lines : numpy.ndarray or None
+        If asked for: the number of lines before each record.
     """
 
     array: Array
@@ -44,6 +46,7 @@ class LoadedFile(NamedTuple):
     rows: int
     bytes: int
     blank_line: int | None
+    lines: npt.NDArray[np.int64] | None
 
 
 class Inferred(NamedTuple):
@@ -80,6 +83,7 @@ def dialect_for_native(
     header: bool = False,
     missing: Sequence[tuple[str, str, str | None]] = (),
     truncate: bool = False,
+    lines: bool = False,
     encoding: Literal["utf-8", "latin-1"] = "utf-8",
 ) -> dict[str, Any]:
     """Spell a dialect out for the compiled half."""
@@ -93,6 +97,7 @@ def dialect_for_native(
         "header": header,
         "missing": list(missing),
         "truncate": truncate,
+        "lines": lines,
         "latin1": encoding == "latin-1",
     }
 
@@ -111,17 +116,35 @@ def load(
     *,
     threads: int = 0,
     progress: Callable[[int], None] | None = None,
+    converters: dict[str, Any] | None = None,
     **dialect: Any,
 ) -> LoadedFile:
     """Load one text: a file, or the bytes of the text themselves.
 
     `progress` is called now and then with the bytes of the file read since its last call; what it raises ends the
-    loading. The dialect is that of `dialect_for_native`.
+    loading. The converters are those of `converters_for_native`, the dialect is that of `dialect_for_native`.
     """
-    array, names, size, blank_line = _native.load(
-        path, np.dtype(dtype), dialect_for_native(**dialect), threads, progress
-    )
-    return LoadedFile(array, names, array.dtype, len(array), size, blank_line)
+    loaded = _native.load(path, np.dtype(dtype), dialect_for_native(**dialect), threads, progress, converters)
+    return _loaded_file(*loaded)
+
+
+def load_many(
+    files: Sequence[tuple[Path, np.dtype[Any]]],
+    *,
+    threads: int = 0,
+    progress: Callable[[int], None] | None = None,
+    **dialect: Any,
+) -> list[LoadedFile]:
+    """Load several files as `load` does: large ones one after the other, each on all cores, small ones side by side."""
+    return [
+        _loaded_file(*loaded) for loaded in _native.load_many(files, dialect_for_native(**dialect), threads, progress)
+    ]
+
+
+def _loaded_file(
+    array: Array, lines: Array | None, names: list[str] | None, size: int, blank_line: int | None
+) -> LoadedFile:
+    return LoadedFile(array, names, array.dtype, len(array), size, blank_line, lines)
 
 
 def item_of(text: Text, item: np.dtype[Any] | None, dialect: dict[str, Any]) -> np.dtype[Any]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from onecopy._arrays import Array, asarray
 from onecopy._text import arguments
-from onecopy._text.lines import Text, as_files, text_of
-from onecopy._text.loading import LoadedFile, Path, item_of, load, with_names
+from onecopy._text.converters import are_plain, converters_for_native
+from onecopy._text.lines import as_files, text_of
+from onecopy._text.loading import LoadedFile, Path, item_of, load, load_many, with_names
 from onecopy._text.progress import showing
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def loadtxt(
     names: bool = False,
     missing: arguments.Missing | None = None,
     truncate: bool = False,
+    return_index: bool = False,
     threads: int | None = None,
     progress: bool | Callable[[int], None] = False,
 ) -> Any:
@@ -62,7 +64,9 @@ def loadtxt(
     delimiter : str or bytes, optional
         What separates columns; white space by default.
     converters : callable or dict, optional
-        As in numpy, whose reader is then used.
+        Function that makes the elements of all columns from their texts, or a dictionary with such functions of some
+        columns by number (with `names` also by name). Called row by row in the order of the file; other columns are
+        parsed on all cores meanwhile.
     skiprows : int, optional
         Lines to skip at the beginning, comments included.
     usecols : int, str or sequence of them, optional
@@ -88,6 +92,8 @@ def loadtxt(
         instead of a text holds a mapping for that field.
     truncate : bool, optional
         Cut strings that are longer than their field. By default they are an error; numpy cuts them silently.
+    return_index : bool, optional
+        Return also where the rows are in the text.
     threads : int, optional
         Threads to use; all cores by default.
     progress : bool or callable, optional
@@ -97,13 +103,17 @@ def loadtxt(
     -------
     numpy.ndarray or list of numpy.ndarray
         A list with one array per file for several files. With `unpack` a structured array becomes a list of its fields.
+    index : numpy.ndarray of int64, shape (rows,)
+        For each row the index of its line among all lines of the text: ``skiprows=index[i]`` begins with row ``i``, and
+        messages call its line ``index[i] + 1``. Only with `return_index`; for each file of several, whose list then
+        holds pairs.
 
     Raises
     ------
     ParseError
         The text does not hold what `dtype` says. The message starts with ``file:line:column`` and the exception has
-        `filename`, `line`, `column`, `field` and `text`. Integers never wrap. Also raised for compressed data that is
-        truncated or corrupt.
+        `filename`, `line`, `column`, `field` and `text`. Integers never wrap. Also raised for what a converter raises,
+        which is then its ``__cause__``, and for compressed data that is truncated or corrupt.
     OutOfMemoryError
         The result does not fit.
     OSError
@@ -131,117 +141,147 @@ def loadtxt(
     ...                    dtype="S4, i4, f4", missing={"NA": "nan"})
     >>> calls["f2"]
     array([0.75,  nan], dtype=float32)
+    >>> oc.loadtxt(["12.5% 3", "# no data", "7% 4"], converters={0: lambda text: float(text.rstrip("%")) / 100},
+    ...            return_index=True)
+    (array([[0.125, 3.   ],
+           [0.07 , 4.   ]]), array([0, 2]))
     >>> oc.loadtxt(["name,age", "Ada,36"], dtype=None, delimiter=",", names=True)["age"].item()
     36
     """
     arguments.check_ndmin(ndmin)
+    item = None if dtype is None else np.dtype(dtype)
+    dialect = arguments.dialect(
+        item, comments, delimiter, skiprows, usecols, max_rows, quotechar, names, missing, truncate, return_index
+    )
+    takes_converters = converters is None or (item is not None and are_plain(converters, names))
+    only_numpy = not takes_converters or _only_numpy_can(item, encoding, quotechar, like)
+    form = _Form(unpack, ndmin, max_rows, return_index)
+    files = as_files(fname)
+    if files is not None and converters is None and not only_numpy and not any(map(_is_for_numpy, files)):
+        results = []
+        for file, loaded in zip(
+            files, _load_files(files, item, encoding, quotechar, threads, progress, dialect), strict=True
+        ):
+            results.append(_finished(loaded, item, file, dialect, form))
+        return results
     options: dict[str, Any] = {
         "dtype": dtype, "comments": comments, "delimiter": delimiter, "converters": converters, "skiprows": skiprows,
         "usecols": usecols, "unpack": unpack, "ndmin": ndmin, "encoding": encoding, "max_rows": max_rows,
         "quotechar": quotechar, "like": like,
     }  # fmt: skip
-    files = as_files(fname)
     if files is not None:
-        more = {"names": names, "missing": missing, "truncate": truncate}
+        more: dict[str, Any] = {"names": names, "missing": missing, "truncate": truncate, "return_index": return_index}
         with showing(progress, files) as report:
-            return _load_files(files, {**options, **more, "progress": report}, threads)
-    item = None if dtype is None else np.dtype(dtype)
-    dialect = arguments.dialect(
-        item, comments, delimiter, skiprows, usecols, max_rows, quotechar, names, missing, truncate
-    )
+            return [loadtxt(file, threads=threads, progress=report or False, **options, **more) for file in files]
     text = None
-    if not _only_numpy_can(fname, item, converters, encoding, max_rows, quotechar, like):
+    if not only_numpy and not _is_for_numpy(fname, max_rows):
         text = text_of(fname, encoding, quotechar)
         fname = text.lines if text.content is None else fname
     if text is None or text.content is None:
-        if names or missing or item is None:
+        if names or missing or item is None or return_index:
             raise ValueError(
-                "names, missing and dtype=None do not go together with converters, like, or what else numpy's reader "
-                "is for"
+                "names, missing, return_index and dtype=None do not go together with like, with types, encodings and "
+                "converters that only numpy's reader takes, nor, with max_rows, with what is no path"
             )
         read = np.loadtxt(fname, **options)
         return read if isinstance(read, list) or read.dtype.hasobject else asarray(read)
     item = item_of(text, item, dialect)
+    native = converters_for_native(converters, item, latin1=text.encoding == "latin-1", as_bytes=encoding == "bytes")
     with showing(progress, [text.content]) as report:
-        loaded = _load_named(text, item, threads or 0, report, dialect)
-    array = _shaped(loaded.array, ndmin)
-    _warn(array, loaded.blank_line, fname, max_rows)
-    if not unpack:
+        loaded = load(
+            text.content,
+            item,
+            threads=threads or 0,
+            progress=report,
+            converters=native,
+            encoding=text.encoding,
+            **dialect,
+        )
+    return _finished(loaded, item, fname, dialect, form)
+
+
+class _Form(NamedTuple):
+    """What the result is to look like."""
+
+    unpack: bool
+    ndmin: int
+    max_rows: int | None
+    return_index: bool
+
+
+def _load_files(
+    files: list[Path],
+    item: np.dtype[Any] | None,
+    encoding: str | None,
+    quotechar: str | None,
+    threads: int | None,
+    progress: bool | Callable[[int], None],
+    dialect: dict[str, Any],
+) -> list[LoadedFile]:
+    texts = [text_of(file, encoding, quotechar) for file in files]
+    items = [item_of(text, item, dialect) for text in texts]
+    with showing(progress, files) as report:
+        return load_many(
+            list(zip(files, items, strict=True)),
+            threads=threads or 0,
+            progress=report,
+            encoding=texts[0].encoding,
+            **dialect,
+        )
+
+
+def _finished(loaded: LoadedFile, item: np.dtype[Any] | None, fname: Any, dialect: dict[str, Any], form: _Form) -> Any:
+    """Give what was loaded the form that was asked for."""
+    array = _shaped(_of_columns(loaded, item, dialect), form.ndmin)
+    _warn(array, loaded.blank_line, fname, form.max_rows)
+    result = array if not form.unpack else _unpacked(array)
+    return (result, loaded.lines) if form.return_index else result
+
+
+def _unpacked(array: Array) -> Array | list[Array]:
+    return array.T if array.dtype.names is None else [array[name] for name in array.dtype.names]
+
+
+def _of_columns(loaded: LoadedFile, item: np.dtype[Any] | None, dialect: dict[str, Any]) -> Array:
+    array = loaded.array
+    if item is None or item.names is not None:
         return array
-    return [array[name] for name in array.dtype.names] if array.dtype.names is not None else array.T
+    if loaded.names is not None and array.ndim == 2:
+        return with_names(array, loaded.names)
+    if loaded.rows == 0 and dialect["usecols"] is None:
+        # Nothing says how many columns there would have been: numpy takes one.
+        return array.reshape(-1)[:0].reshape(0, 1)
+    return array
 
 
 def _warn(array: Array, blank_line: int | None, fname: Any, max_rows: int | None) -> None:
     if array.shape[:1] == (0,):
-        warnings.warn(f'loadtxt: input contained no data: "{fname}"', UserWarning, stacklevel=3)
+        warnings.warn(f'loadtxt: input contained no data: "{fname}"', UserWarning, stacklevel=4)
     if blank_line is not None:
         warnings.warn(
             f"Input line {blank_line} contained no data and will not be counted towards `max_rows={max_rows}`; "
             "to count lines, take as many with itertools.islice",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
-def _load_named(
-    text: Text, item: np.dtype[Any], threads: int, report: Callable[[int], None] | None, dialect: dict[str, Any]
-) -> LoadedFile:
-    assert text.content is not None
-    loaded = load(text.content, item, threads=threads, progress=report, encoding=text.encoding, **dialect)
-    array = loaded.array
-    if item.names is None and loaded.names is not None and array.ndim == 2:
-        return loaded._replace(array=with_names(array, loaded.names))
-    if loaded.rows == 0 and item.names is None and dialect["usecols"] is None:
-        # Nothing says how many columns there would have been: numpy takes one.
-        return loaded._replace(array=array.reshape(-1)[:0].reshape(0, 1))
-    return loaded
-
-
-def _load_files(files: list[Path], options: dict[str, Any], threads: int | None) -> list[Any]:
-    """Load large files one after the other, each on all cores, and small ones side by side."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    cores = threads or len(os.sched_getaffinity(0))
-    small = [file for file in files if _size(file) < _LEAST_FOR_ALL_CORES]
-    with ThreadPoolExecutor(cores) as pool:
-        started = {file: pool.submit(loadtxt, file, threads=1, **options) for file in small}
-        return [
-            started[file].result() if file in started else loadtxt(file, threads=cores, **options) for file in files
-        ]
-
-
-#: A file below this is parsed by one core before others could help.
-_LEAST_FOR_ALL_CORES = 4 << 20
-
-
-def _size(file: Path) -> int:
-    try:
-        return os.path.getsize(file)
-    except OSError:
-        return 0  # the loader says what is wrong with it
-
-
-def _only_numpy_can(
-    fname: Any,
-    dtype: np.dtype[Any] | None,
-    converters: Any,
-    encoding: str | None,
-    max_rows: int | None,
-    quotechar: str | None,
-    like: Any,
-) -> bool:
-    """Tell what is left to numpy's reader: Python in the loop, and types and encodings that large files do not have."""
-    is_path = isinstance(fname, (str, os.PathLike))
+def _only_numpy_can(dtype: np.dtype[Any] | None, encoding: str | None, quotechar: str | None, like: Any) -> bool:
+    """Tell what is left to numpy's reader: types and encodings that large files do not have."""
     return bool(
-        converters is not None
-        or like is not None
+        like is not None
         or (dtype is not None and not readable(dtype))
         or not (encoding in (None, "bytes") or arguments.is_utf8(encoding) or arguments.is_latin1(encoding))
-        or (is_path and os.fspath(fname).endswith(_ONLY_NUMPY_READS))
         or (quotechar is not None and not quotechar.isascii())
-        # numpy leaves a file behind the last row that it returns, and a generator may have no end.
-        or (max_rows is not None and not is_path and not isinstance(fname, (list, tuple)))
     )
+
+
+def _is_for_numpy(fname: Any, max_rows: int | None = None) -> bool:
+    """Tell what is left to numpy's reader whatever it holds."""
+    if isinstance(fname, (str, os.PathLike)):
+        return os.fspath(fname).endswith(_ONLY_NUMPY_READS)
+    # numpy leaves a file behind the last row that it returns, and a generator may have no end.
+    return max_rows is not None and not isinstance(fname, (list, tuple))
 
 
 def readable(dtype: np.dtype[Any]) -> bool:

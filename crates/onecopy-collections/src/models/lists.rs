@@ -5,7 +5,7 @@ use onecopy_sync::{OnOwnerDied, Patience};
 use super::{Made, Process, Shared, dies, explore, explore_deaths, process};
 use crate::container::{ContainerError, Item, Local};
 use crate::door::Block;
-use crate::list::{Channel, List};
+use crate::list::{Channel, List, Origin};
 
 /// A list that processes share.
 type Row = Shared<List, Local>;
@@ -169,7 +169,7 @@ fn what_is_read_and_changed_under_the_lock_of_programs_is_one_change() {
 }
 
 /// The list after each of the changes of the one that dies.
-const STATES: [&[u64]; 7] = [&[1], &[1, 2, 3], &[5, 2, 3], &[7, 5, 2, 3], &[7, 2, 3], &[7, 2], &[]];
+const STATES: [&[u64]; 8] = [&[1], &[1, 2, 3], &[5, 2, 3], &[7, 5, 2, 3], &[7, 2, 3], &[7, 2], &[7], &[]];
 
 #[test]
 fn a_writer_that_dies_has_made_each_change_or_not_and_leaves_nothing() {
@@ -185,12 +185,14 @@ fn a_writer_that_dies_has_made_each_change_or_not_and_leaves_nothing() {
         let change = made.clone();
         let victim = dies(steps, died, move |row: &Row| {
             let channel = row.channel(1);
-            let changes: [&dyn Fn(); 6] = [
+            let all_but_last = |len: usize| Ok::<_, ContainerError>((0..len - 1).map(Origin::Old).collect());
+            let changes: [&dyn Fn(); 7] = [
                 &|| row.extend(1, &[2, 3]),
                 // There is no room for this: the list moves.
                 &|| assert!(channel.set(0, item(5, &row.block(1))).unwrap()),
                 &|| channel.insert(0, item(7, &row.block(1))).unwrap(),
                 &|| assert!(channel.pop(1).unwrap().is_some()),
+                &|| channel.arrange(all_but_last, &mut []).unwrap(),
                 &|| assert!(channel.pop(-1).unwrap().is_some()),
                 &|| channel.clear().unwrap(),
             ];

@@ -5,11 +5,15 @@ mod gzip;
 mod patient;
 mod plain;
 mod stream;
+mod unchanging;
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use unchanging::{Stamp, Unchanging};
 
 use crate::block::Block;
 use crate::error::{Compression, ReadError, display_name};
@@ -47,6 +51,11 @@ impl<'a> Source<'a> {
     /// Bytes that come one after the other, called `name` in messages.
     pub fn stream(name: impl Into<String>, reader: impl Read + Send + 'a) -> Self {
         Self { name: name.into(), kind: Kind::Stream(Box::new(reader)) }
+    }
+
+    /// What it is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Opens the source; `block_size` is what [`Feed::next`] delivers at a time, more or less.
@@ -105,16 +114,11 @@ pub(crate) trait Feed: Sync {
 /// Bytes that any thread may read at any place.
 pub(crate) trait ReadAt: Sync {
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
-    fn size(&self) -> io::Result<u64>;
 }
 
-impl ReadAt for File {
+impl ReadAt for Arc<File> {
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
-        FileExt::read_exact_at(self, out, offset)
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        FileExt::read_exact_at(&**self, out, offset)
     }
 }
 
@@ -123,10 +127,6 @@ impl ReadAt for &[u8] {
         let end = offset as usize + out.len();
         out.copy_from_slice(self.get(offset as usize..end).ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.len() as u64)
     }
 }
 
@@ -159,8 +159,10 @@ impl<'a> Opener<'a> {
         }
         // Files of /proc are regular and claim to be empty.
         if metadata.is_file() && metadata.len() > 0 {
-            let size = metadata.len();
-            self.sized(file, size)
+            let (file, name) = (Arc::new(file), self.name.clone());
+            let before = Stamp::of(&file).map_err(fail)?;
+            let feed = self.sized(Arc::clone(&file), before.size)?;
+            Ok(Box::new(Unchanging { feed, file, before, name }))
         } else {
             let progress = self.progress;
             self.stream(Box::new(patient::Patient { file, progress }))

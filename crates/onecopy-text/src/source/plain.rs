@@ -1,6 +1,5 @@
 //! Plain text: any thread reads any block. `pread` and not `mmap`, because a mapping faults when the file shrinks.
 
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Feed, Portion, ReadAt, TextSize};
@@ -22,23 +21,13 @@ impl<'a, R: ReadAt> PlainFeed<'a, R> {
         Self { input, size, name, block_size: block_size as u64, next: AtomicU64::new(0), progress }
     }
 
-    fn changed(&self, now: u64) -> ReadError {
-        ReadError::Changed { file: self.name.clone(), before: self.size, now }
-    }
-
     fn read(&self, block: &mut Block, offset: u64, length: usize) -> Result<(), ReadError> {
         block.clear();
-        match self.input.read_exact_at(block.spare(length), offset) {
-            Ok(()) => {
-                block.grow(length);
-                self.progress.add_read(length as u64);
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(self.changed(self.input.size().unwrap_or(offset)))
-            }
-            Err(error) => Err(ReadError::from_io(&self.name, error)),
-        }
+        let read = self.input.read_exact_at(block.spare(length), offset);
+        read.map_err(|error| ReadError::from_io(&self.name, error))?;
+        block.grow(length);
+        self.progress.add_read(length as u64);
+        Ok(())
     }
 }
 
@@ -58,10 +47,5 @@ impl<R: ReadAt> Feed for PlainFeed<'_, R> {
 
     fn text_size(&self) -> TextSize {
         TextSize::Exact(self.size)
-    }
-
-    fn finish(&self) -> Result<(), ReadError> {
-        let now = self.input.size().map_err(|error| ReadError::from_io(&self.name, error))?;
-        if now == self.size { Ok(()) } else { Err(self.changed(now)) }
     }
 }

@@ -1,6 +1,10 @@
 //! What the tests of the reader share.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use onecopy_text::{MemorySink, Options, Progress, ReadError, Scalar, Schema, Source, Summary, read};
 
 /// Reads text from memory.
@@ -36,4 +40,37 @@ pub(crate) fn error(text: &[u8], scalar: Scalar, options: &Options) -> String {
 /// Options with an explicit delimiter.
 pub(crate) fn delimited(delimiter: &str) -> Options {
     Options { delimiter: Some(delimiter.into()), ..Options::default() }
+}
+
+pub(crate) fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut out = GzEncoder::new(Vec::new(), Compression::new(6));
+    out.write_all(text).unwrap();
+    out.finish().unwrap()
+}
+
+pub(crate) fn zstd(text: &[u8]) -> Vec<u8> {
+    // The streaming encoder does not know the size; with a checksum damage is always seen.
+    let mut out = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+    out.include_checksum(true).unwrap();
+    out.write_all(text).unwrap();
+    out.finish().unwrap()
+}
+
+/// One block of BGZF.
+pub(crate) fn bgzf_block(text: &[u8]) -> Vec<u8> {
+    let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), Compression::new(6));
+    deflate.write_all(text).unwrap();
+    let data = deflate.finish().unwrap();
+    let mut crc = flate2::Crc::new();
+    crc.update(text);
+    let mut block = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0".to_vec();
+    block.extend_from_slice(&((18 + data.len() + 8 - 1) as u16).to_le_bytes());
+    block.extend_from_slice(&data);
+    block.extend_from_slice(&crc.sum().to_le_bytes());
+    block.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    block
+}
+
+pub(crate) fn bgzf(text: &[u8], block_size: usize) -> Vec<u8> {
+    text.chunks(block_size).chain([&[][..]]).flat_map(bgzf_block).collect()
 }

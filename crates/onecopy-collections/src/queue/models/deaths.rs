@@ -86,11 +86,15 @@ fn a_producer_that_dies_while_the_ring_grows_twice_leaves_a_way_through() {
             [victim, other],
             |lane, [_, mut taken]| {
                 lane.put(2, 0..1, &Patience::none()).unwrap();
-                taken.extend(lane.take(2, 99, &Patience::none()));
+                // Another dies where it has just come to, in the middle of them; who tidies up leaves the way as it is.
+                taken.extend(lane.take(2, 2, &Patience::none()));
+                lane.users[2].arena.run_and_kill(0, || drop(lane.take(2, 1, &Patience::none())));
+                lane.channel(3).discard_orphans().unwrap();
+                taken.extend(lane.take(3, 99, &Patience::none()));
                 assert_eq!(of(2, &taken), [0]);
                 let dead = of(1, &taken);
                 assert_eq!(dead, (0..dead.len() as u8).collect::<Vec<_>>());
-                lane.channel(2).discard_orphans().unwrap();
+                lane.channel(3).discard_orphans().unwrap();
                 assert!(lane.arena().blocks() <= 3, "orphans are left");
             },
         );
@@ -122,4 +126,23 @@ fn a_consumer_that_dies_on_its_way_through_segments_leaves_the_way_to_others() {
             assert_eq!(of(2, &lane.take(2, 99, &Patience::none())), (0..9).collect::<Vec<_>>());
         });
     });
+}
+
+#[test]
+fn who_tidies_up_leaves_what_the_living_are_about_to_put() {
+    let put = process(|lane: &Lane| {
+        lane.put_block(1, 0);
+        Taken::new()
+    });
+    let tidy = process(|lane: &Lane| {
+        assert_eq!(lane.channel(2).discard_orphans().unwrap(), 0);
+        Taken::new()
+    });
+    explore(
+        false,
+        2,
+        || lane(8, MOST_MESSAGES),
+        [put, tidy],
+        |lane, _| assert_eq!(lane.take(3, 9, &Patience::none()), [(1, 0)]),
+    );
 }

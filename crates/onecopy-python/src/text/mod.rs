@@ -1,15 +1,16 @@
 //! Text files into shared arrays: options in, an array out, with the GIL released and Ctrl-C answered.
 
+mod blocks;
+mod converters;
+mod job;
+mod many;
+
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread::{Builder, available_parallelism, scope};
-use std::time::Duration;
+use std::thread::available_parallelism;
 
 use numpy::PyArrayDescr;
-use onecopy::text::{
-    Column, Encoding, FieldId, Missing, Options, Progress, ReadError, Sample, Schema, Source, Summary,
-};
-use onecopy::{Block, DType, LoadError, check_work_memory, load_text, schema_of};
+use onecopy::text::{Column, Encoding, FieldId, Missing, Options, Progress, Raw, ReadError, Sample, Schema, Source};
+use onecopy::{DType, LoadError, LoadedText, check_work_memory, schema_of};
 use pyo3::exceptions::{
     PyFileNotFoundError, PyIsADirectoryError, PyKeyboardInterrupt, PyOSError, PyPermissionError, PyValueError,
 };
@@ -19,9 +20,9 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::array::array_over;
 use crate::dtype;
 use crate::errors::{OrRaise, arena_error, raise, raise_with};
+use converters::Converters;
+use job::{Job, watch};
 
-/// How often a running load looks for Ctrl-C and reports its progress.
-const TICK: Duration = Duration::from_millis(50);
 /// Below this a load is over before anybody could interrupt it, and a thread would cost more than it.
 const LEAST_FOR_THREAD: u64 = 1 << 20;
 
@@ -30,7 +31,9 @@ pub(crate) const THREAD_BUFFERS: u64 = 4 << 20;
 
 /// Adds this file's names to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    blocks::register(m)?;
     m.add_function(wrap_pyfunction!(load, m)?)?;
+    m.add_function(wrap_pyfunction!(many::load_many, m)?)?;
     m.add_function(wrap_pyfunction!(infer, m)?)
 }
 
@@ -79,6 +82,7 @@ impl<'a> Text<'a> {
 /// The dialect, by the names of `numpy.loadtxt` where it has them.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent switches of the caller")]
 pub(crate) struct Dialect {
     delimiter: Option<String>,
     comments: Vec<String>,
@@ -89,13 +93,23 @@ pub(crate) struct Dialect {
     header: bool,
     missing: Vec<(String, String, Option<String>)>,
     truncate: bool,
+    lines: bool,
     latin1: bool,
 }
 
-#[derive(FromPyObject)]
-enum ColumnName {
+#[derive(FromPyObject, Clone)]
+pub(crate) enum ColumnName {
     Index(i64),
     Name(String),
+}
+
+impl From<ColumnName> for Column {
+    fn from(name: ColumnName) -> Self {
+        match name {
+            ColumnName::Index(index) => Self::Index(index),
+            ColumnName::Name(name) => Self::Name(name),
+        }
+    }
 }
 
 impl Dialect {
@@ -104,20 +118,17 @@ impl Dialect {
             [byte] => Ok(*byte),
             _ => Err(PyValueError::new_err(format!("quotechar={text:?}: expected one ASCII character"))),
         });
-        let column = |column| match column {
-            ColumnName::Index(index) => Column::Index(index),
-            ColumnName::Name(name) => Column::Name(name),
-        };
         Ok(Options {
             delimiter: self.delimiter.map(String::into_bytes),
             comments: self.comments.into_iter().map(String::into_bytes).collect(),
             quote: quote.transpose()?,
             skip_rows: self.skiprows,
             max_rows: self.max_rows,
-            use_columns: self.usecols.map(|columns| columns.into_iter().map(column).collect()),
+            use_columns: self.usecols.map(|columns| columns.into_iter().map(Column::from).collect()),
             header: self.header,
             missing: self.missing.into_iter().map(|(text, fill, field)| Missing { text, fill, field }).collect(),
             truncate: self.truncate,
+            lines: self.lines,
             encoding: if self.latin1 { Encoding::Latin1 } else { Encoding::Utf8 },
             threads,
             ..Options::default()
@@ -125,8 +136,9 @@ impl Dialect {
     }
 }
 
-/// Loads one text. Answers the array (records, or rows times columns), the names in the header, the bytes of text, and
-/// with `max_rows` the first line that was passed over because it holds nothing.
+/// Loads one text. Answers the array (records, or rows times columns), if asked for them the lines before each record,
+/// the names in the header, the bytes of text, and with `max_rows` the first line that was passed over because it holds
+/// nothing.
 ///
 /// `tick`, if given, is called now and then with the bytes of the source read since its last call.
 #[pyfunction]
@@ -138,25 +150,51 @@ fn load<'py>(
     dialect: Dialect,
     threads: usize,
     tick: Option<Bound<'py, PyAny>>,
-) -> PyResult<LoadedText<'py>> {
-    let encoded = dtype::encode(&dtype)?;
-    let schema = schema_of(&DType::decode(&encoded).or_raise(py)?).or_raise(py)?;
-    let options = dialect.options(threads)?;
+    converters: Option<Converters<'py>>,
+) -> PyResult<LoadedArrays<'py>> {
+    let schema = schema_from(&dtype)?;
+    let mut options = dialect.options(threads)?;
+    options.raw = converters.as_ref().map_or(Raw::Nothing, |converters| match converters.columns.clone() {
+        None => Raw::All,
+        Some(columns) => Raw::Columns(columns.into_iter().map(Column::from).collect()),
+    });
     check_work_memory(threads_or_all(threads) + 1, THREAD_BUFFERS).or_raise(py)?;
     let text = input.text();
-    let job = Job { text, stored: text.stored(), schema: &schema, options: &options, progress: Progress::new() };
-    let loaded = if tick.is_none() && job.stored.is_some_and(|size| size < LEAST_FOR_THREAD) {
-        py.detach(|| job.run())
+    let progress = Progress::new();
+    let job = Job { text, stored: text.stored(), schema: &schema, options: &options, progress: &progress };
+    let tick = tick.map(Bound::unbind);
+    let loaded = if let Some(converters) = converters {
+        job.run_with_converters(py, &converters, tick)?
+    } else if tick.is_none() && job.stored.is_some_and(|size| size < LEAST_FOR_THREAD) {
+        py.detach(|| job.run(None))
     } else {
-        job.run_interruptibly(py, tick.map(Bound::unbind))?
+        watch(py, &progress, tick, || job.run(None))?
     };
-    let (block, summary) = loaded.map_err(|error| to_python(py, &error))?;
+    let loaded = loaded.map_err(|error| to_python(py, &error))?;
+    arrays(py, &schema, dtype, loaded)
+}
+
+/// The schema of records that become an array of this dtype.
+fn schema_from(dtype: &Bound<'_, PyArrayDescr>) -> PyResult<Schema> {
+    let encoded = dtype::encode(dtype)?;
+    schema_of(&DType::decode(&encoded).or_raise(dtype.py())?).or_raise(dtype.py())
+}
+
+/// The result of a load as Python gets it.
+fn arrays<'py>(
+    py: Python<'py>,
+    schema: &Schema,
+    dtype: Bound<'py, PyArrayDescr>,
+    loaded: LoadedText,
+) -> PyResult<LoadedArrays<'py>> {
+    let LoadedText { records, lines, summary } = loaded;
     let shape = match schema {
         Schema::Records(_) => vec![summary.records],
         Schema::Rows { .. } => vec![summary.records, summary.columns as u64],
     };
-    let array = array_over(py, block, dtype, &shape, false)?;
-    Ok((array, summary.names, summary.bytes_text, summary.blank_line))
+    let array = array_over(py, records, dtype, &shape, false)?;
+    let lines = lines.map(|lines| array_over(py, lines, numpy::dtype::<i64>(py), &shape[..1], false)).transpose()?;
+    Ok((array, lines, summary.names, summary.bytes_text, summary.blank_line))
 }
 
 /// Threads that will parse: all cores for 0.
@@ -193,88 +231,10 @@ fn infer(
     look().map_err(|error| to_python(py, &error.into()))
 }
 
-/// Array, names in the header, bytes of text, first line that was passed over.
-type LoadedText<'py> = (Bound<'py, PyAny>, Option<Vec<String>>, u64, Option<u64>);
+/// Array, lines, names in the header, bytes of text, first line that was passed over.
+type LoadedArrays<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>, Option<Vec<String>>, u64, Option<u64>);
 
 type Inferred = (Vec<(String, String)>, Option<Vec<String>>, Option<String>, Option<String>, bool);
-
-type Loaded = Result<(Block, Summary), LoadError>;
-
-struct Job<'a> {
-    text: Text<'a>,
-    stored: Option<u64>,
-    schema: &'a Schema,
-    options: &'a Options,
-    progress: Progress,
-}
-
-impl Job<'_> {
-    fn run(&self) -> Loaded {
-        let arena = onecopy::session().map_err(|error| match error {
-            onecopy::Error::Arena(error) => LoadError::Arena(error),
-            other => LoadError::Read(ReadError::Options { message: other.to_string() }),
-        })?;
-        load_text(arena, self.text.source(), self.stored, self.schema, self.options, &self.progress)
-    }
-
-    /// Runs on another thread, while this one looks for signals and reports progress. The error is that of a signal
-    /// handler or of `tick`.
-    fn run_interruptibly(&self, py: Python<'_>, tick: Option<Py<PyAny>>) -> PyResult<Loaded> {
-        let mut ticker = Ticker { progress: &self.progress, tick, reported: 0 };
-        let (loaded, interruption) = py.detach(|| {
-            scope(|scope| {
-                let (done, finished) = channel();
-                if Builder::new()
-                    .name("onecopy-load".into())
-                    .spawn_scoped(scope, move || done.send(self.run()))
-                    .is_err()
-                {
-                    // Without a thread to spare (`ulimit -v`) nobody looks for signals meanwhile.
-                    return (Some(self.run()), None);
-                }
-                let mut interruption = None;
-                loop {
-                    match finished.recv_timeout(TICK) {
-                        Ok(loaded) => return (Some(loaded), interruption),
-                        // Only a panic ends the thread without an answer; the scope passes it on.
-                        Err(RecvTimeoutError::Disconnected) => return (None, interruption),
-                        Err(RecvTimeoutError::Timeout) if interruption.is_some() => {}
-                        Err(RecvTimeoutError::Timeout) => {
-                            // Not at all when the interpreter has ended meanwhile, under a daemon thread.
-                            interruption = Python::try_attach(|py| ticker.run(py).err()).flatten();
-                            if interruption.is_some() {
-                                self.progress.cancel();
-                            }
-                        }
-                    }
-                }
-            })
-        });
-        if let Some(interruption) = interruption {
-            return Err(interruption);
-        }
-        ticker.run(py)?;
-        loaded.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("the thread that loads has ended"))
-    }
-}
-
-struct Ticker<'a> {
-    progress: &'a Progress,
-    tick: Option<Py<PyAny>>,
-    reported: u64,
-}
-
-impl Ticker<'_> {
-    fn run(&mut self, py: Python<'_>) -> PyResult<()> {
-        py.check_signals()?;
-        let read = self.progress.bytes_read();
-        if let Some(tick) = &self.tick {
-            tick.call1(py, (read - self.reported,))?;
-        }
-        self.reported = read;
-        Ok(())
-    }
-}
 
 pub(crate) fn to_python(py: Python<'_>, error: &LoadError) -> PyErr {
     let error = match error {

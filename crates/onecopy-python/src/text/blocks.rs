@@ -7,15 +7,18 @@ use onecopy::text::{Schema, Source};
 use onecopy::{DType, LoadError, TextBlocks as Blocks, check_work_memory, schema_of};
 use pyo3::prelude::*;
 
+use super::{Dialect, Input, THREAD_BUFFERS, threads_or_all, to_python};
 use crate::array::array_over;
 use crate::dtype;
 use crate::errors::OrRaise;
-use crate::text::{Dialect, Input, THREAD_BUFFERS, threads_or_all, to_python};
 
 /// Adds this file's names to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<TextBlocks>()
 }
+
+/// The records, and if asked for them the lines before each.
+type Parts<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
 
 /// The records of a text as shared arrays of `rows` rows, the last of which may have fewer.
 #[pyclass(module = "onecopy._native", frozen)]
@@ -57,7 +60,7 @@ impl TextBlocks {
         slf
     }
 
-    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Parts<'py>>> {
         let mut interruption = None;
         let taken = py.detach(|| {
             self.blocks.take(&mut || {
@@ -75,7 +78,12 @@ impl TextBlocks {
                     if self.is_rows {
                         shape.push(part.record_size as u64 / self.item_size.max(1));
                     }
-                    array_over(py, part.block, self.dtype.bind(py).clone(), &shape, false).map(Some)
+                    let lines = part
+                        .lines
+                        .map(|lines| array_over(py, lines, numpy::dtype::<i64>(py), &shape[..1], false))
+                        .transpose()?;
+                    let array = array_over(py, part.block, self.dtype.bind(py).clone(), &shape, false)?;
+                    Ok(Some((array, lines)))
                 }
             },
         }

@@ -1,0 +1,98 @@
+//! Converters of `loadtxt`: functions of Python that make the elements of some columns, while the others are parsed on
+//! all cores.
+
+use onecopy::text::{FieldError, RawTarget, ReadError};
+use onecopy::{InOrder, LoadError, Unfinished};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyDict, PyString};
+
+use super::{ColumnName, to_python};
+
+/// Which columns have converters, and all that they need.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Converters<'py> {
+    /// Columns, one for each function; `None` if there is one function for all columns.
+    pub(crate) columns: Option<Vec<ColumnName>>,
+    functions: Vec<Bound<'py, PyAny>>,
+    /// The dtype of each element of a record, or the only one of all of them.
+    elements: Vec<Bound<'py, PyAny>>,
+    latin1: bool,
+    /// Whether functions get bytes, as they did before numpy 1.14.
+    as_bytes: bool,
+}
+
+/// The converters of one load, bound to its records.
+pub(crate) struct Filler<'a, 'py> {
+    py: Python<'py>,
+    converters: &'a Converters<'py>,
+    file: &'a str,
+    targets: Vec<RawTarget>,
+    record_size: usize,
+}
+
+impl<'a, 'py> Filler<'a, 'py> {
+    pub(crate) fn new(py: Python<'py>, converters: &'a Converters<'py>, file: &'a str, batches: &InOrder) -> Self {
+        let (targets, record_size) = batches.targets();
+        Self { py, converters, file, targets, record_size }
+    }
+
+    /// Makes the raw elements of a batch.
+    pub(crate) fn fill(&self, batch: &mut Unfinished) -> PyResult<()> {
+        let memory = PyByteArray::new(self.py, &batch.records);
+        let places = self.targets.iter().map(|target| self.place(target, &memory)).collect::<PyResult<Vec<_>>>()?;
+        let mut start = 0;
+        for (i, field) in batch.raw.iter().enumerate() {
+            let (row, which) = (i / self.targets.len(), i % self.targets.len());
+            let text = &batch.raw_text[start..field.end];
+            start = field.end;
+            let target = &self.targets[which];
+            let made = self.convert(target, text).and_then(|value| places[which].set_item(row, value));
+            if let Err(cause) = made {
+                let row = batch.first_record + row as u64;
+                let reason = self.reason(&cause);
+                let error = FieldError::of_raw(self.file, row, target, field, text, reason);
+                let error = to_python(self.py, &LoadError::Read(ReadError::Field(Box::new(error))));
+                error.set_cause(self.py, Some(cause));
+                return Err(error);
+            }
+        }
+        batch.records = memory.to_vec();
+        Ok(())
+    }
+
+    /// The elements of one target as an array over the records.
+    fn place(&self, target: &RawTarget, records: &Bound<'py, PyByteArray>) -> PyResult<Bound<'py, PyAny>> {
+        let elements = &self.converters.elements;
+        let dtype = &elements[if elements.len() == 1 { 0 } else { target.element }];
+        let options = PyDict::new(self.py);
+        options.set_item("dtype", dtype)?;
+        options.set_item("buffer", records)?;
+        options.set_item("offset", target.offset)?;
+        options.set_item("strides", (self.record_size,))?;
+        let count = records.len() / self.record_size.max(1);
+        self.py.import(intern!(self.py, "numpy"))?.getattr("ndarray")?.call(((count,),), Some(&options))
+    }
+
+    fn convert(&self, target: &RawTarget, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        let text: Bound<'py, PyAny> = if self.converters.latin1 {
+            let characters: String = text.iter().map(|&byte| char::from(byte)).collect();
+            PyString::new(self.py, &characters).into_any()
+        } else {
+            PyString::from_bytes(self.py, text)?.into_any()
+        };
+        let text = if self.converters.as_bytes { text.call_method1("encode", ("latin-1",))? } else { text };
+        self.converters.functions[target.entry].call1((text,))
+    }
+
+    /// The exception in one line.
+    fn reason(&self, error: &PyErr) -> String {
+        let kind = error.get_type(self.py).name().map_or_else(|_| "an exception".into(), |name| name.to_string());
+        let message = error.value(self.py).to_string();
+        match message.lines().next() {
+            Some(line) if !line.is_empty() => format!("{kind}: {line}"),
+            _ => kind,
+        }
+    }
+}

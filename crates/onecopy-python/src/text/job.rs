@@ -1,0 +1,165 @@
+//! A load on threads of its own, while the thread that has Python looks for signals, reports progress, and converts.
+
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread::{Builder, scope};
+use std::time::{Duration, Instant};
+
+use onecopy::text::{Options, Progress, ReadError, Schema};
+use onecopy::{InOrder, LoadError, LoadedText, Next, load_text};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use super::Text;
+use super::converters::{Converters, Filler};
+
+/// How often a running load looks for Ctrl-C and reports its progress.
+const TICK: Duration = Duration::from_millis(50);
+
+pub(super) type Loaded = Result<LoadedText, LoadError>;
+
+/// Runs `work` on another thread, while this one looks for signals and reports progress. The error is that of a signal
+/// handler or of `tick`; it cancels `progress`, and `work` has to end by that.
+pub(super) fn watch<T: Send>(
+    py: Python<'_>,
+    progress: &Progress,
+    tick: Option<Py<PyAny>>,
+    work: impl Fn() -> T + Sync,
+) -> PyResult<T> {
+    let mut ticker = Ticker { progress, tick, reported: 0 };
+    let work = &work;
+    let (done, interruption) = py.detach(|| {
+        scope(|scope| {
+            let (done, finished) = channel();
+            if Builder::new().name("onecopy-load".into()).spawn_scoped(scope, move || drop(done.send(work()))).is_err()
+            {
+                // Without a thread to spare (`ulimit -v`) nobody looks for signals meanwhile.
+                return (Some(work()), None);
+            }
+            let mut interruption = None;
+            loop {
+                match finished.recv_timeout(TICK) {
+                    Ok(done) => return (Some(done), interruption),
+                    // Only a panic ends the thread without an answer; the scope passes it on.
+                    Err(RecvTimeoutError::Disconnected) => return (None, interruption),
+                    Err(RecvTimeoutError::Timeout) if interruption.is_some() => {}
+                    Err(RecvTimeoutError::Timeout) => {
+                        // Not at all when the interpreter has ended meanwhile, under a daemon thread.
+                        interruption = Python::try_attach(|py| ticker.run(py).err()).flatten();
+                        if interruption.is_some() {
+                            progress.cancel();
+                        }
+                    }
+                }
+            }
+        })
+    });
+    if let Some(interruption) = interruption {
+        return Err(interruption);
+    }
+    ticker.run(py)?;
+    done.ok_or_else(ended)
+}
+
+fn ended() -> PyErr {
+    PyRuntimeError::new_err("the thread that loads has ended")
+}
+
+/// One text to load.
+pub(super) struct Job<'a> {
+    pub(super) text: Text<'a>,
+    pub(super) stored: Option<u64>,
+    pub(super) schema: &'a Schema,
+    pub(super) options: &'a Options,
+    pub(super) progress: &'a Progress,
+}
+
+impl Job<'_> {
+    pub(super) fn run(&self, in_order: Option<&InOrder>) -> Loaded {
+        let arena = onecopy::session().map_err(|error| match error {
+            onecopy::Error::Arena(error) => LoadError::Arena(error),
+            other => LoadError::Read(ReadError::Options { message: other.to_string() }),
+        })?;
+        load_text(arena, self.text.source(), self.stored, self.schema, self.options, self.progress, in_order)
+    }
+
+    /// Runs on another thread, while this one calls the converters. The error is theirs, or as above.
+    pub(super) fn run_with_converters<'py>(
+        &self,
+        py: Python<'py>,
+        converters: &Converters<'py>,
+        tick: Option<Py<PyAny>>,
+    ) -> PyResult<Loaded> {
+        let mut ticker = Ticker { progress: self.progress, tick, reported: 0 };
+        let batches = &InOrder::new();
+        scope(|scope| {
+            let read = move || {
+                let _end = End(batches);
+                self.run(Some(batches))
+            };
+            let reader = Builder::new().name("onecopy-load".into()).spawn_scoped(scope, read).map_err(PyErr::from)?;
+            let converted = self.convert_all(py, converters, batches, &mut ticker);
+            if converted.is_err() {
+                self.progress.cancel();
+                batches.refuse();
+            }
+            let loaded = py.detach(|| reader.join());
+            converted?;
+            ticker.run(py)?;
+            loaded.map_err(|_| ended())
+        })
+    }
+
+    fn convert_all<'py>(
+        &self,
+        py: Python<'py>,
+        converters: &Converters<'py>,
+        batches: &InOrder,
+        ticker: &mut Ticker<'_>,
+    ) -> PyResult<()> {
+        let file = self.text.source().name().to_owned();
+        let mut filler = None;
+        let mut last_tick = Instant::now();
+        loop {
+            match py.detach(|| batches.next(TICK)) {
+                Next::End => return Ok(()),
+                Next::Nothing => {}
+                Next::Batch(mut batch) => {
+                    filler.get_or_insert_with(|| Filler::new(py, converters, &file, batches)).fill(&mut batch)?;
+                    batches.finish(batch);
+                }
+            }
+            py.check_signals()?;
+            if last_tick.elapsed() >= TICK {
+                ticker.run(py)?;
+                last_tick = Instant::now();
+            }
+        }
+    }
+}
+
+/// Says that no more batches come when the thread that reads ends, also by a panic.
+struct End<'a>(&'a InOrder);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+struct Ticker<'a> {
+    progress: &'a Progress,
+    tick: Option<Py<PyAny>>,
+    reported: u64,
+}
+
+impl Ticker<'_> {
+    fn run(&mut self, py: Python<'_>) -> PyResult<()> {
+        py.check_signals()?;
+        let read = self.progress.bytes_read();
+        if let Some(tick) = &self.tick {
+            tick.call1(py, (read - self.reported,))?;
+        }
+        self.reported = read;
+        Ok(())
+    }
+}
