@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -258,6 +259,15 @@ for call, package in [(oc.to_parquet, "pyarrow"), (oc.to_ipc, "pyarrow"), (oc.to
         raise SystemExit("no error")
 """
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
+
+
+def test_a_version_that_is_too_old_is_named(tmp_path, monkeypatch):
+    old = types.ModuleType("zarr")
+    old.__version__ = "2.18.7"
+    monkeypatch.setitem(sys.modules, "zarr", old)
+    with pytest.raises(ImportError, match=r"to_zarr needs a newer zarr than 2\.18\.7: pip install -U zarr"):
+        oc.to_zarr(tmp_path / "a.zarr", {"x": [1]})
+    assert os.listdir(tmp_path) == []
 
 
 # ---------------------------------------------------------------- Zarr

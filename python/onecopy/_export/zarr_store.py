@@ -31,7 +31,7 @@ def to_zarr(
     """Write arrays into a Zarr store (version 3 of the format), a directory.
 
     The directory appears under its name only when it is complete and on the disk. After an error, Ctrl-C or a kill,
-    what was there before is unchanged. Needs zarr.
+    what was there before is unchanged. Needs zarr 3.1 or later.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def to_zarr(
 @contextmanager
 def new_store(path: str | os.PathLike[str], mode: Literal["x", "w"]) -> Iterator[ZarrWriter]:
     """Give a writer for a store, which gets its name when the context ends without an error."""
-    needed("zarr", "to_zarr")
+    needed("zarr", "to_zarr", having="dtype")
     if mode not in ("x", "w"):
         raise ValueError(f"mode {mode!r}: give 'x' (refuse what exists) or 'w' (replace a Zarr store)")
     with atomic_directory(path, replace=mode == "w") as folder:
