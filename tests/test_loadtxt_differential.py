@@ -65,7 +65,7 @@ def text(rng: random.Random, dtype: np.dtype[Any], fields: list[str], delimiter:
     odd = [word for word in ODD if not ("\x00" in word if dtype.kind in "SUV" else is_date and " " in word)]
     odd = [word for word in odd if not (is_odd_to_numpy and " " in word)]
     odd = [word for word in odd if not (dtype.char == "e" and "_" in word)]
-    fields = [word for word in fields if not (is_odd_to_numpy and "#" in word)]
+    fields = [word for word in fields if not (is_odd_to_numpy and ("#" in word or word == "'"))]
     ends = [end for end in ENDS if not ((is_date or is_odd_to_numpy) and end[0] == " ")]
     quotes = [word for word in QUOTED if not (is_odd_to_numpy and word in ('"', '""', '"a""b"'))]
     pool = fields * 4 + (odd if rng.random() < 0.3 else []) + (quotes * 2 if quoted and not is_date else [])
