@@ -5,11 +5,13 @@ use std::ptr::NonNull;
 
 use numpy::{PyArrayDescr, PyArrayDescrMethods};
 use onecopy::{
-    Access, Arena, ArrayHandle, Batch, Block, BlockHandle, Counters, Error, Mode, PrivateCopy, copy_interruptibly,
+    Access, Arena, ArrayHandle, Batch, Block, BlockHandle, Counters, EncodedDType, Error, Mode, PrivateCopy,
+    copy_interruptibly,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use smallvec::SmallVec;
 
 use crate::dtype;
 use crate::errors::OrRaise;
@@ -200,7 +202,7 @@ fn put<'py>(
 }
 
 /// Shape and strides of an array in the types of the Rust API.
-fn geometry(array: &NdArray<'_>) -> (Vec<u64>, Vec<i64>) {
+fn geometry(array: &NdArray<'_>) -> (SmallVec<[u64; 4]>, SmallVec<[i64; 4]>) {
     let shape = array.shape().iter().map(|&n| n as u64).collect();
     (shape, array.strides().iter().map(|&n| n as i64).collect())
 }
@@ -336,7 +338,7 @@ fn sent(py: Python<'_>, array: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
     Ok(Some(handle.encode()))
 }
 
-fn handle_of(source: &NdArray<'_>, place: &Located, block: BlockHandle, dtype: Vec<u8>) -> ArrayHandle {
+fn handle_of(source: &NdArray<'_>, place: &Located, block: BlockHandle, dtype: EncodedDType) -> ArrayHandle {
     let (shape, strides) = geometry(source);
     ArrayHandle { block, mode: place.mode, offset: place.offset, shape, strides, dtype }
 }
@@ -368,6 +370,15 @@ pub(crate) fn plain(array: &Bound<'_, PyAny>) -> PyResult<Option<(Block, ArrayHa
 pub(crate) fn taken<'py>(py: Python<'py>, handle: &[u8], batch: &Batch) -> PyResult<Bound<'py, PyAny>> {
     let handle = ArrayHandle::decode(handle).or_raise(py)?;
     over_handle(py, &handle, |itemsize| onecopy::array_in(batch, &handle, itemsize))
+}
+
+/// The same for the only message of a batch, which is of no use after that.
+pub(crate) fn taken_alone<'py>(
+    py: Python<'py>,
+    handle: &ArrayHandle,
+    batch: &mut Batch,
+) -> PyResult<Bound<'py, PyAny>> {
+    over_handle(py, handle, |itemsize| onecopy::array_alone_in(batch, handle, itemsize))
 }
 
 /// The array that a handle names.

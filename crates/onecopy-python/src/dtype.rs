@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use numpy::{PyArrayDescr, PyArrayDescrMethods};
-use onecopy::{DType, Field};
+use onecopy::{DType, EncodedDType, Field};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
@@ -15,17 +15,17 @@ use crate::errors::OrRaise;
 /// Dtypes seen lately: making one of a structure takes numpy longer than all else in receiving an array.
 static DECODED: Remembered<Vec<u8>, Py<PyArrayDescr>> = Mutex::new(None);
 /// Crossing forms of dtypes without metadata seen lately, by the address of the dtype, which keeps that as long as it is remembered.
-static ENCODED: Remembered<usize, (Py<PyArrayDescr>, Vec<u8>)> = Mutex::new(None);
+static ENCODED: Remembered<usize, (Py<PyArrayDescr>, EncodedDType)> = Mutex::new(None);
 type Remembered<K, V> = Mutex<Option<HashMap<K, V>>>;
 const MOST_REMEMBERED: usize = 256;
 
 /// The crossing form of a dtype; an error for one with Python objects inside.
-pub(crate) fn encode(dtype: &Bound<'_, PyArrayDescr>) -> PyResult<Vec<u8>> {
+pub(crate) fn encode(dtype: &Bound<'_, PyArrayDescr>) -> PyResult<EncodedDType> {
     encode_with_metadata(dtype).map(|(form, _)| form)
 }
 
 /// The crossing form of a dtype, and whether there is metadata, which does not cross.
-pub(crate) fn encode_with_metadata(dtype: &Bound<'_, PyArrayDescr>) -> PyResult<(Vec<u8>, bool)> {
+pub(crate) fn encode_with_metadata(dtype: &Bound<'_, PyArrayDescr>) -> PyResult<(EncodedDType, bool)> {
     let address = dtype.as_ptr() as usize;
     if let Some((_, form)) = lock(&ENCODED).as_ref().and_then(|known| known.get(&address)) {
         return Ok((form.clone(), false));
@@ -35,9 +35,9 @@ pub(crate) fn encode_with_metadata(dtype: &Bound<'_, PyArrayDescr>) -> PyResult<
     let has_metadata = !dtype.getattr("metadata")?.is_none();
     // The names of fields can be changed in place; nothing else can.
     if !dtype.has_fields() && !dtype.has_subarray() && !has_metadata {
-        remember(&ENCODED, address, (dtype.clone().unbind(), out.clone()));
+        remember(&ENCODED, address, (dtype.clone().unbind(), out.as_slice().into()));
     }
-    Ok((out, has_metadata))
+    Ok((out.into(), has_metadata))
 }
 
 fn to_rust(dtype: &Bound<'_, PyArrayDescr>) -> PyResult<DType> {

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use onecopy::{Batch, Error, LockError, Message, Patience, Payload, QueueError, SharedObject, ValueKind};
+use onecopy::{ArrayHandle, Batch, Error, LockError, Message, Patience, Payload, QueueError, SharedObject, ValueKind};
 use pyo3::exceptions::{PyException, PyMemoryError, PyStopIteration, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -168,8 +168,7 @@ impl Queue {
     fn get<'py>(&self, py: Python<'py>, block: bool, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         let mut batch = Batch::new();
         self.take(py, 1, &mut batch, how_long(block, timeout)?)?;
-        let message = batch.messages().next().ok_or_else(changed)?;
-        decode(py, &batch, &message)
+        decode_alone(py, batch)
     }
 
     /// Get an object out of the queue if there is one now.
@@ -406,8 +405,7 @@ impl Queue {
         let over = |error| if self.inner.is_closed() { PyStopIteration::new_err(()) } else { error };
         let mut batch = Batch::new();
         self.take(py, 1, &mut batch, None).map_err(over)?;
-        let message = batch.messages().next().ok_or_else(changed)?;
-        decode(py, &batch, &message)
+        decode_alone(py, batch)
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -500,6 +498,19 @@ fn not_put(queue: &Bound<'_, Queue>, object: &Bound<'_, PyAny>, error: PyErr) ->
     match queue.getattr_opt(intern!(py, "_on_queue_feeder_error"))? {
         Some(report) => report.call1((error.into_value(py), object)).map(drop),
         None => Err(error),
+    }
+}
+
+/// The object that the only message of a batch is.
+fn decode_alone(py: Python<'_>, mut batch: Batch) -> PyResult<Bound<'_, PyAny>> {
+    let message = batch.messages().next().ok_or_else(changed)?;
+    let is_array = ValueKind::of(&message).or_raise(py)? == ValueKind::Array;
+    match onecopy::Queue::contents(&batch, &message).or_raise(py)? {
+        Payload::Inline(handle) if is_array => {
+            let handle = ArrayHandle::decode(handle).or_raise(py)?;
+            array::taken_alone(py, &handle, &mut batch)
+        }
+        _ => decode(py, &batch, &message),
     }
 }
 

@@ -78,8 +78,8 @@ impl Array {
     fn handle(&self, block: BlockHandle) -> ArrayHandle {
         let mut dtype = Vec::new();
         self.dtype.encode(&mut dtype);
-        let (shape, strides) = (self.shape.clone(), self.strides.clone());
-        ArrayHandle { block, mode: self.mode, offset: self.offset, shape, strides, dtype }
+        let (shape, strides) = (self.shape.as_slice().into(), self.strides.as_slice().into());
+        ArrayHandle { block, mode: self.mode, offset: self.offset, shape, strides, dtype: dtype.into() }
     }
 
     /// The block that it lies in, and how, for what keeps the block alive by itself.
@@ -101,7 +101,7 @@ impl Array {
         let dtype = DType::decode(&handle.dtype)?;
         let block = find(&handle, dtype.itemsize())?;
         let ArrayHandle { mode, offset, shape, strides, .. } = handle;
-        Ok(Self { block, mode, offset, shape, strides, dtype })
+        Ok(Self { block, mode, offset, shape: shape.into_vec(), strides: strides.into_vec(), dtype })
     }
 
     /// Items along each dimension.

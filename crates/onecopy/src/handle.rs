@@ -11,6 +11,8 @@
 //! | n × 8, n × 8 | shape, strides in bytes |
 //! | rest | data type |
 
+use smallvec::SmallVec;
+
 use crate::block_handle::BlockHandle;
 use crate::reader::Reader;
 use crate::{HandleError, Mode};
@@ -18,6 +20,9 @@ use crate::{HandleError, Mode};
 const MAGIC: [u8; 3] = *b"oc\x01";
 /// numpy's own limit.
 const MOST_DIMENSIONS: usize = 64;
+
+/// The bytes that a data type is encoded in; few for most.
+pub type EncodedDType = SmallVec<[u8; 24]>;
 
 /// Where an array is, and how its items lie there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,11 +34,11 @@ pub struct ArrayHandle {
     /// Bytes from the start of the block to the first item.
     pub offset: u64,
     /// Items along each dimension.
-    pub shape: Vec<u64>,
+    pub shape: SmallVec<[u64; 4]>,
     /// Bytes from one item to the next along each dimension.
-    pub strides: Vec<i64>,
+    pub strides: SmallVec<[i64; 4]>,
     /// Type of the items, encoded.
-    pub dtype: Vec<u8>,
+    pub dtype: EncodedDType,
 }
 
 impl ArrayHandle {
@@ -91,7 +96,7 @@ impl Reader<'_> {
         }
         let shape = (0..dimensions).map(|_| self.u64()).collect::<Option<_>>()?;
         let strides = (0..dimensions).map(|_| self.take().map(i64::from_le_bytes)).collect::<Option<_>>()?;
-        Some(ArrayHandle { block, mode, offset, shape, strides, dtype: self.bytes.to_vec() })
+        Some(ArrayHandle { block, mode, offset, shape, strides, dtype: self.bytes.into() })
     }
 }
 
@@ -112,7 +117,7 @@ mod tests {
                 offset,
                 shape: shape.iter().map(|s| s.0).collect(),
                 strides: shape.iter().map(|s| s.1).collect(),
-                dtype,
+                dtype: dtype.into(),
             },
         )
     }
@@ -169,15 +174,19 @@ mod tests {
             },
             mode: Mode::ReadOnly,
             offset: 0,
-            shape: vec![],
-            strides: vec![],
-            dtype: vec![],
+            shape: SmallVec::new(),
+            strides: SmallVec::new(),
+            dtype: SmallVec::new(),
         }
     }
 
     #[test]
     fn huge_shapes_do_not_overflow() {
-        let handle = ArrayHandle { shape: vec![u64::MAX; 64], strides: vec![i64::MIN; 64], ..sample() };
+        let handle = ArrayHandle {
+            shape: SmallVec::from_elem(u64::MAX, 64),
+            strides: SmallVec::from_elem(i64::MIN, 64),
+            ..sample()
+        };
         assert!(handle.check_bounds(u64::MAX, u64::MAX).is_err());
     }
 }

@@ -54,7 +54,7 @@ pub use counters::{Counters, counters};
 pub use doctor::{Finding, Verdict, examine};
 pub use dtype::{DType, Field};
 pub use error::Error;
-pub use handle::ArrayHandle;
+pub use handle::{ArrayHandle, EncodedDType};
 pub use in_order::{InOrder, Next, Unfinished};
 pub use locks::{
     Arrival, Barrier, Condition, ConditionLock, Event, Lock, LockError, LockGuard, Patience, RLock, RwLock, Semaphore,
@@ -73,7 +73,7 @@ pub use onecopy_os::{ByteSize, Machine};
 pub use onecopy_sync::Bell;
 pub use onecopy_text as text;
 pub use pipe::{Connection, PipeError, pipe};
-pub use queue::{Queue, array_in};
+pub use queue::{Queue, array_alone_in, array_in};
 pub use reactor::{Mailbox, Waitable, Watch};
 pub use schema::schema_of;
 pub use session::{SESSION_VARIABLE, leave_session, parse_size, session, session_hint};

@@ -246,9 +246,9 @@ mod tests {
             block: BlockHandle { arena: arena.hint(), id: block.id(), parcel: None },
             mode: Mode::ReadWrite,
             offset: 0,
-            shape: vec![len],
-            strides: vec![1],
-            dtype: vec![],
+            shape: [len].into_iter().collect(),
+            strides: [1].into_iter().collect(),
+            dtype: crate::handle::EncodedDType::new(),
         };
         (block, handle)
     }

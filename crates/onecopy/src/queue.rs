@@ -15,7 +15,7 @@ use crate::{
 mod arrays;
 mod spin;
 
-pub use arrays::array_in;
+pub use arrays::{array_alone_in, array_in};
 
 /// Bytes of a queue's first segment.
 const RING: u64 = 64 << 10;

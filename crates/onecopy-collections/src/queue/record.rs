@@ -192,6 +192,12 @@ impl Batch {
         self.blocks.iter().find(|block| block.id() == id)
     }
 
+    /// The same, given up by the batch.
+    pub fn take_block(&mut self, id: BlockId) -> Option<Block> {
+        let position = self.blocks.iter().position(|block| block.id() == id)?;
+        Some(self.blocks.swap_remove(position))
+    }
+
     /// Headers and records from a position that lies between two.
     #[inline]
     pub(super) fn records(&self, from: usize) -> impl Iterator<Item = (Header, &[u8])> {

@@ -26,10 +26,18 @@ impl Queue {
 
 /// The block of an array that a message of a batch is the handle of, checked as by [`ArrayHandle::receive`].
 pub fn array_in(batch: &Batch, handle: &ArrayHandle, itemsize: u64) -> Result<Block, Error> {
-    // The message held it, so it was received with the message.
-    let came_with_it = batch.block(handle.block.id).filter(|block| block.arena().id() == handle.block.arena.id);
-    match came_with_it {
-        Some(block) => handle.accept(block.clone(), itemsize),
+    found(batch.block(handle.block.id).cloned(), handle, itemsize)
+}
+
+/// The same for the only message of a batch, which gives up the block.
+pub fn array_alone_in(batch: &mut Batch, handle: &ArrayHandle, itemsize: u64) -> Result<Block, Error> {
+    found(batch.take_block(handle.block.id), handle, itemsize)
+}
+
+/// The block that came with a message, as that held it; received here if it lies in another arena than the queue.
+fn found(came_with_it: Option<Block>, handle: &ArrayHandle, itemsize: u64) -> Result<Block, Error> {
+    match came_with_it.filter(|block| block.arena().id() == handle.block.arena.id) {
+        Some(block) => handle.accept(block, itemsize),
         None => handle.receive(itemsize),
     }
 }
