@@ -10,11 +10,26 @@ from benchmarks.report import Row, Table, show
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+LOG_SECONDS = "seconds, less is better (logarithmic)"
 PANELS = [
     ("text", "5 columns, array", "Text → structured array", "MB/s of text, more is better", 1e6),
     ("text", "1,000 columns, array", "Text → matrix of 1,000 columns", "MB/s of text, more is better", 1e6),
     ("pipeline", "4 files, one dataset each", "Four text files → one HDF5 file", "MB/s of text, more is better", 1e6),
-    ("handover", "1 GiB array", "1 GiB array to a worker and back", "seconds, less is better (logarithmic)", 1.0),
+    (
+        "pool",
+        "64 arrays of 16 MiB in and out, ordinary",
+        "64 arrays of 16 MiB to a pool and back",
+        LOG_SECONDS,
+        1.0,
+    ),
+    (
+        "queue",
+        "small objects, one by one",
+        "Queue: small objects, one by one",
+        "million messages/s, more is better",
+        1e6,
+    ),
+    ("handover", "1 GiB array", "1 GiB array to a worker and back", LOG_SECONDS, 1.0),
 ]
 LABEL_WIDTH = 26
 OURS, THEIRS = "#1b6ca8", "#c3ccd5"
