@@ -1,6 +1,7 @@
 """What every test may rely on."""
 
 import gc
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -26,3 +27,17 @@ def nothing_left() -> Iterator[None]:
         oc.reap()
     more = {figure: (was, now) for figure, was, now in zip(FIGURES, before, held(), strict=True) if now > was}
     assert not more, f"left behind (before, after): {more}"
+
+
+@pytest.fixture
+def time_limit() -> Iterator[None]:
+    """Fail a test that hangs."""
+
+    def too_long(signum: int, frame: object) -> None:
+        raise TimeoutError("the test hangs")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,20 +20,6 @@ import onecopy as oc
 pytestmark = pytest.mark.usefixtures("time_limit", "nothing_left")
 NUMBER, ROUNDS = 3, 12  # of producers, and of consumers
 History = list[tuple[int, int]]
-
-
-@pytest.fixture
-def time_limit() -> Iterator[None]:
-    """Fail a test that hangs."""
-
-    def too_long(signum: int, frame: object) -> None:
-        raise TimeoutError("the test hangs")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def messages(name: int) -> Iterator[tuple[int, int, Any]]:

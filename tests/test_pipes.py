@@ -11,7 +11,7 @@ import pickle
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import BaseContext
 from multiprocessing.reduction import ForkingPickler
@@ -24,20 +24,6 @@ import onecopy as oc
 
 pytestmark = pytest.mark.usefixtures("nothing_left", "time_limit")
 LIBRARIES = {"onecopy": oc.Pipe, "multiprocessing": multiprocessing.Pipe}
-
-
-@pytest.fixture
-def time_limit() -> Iterator[None]:
-    """Fail a test that hangs."""
-
-    def too_long(signum: int, frame: object) -> None:
-        raise TimeoutError("the test hangs")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(params=LIBRARIES.values(), ids=LIBRARIES)

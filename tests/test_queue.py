@@ -8,7 +8,7 @@ import pickle
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -21,20 +21,6 @@ from onecopy import _native, _queues
 pytestmark = pytest.mark.usefixtures("time_limit")
 MIB = 1 << 20
 KINDS = {"Queue": oc.Queue, "SimpleQueue": oc.SimpleQueue, "JoinableQueue": oc.JoinableQueue}
-
-
-@pytest.fixture
-def time_limit() -> Iterator[None]:
-    """Fail a test that hangs."""
-
-    def too_long(signum: int, frame: object) -> None:
-        raise TimeoutError("the test hangs")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(params=["fork", "spawn", "forkserver"])
@@ -292,3 +278,12 @@ def test_ctrl_c_ends_a_wait():
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert q.get_many() == [1]
+
+
+def test_an_array_with_metadata_is_moved_in_once_and_keeps_it():
+    dtype = np.dtype("f8", metadata={"unit": "m"})
+    queue, array, before = oc.Queue(), np.arange(20_000, dtype=dtype), oc.stats()
+    queue.put(array)
+    got = queue.get()
+    assert dict(got.dtype.metadata) == {"unit": "m"} and (got == array).all()
+    assert oc.stats()["arrays_moved_in"] == before["arrays_moved_in"] + 1

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -28,20 +28,6 @@ LOCKS: dict[str, Callable[[], Any]] = {
     "BoundedSemaphore": oc.BoundedSemaphore,
     "RWLock.writer": lambda: oc.RWLock().writer,
 }
-
-
-@pytest.fixture
-def time_limit() -> Iterator[None]:
-    """Fail a test that hangs."""
-
-    def too_long(signum: int, frame: object) -> None:
-        raise TimeoutError("the test hangs")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:

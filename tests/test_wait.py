@@ -10,7 +10,7 @@ import selectors
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,20 +18,6 @@ import pytest
 import onecopy as oc
 
 pytestmark = pytest.mark.usefixtures("nothing_left", "time_limit")
-
-
-@pytest.fixture
-def time_limit() -> Iterator[None]:
-    """Fail a test that hangs."""
-
-    def too_long(signum: int, frame: object) -> None:
-        raise TimeoutError("the test hangs")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def later(work: Callable[[], object]) -> threading.Thread:

@@ -14,7 +14,7 @@ import numpy as np
 
 from onecopy import _native
 from onecopy._arrays import Array
-from onecopy._pickling import DERIVED, _is_plain
+from onecopy._pickling import DERIVED
 
 #: Reducers of classes for stored objects; first of all arrays, of which numpy's own would copy many into the stream.
 REDUCERS: dict[type, Callable[[Any], Any]] = {}
@@ -36,7 +36,7 @@ def aside(array: Bytes) -> pickle.PickleBuffer:
 
 
 def _reduce_array(array: Array) -> Any:
-    if not _is_plain(array.dtype) or array.itemsize == 0:
+    if not _native.is_plain(array.dtype) or array.itemsize == 0:
         return array.__reduce__()
     if array.size == 0:
         # Numpy's own way would lose the byte order.

@@ -10,7 +10,7 @@ import numpy as np
 
 from onecopy import _native
 from onecopy._arrays import Array, Place, _lies_in, share_array
-from onecopy._pickling import DERIVED, LEAST_BYTES_TO_MOVE, _is_plain
+from onecopy._pickling import DERIVED, LEAST_BYTES_TO_MOVE
 
 
 def publish(name: str, obj: Any, *, replace: bool = False) -> None:
@@ -110,7 +110,7 @@ def unpublish(name: str) -> None:
 def parts_of(obj: Any, place: Place = None) -> tuple[bytes | None, list[Array]]:
     """Return what is pickled of a value, None for a plain array, and its arrays, which lie in an arena then."""
     pickler = _Pickler(buffer := io.BytesIO(), place)
-    if type(obj) is np.ndarray and _is_plain(obj.dtype):
+    if type(obj) is np.ndarray and _native.is_plain(obj.dtype):
         return None, [pickler.shared(obj)]
     pickler.dump(obj)
     return buffer.getvalue(), pickler.arrays
@@ -138,7 +138,7 @@ class _Pickler(pickle.Pickler):
         return array if _lies_in(array, self._place) else share_array(array, "ro", self._place)
 
     def persistent_id(self, obj: Any) -> int | None:
-        if type(obj) is not np.ndarray or not _is_plain(obj.dtype):
+        if type(obj) is not np.ndarray or not _native.is_plain(obj.dtype):
             return None
         if obj.nbytes < LEAST_BYTES_TO_MOVE and not _native.is_shared(obj):
             return None

@@ -27,7 +27,7 @@ LEAST_BYTES_TO_MOVE = _native.LEAST_BYTES_TO_MOVE
 def _handle_of(array: Array) -> bytes | None:
     """Return a handle of the array if it is shared or worth being moved in."""
     handle, how, why = _native.encode(array), "handle", "it is shared"
-    if handle is None and array.nbytes >= LEAST_BYTES_TO_MOVE and _is_plain(array.dtype):
+    if handle is None and array.nbytes >= LEAST_BYTES_TO_MOVE and _native.is_plain(array.dtype):
         # The message alone keeps the copy, so the receiver is its only holder, as it would be of an unpickled array.
         handle, how = _native.encode(_move_in(array)), "moved in"
         why = "it was not shared: make it by onecopy.array, or share it once"
@@ -40,7 +40,7 @@ def _in_message(array: Array) -> Any:
     """Reduce an array whose items, or whose objects, travel in the message."""
     _native.count_copied(array.nbytes)
     if _auditor.note is not None:
-        plain = _is_plain(array.dtype)
+        plain = _native.is_plain(array.dtype)
         below = f"below {LEAST_BYTES_TO_MOVE >> 10} KiB, and not shared"
         why = below if plain else f"dtype {array.dtype} has no items of a fixed size: they are pickled"
         _auditor.note("copied", _describe(array), why, array.nbytes)
@@ -49,10 +49,6 @@ def _in_message(array: Array) -> Any:
 
 def _describe(array: Array) -> str:
     return f"{type(array).__name__} of {array.dtype if array.dtype.names is None else 'records'}"
-
-
-def _is_plain(dtype: np.dtype[Any]) -> bool:
-    return not dtype.hasobject and dtype.kind in "biufcmMSUV"
 
 
 def _reduce_array(array: Array) -> Any:
@@ -66,7 +62,7 @@ def _reduce_array(array: Array) -> Any:
 
 def _reduce_derived(array: Array) -> Any:
     """Reduce an array of a derived class whose only state is its dtype; the items travel as a plain array does."""
-    if not _is_plain(array.dtype):
+    if not _native.is_plain(array.dtype):
         return _in_message(array)
     return _view_as, (array.view(np.ndarray), array.dtype, type(array))
 
@@ -86,7 +82,7 @@ def _reduce_memmap(array: Array) -> Any:
 
 def _reduce_masked(array: np.ma.MaskedArray[Any, Any]) -> Any:
     plain = np.asarray(array.data)
-    if not _is_plain(plain.dtype):
+    if not _native.is_plain(plain.dtype):
         return _in_message(array)
     mask = array.mask if array.mask is np.ma.nomask else np.asarray(array.mask)
     return _as_masked, (plain, mask, array.fill_value, array.hardmask)

@@ -84,6 +84,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(is_exclusive, m)?)?;
     m.add_function(wrap_pyfunction!(encode, m)?)?;
     m.add_function(wrap_pyfunction!(decode, m)?)?;
+    m.add_function(wrap_pyfunction!(dtype::is_plain, m)?)?;
     m.add_function(wrap_pyfunction!(count_copied, m)?)
 }
 
@@ -245,14 +246,12 @@ fn locate_or_move_in(py: Python<'_>, array: &NdArray<'_>) -> PyResult<Option<Loc
         return Ok(Some(place));
     }
     let dtype = array.dtype();
-    let fixed = b"biufcmMSUV".contains(&dtype.kind()) && !dtype.has_object();
-    if array.nbytes() < LEAST_BYTES_TO_MOVE || !fixed {
+    if array.nbytes() < LEAST_BYTES_TO_MOVE || !dtype::is_plain(&dtype) || dtype::has_metadata(&dtype)? {
         return Ok(None);
     }
     let Some(bytes) = array.bytes() else { return Ok(None) };
     let block = release_above(py, bytes.len(), |stop| copy_interruptibly(onecopy::session()?, bytes, stop))?;
-    let offset = extent(array).0 as u64;
-    Ok(Some(Located { block, offset, mode: Mode::ReadWrite }))
+    Ok(Some(Located { block, offset: 0, mode: Mode::ReadWrite }))
 }
 
 /// The owner of the private view that an array is, or is a view of.

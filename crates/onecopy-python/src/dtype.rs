@@ -32,12 +32,23 @@ pub(crate) fn encode_with_metadata(dtype: &Bound<'_, PyArrayDescr>) -> PyResult<
     }
     let mut out = Vec::with_capacity(8);
     to_rust(dtype)?.encode(&mut out);
-    let has_metadata = !dtype.getattr("metadata")?.is_none();
+    let has_metadata = has_metadata(dtype)?;
     // The names of fields can be changed in place; nothing else can.
     if !dtype.has_fields() && !dtype.has_subarray() && !has_metadata {
         remember(&ENCODED, address, (dtype.clone().unbind(), out.as_slice().into()));
     }
     Ok((out.into(), has_metadata))
+}
+
+/// Whether a dtype has metadata.
+pub(crate) fn has_metadata(dtype: &Bound<'_, PyArrayDescr>) -> PyResult<bool> {
+    Ok(!dtype.getattr("metadata")?.is_none())
+}
+
+/// Whether a dtype's items have a fixed size and no Python objects inside.
+#[pyfunction]
+pub(crate) fn is_plain(dtype: &Bound<'_, PyArrayDescr>) -> bool {
+    b"biufcmMSUV".contains(&dtype.kind()) && !dtype.has_object()
 }
 
 fn to_rust(dtype: &Bound<'_, PyArrayDescr>) -> PyResult<DType> {

@@ -485,7 +485,7 @@ pub(crate) fn push(
     if let Some((block, handle)) = value::plain_array(object)? {
         return queue.push_array(batch, &block, handle).or_raise(py);
     }
-    queue.push_made(batch, || value::made(py, object)).map_err(|Raised(error)| error)
+    queue.push_made(batch, || value::pickled(py, object)).map_err(|Raised(error)| error)
 }
 
 /// Raises for an object that cannot be pickled; or leaves that to a derived class that promises otherwise, as the standard

@@ -93,9 +93,18 @@ impl From<PyErr> for Raised {
 
 /// Bytes for an object that has no form of its own: a handle or a pickle.
 pub(crate) fn made(py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
+    made_with(object, &dumps(py)?)
+}
+
+/// The pickle of an object that is neither plain nor a plain array.
+pub(crate) fn pickled(py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
+    pickled_with(object, &dumps(py)?)
+}
+
+fn dumps(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let dumps = DUMPS.get_or_try_init(py, || PyResult::Ok(py.import("onecopy._queues")?.getattr("dumps")?.unbind()))?;
-    made_with(object, dumps.bind(py))
+    Ok(dumps.bind(py).clone())
 }
 
 /// The same, with another function that pickles.
@@ -104,6 +113,10 @@ pub(crate) fn made_with(object: &Bound<'_, PyAny>, dumps: &Bound<'_, PyAny>) -> 
         handle.block = BlockHandle::post(&block)?;
         return Ok((ValueKind::Array, handle.encode()));
     }
+    pickled_with(object, dumps)
+}
+
+fn pickled_with(object: &Bound<'_, PyAny>, dumps: &Bound<'_, PyAny>) -> Result<(ValueKind, Vec<u8>), Raised> {
     let pickle = dumps.call1((object,))?;
     Ok((ValueKind::Pickle, pickle.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes().to_vec()))
 }

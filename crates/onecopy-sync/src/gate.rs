@@ -224,6 +224,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_spin_learns_from_what_it_finds() {
+        let quick = Spin::learn(0, Some(1));
+        assert_eq!(quick >> PAUSES_SHIFT, PAUSES, "changes come one after the other: let some come");
+        let after = |state, times| (0..times).fold(state, |state, _| Spin::learn(state, Some(0)));
+        assert_eq!(after(quick, PAUSES), 0, "is that still so?");
+        assert_eq!(Spin::learn(after(quick, 3), Some(9)), 0, "the pause was too short, so it is of no use");
+        assert_eq!(Spin::learn(0, Some(QUICK_LOOKS)), 0, "an exchange of single messages");
+        let vain = |times| (0..times).fold(quick, |state, _| Spin::learn(state & !SKIPS, None));
+        assert_eq!([1, 2, 3, 20].map(|times| vain(times) & SKIPS), [1, 3, 7, 255]);
+        assert_eq!(vain(20) >> PAUSES_SHIFT, 0);
+        assert_eq!(Spin::learn(vain(5) & !SKIPS, Some(50)), 0, "one that pays makes up for all");
+    }
+
+    #[test]
     fn a_sleeper_is_woken_and_the_word_forgets_it() {
         let (gate, flag, done) = (Gate::new(), AtomicBool::new(false), AtomicBool::new(false));
         std::thread::scope(|scope| {
