@@ -1,6 +1,8 @@
 """Texts that are wrong, or that change, on every way in: the error names the place, and nothing is left."""
 
+import bz2
 import gzip
+import lzma
 import os
 import random
 import signal
@@ -42,7 +44,15 @@ def members(data: bytes) -> bytes:
     return b"".join(gzip.compress(data[start : start + 50_000]) for start in range(0, len(data), 50_000))
 
 
-PACKED = pytest.mark.parametrize("pack", [plain, gzip.compress, members, bgzf, zstd])
+def mixed(data: bytes) -> bytes:
+    """Write BGZF to which gzip of another kind was appended, and zeros to that."""
+    half = len(data) // 2
+    return bgzf(data[:half]) + gzip.compress(data[half:]) + bytes(100)
+
+
+PACKED = pytest.mark.parametrize(
+    "pack", [plain, gzip.compress, members, bgzf, mixed, zstd, bz2.compress, lzma.compress]
+)
 
 
 def all_blocks(path: Any, **options: Any) -> list[Any]:

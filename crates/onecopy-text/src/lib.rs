@@ -50,4 +50,4 @@ pub use progress::Progress;
 pub use read::{Summary, read};
 pub use sample::Sample;
 pub use sink::{Batch, Expected, MemorySink, RawField, RawTarget, Sink};
-pub use source::Source;
+pub use source::{Source, is_compressed};

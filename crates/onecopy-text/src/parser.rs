@@ -357,9 +357,13 @@ impl<'a> Parser<'a> {
                 ReadError::NoSuchColumn { at, row, column: self.plan.targets[target].column, found }
             }
             Problem::Field { target, column, text, fault } => {
-                let Target { id, cell, .. } = &self.plan.targets[target];
+                let target = &self.plan.targets[target];
+                let Target { id, cell, .. } = target;
                 let problem = match fault {
-                    Fault::Bad => FieldProblem::Malformed,
+                    Fault::Bad => match target.unfit_for(&text, self.plan.rules) {
+                        Some(fill) => FieldProblem::Missing { fill: fill.into() },
+                        None => FieldProblem::Malformed,
+                    },
                     Fault::Overflow => FieldProblem::Overflow { range: cell.range() },
                     Fault::TooLong { length, width } => FieldProblem::TooLong { length, width },
                     Fault::Utf8 => FieldProblem::InvalidUtf8,

@@ -16,7 +16,7 @@ from onecopy._hdf5.writer import Hdf5Writer
 from onecopy._text import LoadedFile
 
 # What a text file may be called besides its own name.
-_COMPRESSED = (".gz", ".bgz", ".bgzf", ".zst", ".zstd")
+_COMPRESSED = (".gz", ".bgz", ".bgzf", ".zst", ".zstd", ".bz2", ".xz", ".lzma")
 
 
 class Dataset(TypedDict):

@@ -29,8 +29,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser = commands.add_parser(
         "load",
         help="load text files into one HDF5 file",
-        description="Load delimited text files (plain, gzip, BGZF or zstd) on all cores into one HDF5 file, which "
-        "appears only when it is complete.",
+        description="Load delimited text files (plain, gzip, BGZF, zstd, bzip2 or xz) on all cores into one HDF5 file, "
+        "which appears only when it is complete.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("files", nargs="+", metavar="FILE", help="text file")

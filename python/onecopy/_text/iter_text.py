@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from onecopy import _native
 from onecopy._text import arguments
 from onecopy._text.lines import Text, as_files, text_of
-from onecopy._text.loading import dialect_for_native, header_of, item_of, with_names
+from onecopy._text.loading import Path, dialect_for_native, header_of, item_of, with_names
 from onecopy._text.loadtxt import readable
 from onecopy._text.progress import showing
 
@@ -76,6 +75,8 @@ def iter_text(
     >>> [block[:, 1].sum().item() for block in oc.iter_text(lines, int, rows=2)]
     [1, 13, 16]
     """
+    count = arguments.block_rows(rows)
+    arguments.check_encoding(encoding)
     item = None if dtype is None else np.dtype(dtype)
     dialect = arguments.dialect(
         item, comments, delimiter, skiprows, usecols, max_rows, quotechar, names, missing, truncate, return_index
@@ -84,11 +85,9 @@ def iter_text(
         raise ValueError(f"dtype={item!r} is read by numpy alone, which cannot go on block by block; see loadtxt")
     if not (encoding in (None, "bytes") or arguments.is_utf8(encoding) or arguments.is_latin1(encoding)):
         raise ValueError(f"encoding={encoding!r}: only UTF-8 and Latin-1 are read block by block; see loadtxt")
-    if rows < 1:
-        raise ValueError(f"rows={rows}: expected at least 1")
     files = as_files(fname)
-    texts = [text_of(name, encoding, quotechar) for name in ([fname] if files is None else files)]
-    return _blocks(texts, item, rows, threads or 0, progress, dialect)
+    texts = [text_of(name, encoding, quotechar, dialect["delimiter"]) for name in ([fname] if files is None else files)]
+    return _blocks(texts, item, count, arguments.thread_count(threads), progress, dialect)
 
 
 def _blocks(
@@ -125,7 +124,7 @@ def _blocks_of(
         yield named if lines is None else (named, lines)
 
 
-def _content(text: Text) -> str | os.PathLike[str] | bytes:
+def _content(text: Text) -> Path | tuple[str, bytes]:
     if text.content is None:
         raise ValueError("lines with line ends inside of quotes are read by numpy alone; see loadtxt, or give a file")
     return text.content

@@ -102,7 +102,7 @@ def dialect_for_native(
     }
 
 
-def infer(path: Path | bytes, **dialect: Any) -> Inferred:
+def infer(path: Path | tuple[str, bytes], **dialect: Any) -> Inferred:
     """Guess the delimiter (and with it the quote), the header and the types where `dialect` leaves them open."""
     fields, names, delimiter, quotechar, header = _native.infer(
         path, dialect_for_native(**dialect), "delimiter" not in dialect, "header" not in dialect
@@ -111,7 +111,7 @@ def infer(path: Path | bytes, **dialect: Any) -> Inferred:
 
 
 def load(
-    path: Path | bytes,
+    path: Path | tuple[str, bytes],
     dtype: npt.DTypeLike,
     *,
     threads: int = 0,
@@ -119,7 +119,7 @@ def load(
     converters: dict[str, Any] | None = None,
     **dialect: Any,
 ) -> LoadedFile:
-    """Load one text: a file, or the bytes of the text themselves.
+    """Load one text: a file, or what a text is called and its bytes.
 
     `progress` is called now and then with the bytes of the file read since its last call; what it raises ends the
     loading. The converters are those of `converters_for_native`, the dialect is that of `dialect_for_native`.

@@ -19,9 +19,6 @@ from onecopy._text.progress import showing
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: Compressions that numpy's reader knows by name and this one does not know by content.
-_ONLY_NUMPY_READS = (".bz2", ".xz", ".lzma")
-
 
 def loadtxt(
     fname: Any,
@@ -53,9 +50,10 @@ def loadtxt(
     Parameters
     ----------
     fname : path, file, iterable of lines, or sequence of paths
-        What to load. Plain text, gzip, BGZF and zstd are told apart by content. A sequence of `pathlib.Path`, or of
-        strings that all name existing files, is several files; any other sequence of strings holds lines, as for numpy.
-        A pattern with ``*``, ``?`` or ``[`` that is no file is all files that match it, sorted.
+        What to load. Plain text, gzip, BGZF, zstd, bzip2 and xz are told apart by content. A sequence that has a
+        `pathlib.Path`, or a string that names an existing file, is several files; any other sequence of strings holds
+        lines, as for numpy. A pattern with ``*``, ``?`` or ``[`` that is no file, also in a sequence of files, is all
+        files that match it, sorted.
     dtype : dtype-like or None, optional
         Type of the items; a structured dtype makes records with a field per column. None guesses the type of each
         column from the first lines: integers, floats, or strings with head-room. What does not fit later is an error.
@@ -149,6 +147,8 @@ def loadtxt(
     36
     """
     arguments.check_ndmin(ndmin)
+    arguments.check_encoding(encoding)
+    count = arguments.thread_count(threads)
     item = None if dtype is None else np.dtype(dtype)
     dialect = arguments.dialect(
         item, comments, delimiter, skiprows, usecols, max_rows, quotechar, names, missing, truncate, return_index
@@ -157,16 +157,16 @@ def loadtxt(
     only_numpy = not takes_converters or _only_numpy_can(item, encoding, quotechar, like)
     form = _Form(unpack, ndmin, max_rows, return_index)
     files = as_files(fname)
-    if files is not None and converters is None and not only_numpy and not any(map(_is_for_numpy, files)):
+    if files is not None and converters is None and not only_numpy:
         results = []
         for file, loaded in zip(
-            files, _load_files(files, item, encoding, quotechar, threads, progress, dialect), strict=True
+            files, _load_files(files, item, encoding, quotechar, count, progress, dialect), strict=True
         ):
             results.append(_finished(loaded, item, file, dialect, form))
         return results
     options: dict[str, Any] = {
         "dtype": dtype, "comments": comments, "delimiter": delimiter, "converters": converters, "skiprows": skiprows,
-        "usecols": usecols, "unpack": unpack, "ndmin": ndmin, "encoding": encoding, "max_rows": max_rows,
+        "usecols": dialect["usecols"], "unpack": unpack, "ndmin": ndmin, "encoding": encoding, "max_rows": max_rows,
         "quotechar": quotechar, "like": like,
     }  # fmt: skip
     if files is not None:
@@ -175,7 +175,7 @@ def loadtxt(
             return [loadtxt(file, threads=threads, progress=report or False, **options, **more) for file in files]
     text = None
     if not only_numpy and not _is_for_numpy(fname, max_rows):
-        text = text_of(fname, encoding, quotechar)
+        text = text_of(fname, encoding, quotechar, dialect["delimiter"])
         fname = text.lines if text.content is None else fname
     if text is None or text.content is None:
         if names or missing or item is None or return_index:
@@ -191,7 +191,7 @@ def loadtxt(
         loaded = load(
             text.content,
             item,
-            threads=threads or 0,
+            threads=count,
             progress=report,
             converters=native,
             encoding=text.encoding,
@@ -214,16 +214,16 @@ def _load_files(
     item: np.dtype[Any] | None,
     encoding: str | None,
     quotechar: str | None,
-    threads: int | None,
+    threads: int,
     progress: bool | Callable[[int], None],
     dialect: dict[str, Any],
 ) -> list[LoadedFile]:
-    texts = [text_of(file, encoding, quotechar) for file in files]
+    texts = [text_of(file, encoding, quotechar, dialect["delimiter"]) for file in files]
     items = [item_of(text, item, dialect) for text in texts]
     with showing(progress, files) as report:
         return load_many(
             list(zip(files, items, strict=True)),
-            threads=threads or 0,
+            threads=threads,
             progress=report,
             encoding=texts[0].encoding,
             **dialect,
@@ -276,12 +276,10 @@ def _only_numpy_can(dtype: np.dtype[Any] | None, encoding: str | None, quotechar
     )
 
 
-def _is_for_numpy(fname: Any, max_rows: int | None = None) -> bool:
+def _is_for_numpy(fname: Any, max_rows: int | None) -> bool:
     """Tell what is left to numpy's reader whatever it holds."""
-    if isinstance(fname, (str, os.PathLike)):
-        return os.fspath(fname).endswith(_ONLY_NUMPY_READS)
     # numpy leaves a file behind the last row that it returns, and a generator may have no end.
-    return max_rows is not None and not isinstance(fname, (list, tuple))
+    return max_rows is not None and not isinstance(fname, (str, os.PathLike, list, tuple))
 
 
 def readable(dtype: np.dtype[Any]) -> bool:

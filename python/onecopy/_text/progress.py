@@ -29,6 +29,6 @@ def _advance(bar: Any, size: int) -> None:
 def _size(sources: Sequence[Any]) -> int | None:
     """Bytes of all sources, as far as that is known."""
     try:
-        return sum(len(source) if isinstance(source, bytes) else os.path.getsize(source) for source in sources)
+        return sum(len(source[1]) if isinstance(source, tuple) else os.path.getsize(source) for source in sources)
     except OSError:
         return None  # the reader says what is wrong

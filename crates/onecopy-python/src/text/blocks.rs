@@ -49,7 +49,7 @@ impl TextBlocks {
         let options = dialect.options(threads)?;
         check_work_memory(threads_or_all(threads) + 2, THREAD_BUFFERS).or_raise(py)?;
         let source = match input {
-            Input::Bytes(bytes) => Source::stream("<text>", Cursor::new(bytes.as_bytes().to_vec())),
+            Input::Bytes(name, bytes) => Source::stream(name, Cursor::new(bytes.as_bytes().to_vec())),
             Input::Path(path) => Source::path(path),
         };
         let blocks = Blocks::start(onecopy::session().or_raise(py)?, source, schema, options, rows).or_raise(py)?;

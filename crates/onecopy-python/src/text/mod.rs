@@ -34,29 +34,29 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     blocks::register(m)?;
     m.add_function(wrap_pyfunction!(load, m)?)?;
     m.add_function(wrap_pyfunction!(many::load_many, m)?)?;
+    m.add_function(wrap_pyfunction!(is_compressed, m)?)?;
     m.add_function(wrap_pyfunction!(infer, m)?)
 }
 
-/// A path, or the bytes of the text themselves.
+/// A path, or the bytes of the text themselves and what they are called in messages.
 #[derive(FromPyObject)]
 pub(crate) enum Input<'py> {
     #[pyo3(transparent)]
-    Bytes(Bound<'py, PyBytes>),
-    #[pyo3(transparent)]
     Path(PathBuf),
+    Bytes(String, Bound<'py, PyBytes>),
 }
 
 /// The same without Python in it, for threads.
 #[derive(Clone, Copy)]
 enum Text<'a> {
-    Bytes(&'a [u8]),
+    Bytes(&'a str, &'a [u8]),
     Path(&'a Path),
 }
 
 impl Input<'_> {
     fn text(&self) -> Text<'_> {
         match self {
-            Self::Bytes(bytes) => Text::Bytes(bytes.as_bytes()),
+            Self::Bytes(name, bytes) => Text::Bytes(name, bytes.as_bytes()),
             Self::Path(path) => Text::Path(path),
         }
     }
@@ -66,14 +66,14 @@ impl<'a> Text<'a> {
     /// Bytes as stored, where that can be known before reading.
     fn stored(self) -> Option<u64> {
         match self {
-            Self::Bytes(bytes) => Some(bytes.len() as u64),
+            Self::Bytes(_, bytes) => Some(bytes.len() as u64),
             Self::Path(path) => path.metadata().ok().filter(std::fs::Metadata::is_file).map(|found| found.len()),
         }
     }
 
     fn source(self) -> Source<'a> {
         match self {
-            Self::Bytes(bytes) => Source::memory("<text>", bytes),
+            Self::Bytes(name, bytes) => Source::memory(name, bytes),
             Self::Path(path) => Source::path(path),
         }
     }
@@ -195,6 +195,12 @@ fn arrays<'py>(
     let array = array_over(py, records, dtype, &shape, false)?;
     let lines = lines.map(|lines| array_over(py, lines, numpy::dtype::<i64>(py), &shape[..1], false)).transpose()?;
     Ok((array, lines, summary.names, summary.bytes_text, summary.blank_line))
+}
+
+/// Whether data that begins so is decompressed when it is loaded.
+#[pyfunction]
+fn is_compressed(head: &[u8]) -> bool {
+    onecopy::text::is_compressed(head)
 }
 
 /// Threads that will parse: all cores for 0.
