@@ -59,6 +59,11 @@ def all_blocks(path: Any, **options: Any) -> list[Any]:
     return list(oc.iter_text(path, rows=7000, **options))
 
 
+def all_blocks_of_an_open_file(path: Path, **options: Any) -> list[Any]:
+    with path.open("rb") as file:
+        return all_blocks(file, **options)
+
+
 READERS = pytest.mark.parametrize(
     "load",
     [
@@ -67,6 +72,8 @@ READERS = pytest.mark.parametrize(
         lambda path, **options: oc.loadtxt([path, path], **options),
         lambda path, **options: oc.loadtxt(path, converters={1: int}, **options),
         lambda path, **options: oc.loadtxt(path, return_index=True, **options),
+        lambda path, **options: all_blocks(path, converters={1: int}, **options),
+        all_blocks_of_an_open_file,
     ],
 )
 
@@ -201,6 +208,9 @@ print("interrupted", oc.stats()["blocks"])
         "oc.loadtxt([sys.argv[1]], int)",
         "blocks = list(oc.iter_text(sys.argv[1], int, rows=1 << 28))",
         "for blocks in oc.iter_text(sys.argv[1], int, rows=10): pass",
+        "for blocks in oc.iter_text(sys.argv[1], int, rows=10, converters={0: int}): pass",
+        "for blocks in oc.iter_text(open(sys.argv[1], 'rb'), int, rows=10): pass",
+        "blocks = list(oc.iter_text(sys.argv[1], None, rows=1 << 24))",
     ],
 )
 def test_ctrl_c_ends_every_way_of_reading_and_leaves_nothing(

@@ -1,14 +1,17 @@
 """`onecopy load`."""
 
+import bz2
 import contextlib
 import gzip
 import json
+import lzma
 import os
 import pty
 import signal
 import subprocess
 import sys
 import termios
+import threading
 from pathlib import Path
 
 import h5py
@@ -218,10 +221,15 @@ def test_force_replaces_and_only_force(capsys):
         (["a.txt", "-o", "out.h5", "--dtype", "f4", "--names", "a"], "--names gives 1 names for 1 fields"),
         (["a.txt", "h.txt", "-o", "out.h5", "--layout", "concat"], "h.txt has the columns chr, pos, pct, but a.txt f0"),
         (["wide.csv", "-o", "out.h5"], "columns of one type can be one array instead"),
+        (["a.txt", "-o", "out.h5", "--names", "a,b,c", "--columns", "5"], "no column 5 for --columns; there are a, b"),
+        (["empty.txt", "-o", "out.h5"], "empty.txt holds no data, and nothing says what its columns would be: give"),
+        (["twice.txt", "-o", "out.h5"], "twice.txt: the header has 'x' more than once"),
     ],
 )
 def test_refused_before_anything_is_loaded(capsys, monkeypatch, args, words):
     Path("h.txt").write_text("chr\tpos\tpct\n" + CALLS)
+    Path("empty.txt").write_text("# nothing\n")
+    Path("twice.txt").write_text("x x\n1 2\n")
     Path("wide.csv").write_text(",".join(f"column_{i}" for i in range(3000)) + "\n" + ",".join(["1"] * 3000) + "\n")
     monkeypatch.setattr(_text, "load", lambda *args, **options: pytest.fail("loaded"))
     assert words in fails(capsys, *args)
@@ -244,6 +252,7 @@ def test_refused_before_anything_is_loaded(capsys, monkeypatch, args, words):
         (["a.txt", "-o", "x.h5", "--missing", "NA"], "NA=nan"),
         (["a.txt", "-o", "x.h5", "--jobs", "0"], "at least 1"),
         (["a.txt", "-o", "x.h5", "--skip-rows", "-1"], "whole number"),
+        (["a.txt", "-o", "x.h5", "--skip-rows", "9" * 19], "at most 18 digits"),
         (["a.txt", "-o", "x.h5", "--columns", "1,,2"], "0,2,-1"),
         (["a.txt", "-o", "x.h5", "--names", "a,a"], "different names"),
         (["a.txt", "-o", "x.h5", "--quote", "''"], "one character"),
@@ -262,6 +271,25 @@ def test_a_bad_field_leaves_no_output(capsys, layout):
     )
     assert "bad.txt" in message
     assert "'pos'" in message
+
+
+def test_a_pipe_is_read_once_and_whole():
+    os.mkfifo("pipe")
+    text = "".join(f"chr{n % 22}\t{n}\n" for n in range(200_000))
+    feeder = threading.Thread(target=Path("pipe").write_text, args=(text,))
+    feeder.start()
+    assert main(["load", "pipe", "a.txt", "-o", "out.h5"]) == 0
+    feeder.join()
+    assert (oc.from_hdf5("out.h5", "pipe")["f1"] == np.arange(200_000)).all()
+    with h5py.File("out.h5") as file:
+        assert file["pipe"].attrs["source_bytes"] == len(text)
+
+
+def test_every_compression_is_read_and_no_part_of_the_name():
+    for ending, pack in (("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)):
+        Path(f"{ending}.tsv.{ending}").write_bytes(pack(CALLS.encode()))
+    assert main(["load", "gz.tsv.gz", "bz2.tsv.bz2", "xz.tsv.xz", "-o", "out.h5"]) == 0
+    assert [oc.from_hdf5("out.h5", name).shape for name in ("gz", "bz2", "xz")] == [(3,)] * 3
 
 
 def test_delimiters_and_comments():

@@ -486,14 +486,17 @@ def infer(
 class TextBlocks:
     def __new__(
         cls,
-        input: str | PathLike[str] | tuple[str, bytes],
+        input: str | PathLike[str] | tuple[str, Callable[[], bytes]],
         dtype: np.dtype[Any],
         dialect: dict[str, Any],
         threads: int,
         rows: int,
+        converters: dict[str, Any] | None,
     ) -> Self: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None]: ...
+    @property
+    def names(self) -> list[str] | None: ...
     @property
     def bytes_read(self) -> int: ...
 

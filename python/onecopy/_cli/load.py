@@ -20,6 +20,7 @@ from onecopy._cli.resume import complete_result, kept, tell_of_partial
 from onecopy._cli.sources import Source, check_complete, recorded_options, source_of
 from onecopy._hdf5.filters import Filters, thread_count
 from onecopy._hdf5.writer import Hdf5Writer
+from onecopy._text.lines import is_read_once
 
 _OUTPUT = "the HDF5 file to write; .parquet, .arrow (or .feather) and .zarr stand for these formats"
 
@@ -212,8 +213,9 @@ def _check_inputs(paths: Sequence[str], output: str) -> None:
     for path in paths:
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, "is a directory: name the files in it, for example with *.txt", path)
-        with open(path, "rb"):
-            pass
+        if not is_read_once(path):
+            with open(path, "rb"):
+                pass
         if os.path.exists(output) and os.path.samefile(path, output):
             raise ValueError(f"{output} is an input and the output: give another output")
 

@@ -6,12 +6,14 @@ import argparse
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from onecopy._cli.options import dtype_text
+from onecopy._text.lines import is_read_once, whole
+from onecopy._text.loading import Path
 
 # What the result depends on, besides the sources themselves.
 _TEXT = ["dtype", "names", "header", "columns", "delimiter", "comments", "quote", "missing", "truncate"]
@@ -30,25 +32,39 @@ class Source:
         Its size.
     source_mtime : str
         When it was changed, in UTC, to the nanosecond.
+    held : bytes or None
+        Its content, if it can be read only once.
     """
 
     source: str
     source_bytes: int
     source_mtime: str
+    held: bytes | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, path: str) -> Source:
-        """Look at a file."""
+        """Look at a file; read it, if that can be done only once."""
         status = os.stat(path)
-        changed = np.datetime_as_string(np.datetime64(status.st_mtime_ns, "ns"), timezone="UTC")
-        return cls(path, status.st_size, str(changed))
+        changed = str(np.datetime_as_string(np.datetime64(status.st_mtime_ns, "ns"), timezone="UTC"))
+        if is_read_once(path):
+            # Its first lines are looked at before it is loaded.
+            _, held = whole(path)
+            return cls(path, len(held), changed, held)
+        return cls(path, status.st_size, changed)
+
+    @property
+    def text(self) -> Path | tuple[str, bytes]:
+        """What is to be read."""
+        return self.source if self.held is None else (self.source, self.held)
 
     def attributes(self) -> dict[str, Any]:
         """Return what is stored of it."""
-        return asdict(self)
+        return {"source": self.source, "source_bytes": self.source_bytes, "source_mtime": self.source_mtime}
 
     def check_unchanged(self) -> None:
         """Raise `OSError` when the file is another one by now: what was read of it may be half of each."""
+        if self.held is not None:
+            return
         now = Source.of(self.source)
         if now != self:
             what = f"was changed while it was loaded ({self.difference(now)}): load it again when it is complete"

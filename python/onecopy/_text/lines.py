@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from stat import S_ISDIR, S_ISREG
 from typing import Any, Literal, NamedTuple
 
 from onecopy import _native
@@ -50,16 +51,15 @@ def _matching(pattern: str) -> list[Path] | None:
     return found or None
 
 
-def text_of(fname: Any, encoding: str | None, quotechar: str | None, delimiter: str | None) -> Text:
+def text_of(fname: Any, encoding: str | None, joiner: Joiner) -> Text:
     """Return the text that `fname` names, or all of it if it is no path."""
-    of_bytes: Literal["utf-8", "latin-1"] = "utf-8" if is_utf8(encoding) else "latin-1"
     if isinstance(fname, (str, os.PathLike)):
-        return Text(os.fspath(fname), of_bytes if encoding not in (None, "bytes") else "utf-8")
-    name = _name_of(fname)
+        return Text(os.fspath(fname), encoding_of_path(encoding))
+    name = name_of(fname)
     if hasattr(fname, "read"):
         content = fname.read()
         if isinstance(content, bytes) and (b"\r" not in content or _native.is_compressed(content[:512])):
-            return Text((name, content), of_bytes)
+            return Text((name, content), encoding_of_bytes(encoding))
         if isinstance(content, str) and "\r" not in content:
             return Text((name, content.encode()), "utf-8")
         # A file that gives carriage returns ends its lines with line feeds alone.
@@ -71,24 +71,67 @@ def text_of(fname: Any, encoding: str | None, quotechar: str | None, delimiter: 
             message = f"fname must be a path, a file, or lines of text, not {type(fname).__name__}"
             raise ValueError(message) from error
         raise
-    decoded = [_decoded(line, of_bytes) for line in lines]
-    whole = [_without_end(line) for line in decoded]
-    # An error, unless it is quoted or in a line that is skipped.
-    has_inner_end = any("\n" in line or "\r" in line for line in whole)
-    # A quote that is open at the end of a line encloses that end as it stands.
-    has_open_end = quotechar is not None and any(
-        quotechar in line and line != inner + "\n" and not _is_closed(line, quotechar, delimiter)
-        for line, inner in zip(decoded, whole, strict=True)
-    )
-    if has_inner_end or has_open_end:
+    try:
+        return Text((name, "".join([joiner.line(line) for line in lines]).encode()), "utf-8")
+    except Joiner.Odd:
         return Text(None, "utf-8", lines)
-    return Text((name, "".join([line + "\n" for line in whole]).encode()), "utf-8")
 
 
-def _name_of(fname: Any) -> str:
-    """Return what messages call a text that is no path."""
+def is_read_once(path: Path) -> bool:
+    """Tell whether what is read of a file is gone after that: pipes, sockets, terminals."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False  # the reader says what is wrong
+    return not (S_ISREG(mode) or S_ISDIR(mode))
+
+
+def whole(path: Path) -> tuple[str, bytes]:
+    """Read all of a file."""
+    with open(path, "rb") as file:
+        return str(path), file.read()
+
+
+def name_of(fname: Any) -> str:
+    """Return what messages call a text."""
+    if isinstance(fname, (str, os.PathLike)):
+        return os.fspath(fname)
     name = getattr(fname, "name", None)
     return name if isinstance(name, str) else "<text>"
+
+
+def encoding_of_path(encoding: str | None) -> Literal["utf-8", "latin-1"]:
+    """Return how a file is encoded."""
+    return "utf-8" if encoding in (None, "bytes") else encoding_of_bytes(encoding)
+
+
+def encoding_of_bytes(encoding: str | None) -> Literal["utf-8", "latin-1"]:
+    """Return how bytes that a file or an iterable gives are encoded: as for numpy, as Latin-1 if nothing is said."""
+    return "utf-8" if is_utf8(encoding) else "latin-1"
+
+
+class Joiner:
+    """Makes the lines that are given one by one those of a text."""
+
+    class Odd(ValueError):
+        """A line that has to be joined as only numpy's reader does it."""
+
+    def __init__(self, encoding: str | None, quote: str | None, delimiter: str | None) -> None:
+        self._of_bytes = encoding_of_bytes(encoding)
+        self._quote, self._delimiter = quote, delimiter
+
+    def line(self, line: str | bytes) -> str:
+        """Return a line with its end."""
+        line = _decoded(line, self._of_bytes)
+        inner = _without_end(line)
+        # An error, unless it is quoted or in a line that is skipped.
+        is_odd = "\n" in inner or "\r" in inner
+        if self._quote is not None and self._quote in line and line != inner + "\n":
+            # A quote that is open at the end of a line encloses that end as it stands.
+            is_odd |= not _is_closed(line, self._quote, self._delimiter)
+        if is_odd:
+            raise self.Odd(f"{line!r} has a line end inside, or a quote that stays open: see loadtxt, or give a file")
+        return inner + "\n"
 
 
 def _split_at_line_feeds(content: Any) -> list[Any]:

@@ -46,6 +46,15 @@ pub(crate) enum Input<'py> {
     Bytes(String, Bound<'py, PyBytes>),
 }
 
+/// The same for a text that is read block by block: where there are no bytes, there is a function that gives the next
+/// ones.
+#[derive(FromPyObject)]
+pub(crate) enum LongInput {
+    #[pyo3(transparent)]
+    Path(PathBuf),
+    Supplied(String, Py<PyAny>),
+}
+
 /// The same without Python in it, for threads.
 #[derive(Clone, Copy)]
 enum Text<'a> {
@@ -150,14 +159,11 @@ fn load<'py>(
     dialect: Dialect,
     threads: usize,
     tick: Option<Bound<'py, PyAny>>,
-    converters: Option<Converters<'py>>,
+    converters: Option<Converters>,
 ) -> PyResult<LoadedArrays<'py>> {
     let schema = schema_from(&dtype)?;
     let mut options = dialect.options(threads)?;
-    options.raw = converters.as_ref().map_or(Raw::Nothing, |converters| match converters.columns.clone() {
-        None => Raw::All,
-        Some(columns) => Raw::Columns(columns.into_iter().map(Column::from).collect()),
-    });
+    options.raw = converters.as_ref().map_or(Raw::Nothing, Converters::raw);
     check_work_memory(threads_or_all(threads) + 1, THREAD_BUFFERS).or_raise(py)?;
     let text = input.text();
     let progress = Progress::new();
