@@ -257,14 +257,15 @@ def test_a_generator_without_an_end_is_read_as_it_is_needed() -> None:
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bgzf, bz2.compress, lzma.compress])
 def test_an_open_file_is_read_as_it_is_needed(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
-    text = "".join(f"{n} {n * n % 1_000_003}\n" for n in range(200_000)).encode()
+    count = 200_000 if pack is bytes else 20_000
+    text = "".join(f"{n} {n * n % 1_000_003}\n" for n in range(count)).encode()
     path = tmp_path / "rows"
     path.write_bytes(pack(text))
     with path.open("rb") as file:
         blocks = oc.iter_text(file, int, rows=1000)
         next(blocks)
         assert pack is not bytes or file.tell() < len(text) // 2
-        assert sum(map(len, blocks)) == 199_000
+        assert sum(map(len, blocks)) == count - 1000
     with path.open("rb") as file:
         assert identical(np.concatenate(list(oc.iter_text(file, None, rows=7000))), oc.loadtxt(path, None))
 
@@ -290,11 +291,11 @@ def test_bytes_are_latin1_as_for_loadtxt() -> None:
 
 def test_what_a_generator_raises_comes_behind_the_whole_blocks_before() -> None:
     def lines() -> Iterator[str]:
-        yield from map(str, range(2500))
+        yield from map(str, range(3001))
         raise LookupError("no more")
 
     blocks = oc.iter_text(lines(), int, rows=1000)
-    assert [len(block) for block in itertools.islice(blocks, 2)] == [1000, 1000]
+    assert [len(block) for block in itertools.islice(blocks, 3)] == [1000] * 3
     with pytest.raises(LookupError, match="no more"):
         next(blocks)
     assert list(blocks) == []
