@@ -273,10 +273,11 @@ def test_a_bad_field_leaves_no_output(capsys, layout):
     assert "'pos'" in message
 
 
+@pytest.mark.usefixtures("time_limit")
 def test_a_pipe_is_read_once_and_whole():
     os.mkfifo("pipe")
     text = "".join(f"chr{n % 22}\t{n}\n" for n in range(200_000))
-    feeder = threading.Thread(target=Path("pipe").write_text, args=(text,))
+    feeder = threading.Thread(target=Path("pipe").write_text, args=(text,), daemon=True)
     feeder.start()
     assert main(["load", "pipe", "a.txt", "-o", "out.h5"]) == 0
     feeder.join()

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onecopy as oc
@@ -32,6 +32,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3000), st.integers(1, 700), st.integers(1, 4))
 def test_blocks_are_the_rows_of_the_text(count: int, rows: int, threads: int) -> None:
     text = [f"{n} {n * n}" for n in range(count)]
@@ -148,6 +149,7 @@ def numbered() -> Callable[[str], int]:
     return lambda text: seen.setdefault(text, len(seen))
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 900), st.integers(1, 400), st.integers(1, 4), st.booleans())
 def test_converters_make_what_they_make_for_loadtxt(count: int, rows: int, threads: int, as_records: bool) -> None:
     lines = [f"{n % 7}x {n} {n * n % 11}x" for n in range(count)]
@@ -271,6 +273,7 @@ def test_an_open_file_is_read_as_it_is_needed(pack: Callable[[bytes], bytes], tm
         assert identical(np.concatenate(list(oc.iter_text(file, None, rows=7000))), oc.loadtxt(path, None))
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 300), st.integers(1, 90), st.sampled_from(["\n", "\r\n", "\r"]), st.booleans())
 def test_every_kind_of_source_gives_the_same_blocks(count: int, rows: int, end: str, ends_last: bool) -> None:
     text = end.join(f"{n} é{n}" for n in range(count)) + (end if ends_last else "")
@@ -320,12 +323,13 @@ def test_a_quote_that_only_numpy_joins_is_an_error_in_its_place() -> None:
     assert block.tolist() == [(1, "a"), (2, "b\nc")]
 
 
+@pytest.mark.usefixtures("time_limit")
 @pytest.mark.parametrize("read", [oc.loadtxt, lambda path, *args: np.concatenate(list(oc.iter_text(path, *args)))])
 def test_types_of_a_pipe_are_guessed_by_lines_that_are_read_once(read: Callable[..., Any], tmp_path: Path) -> None:
     fifo = tmp_path / "pipe"
     os.mkfifo(fifo)
     text = "".join(f"chr{n} {n} {n}.5\n" for n in range(300_000))
-    feeder = threading.Thread(target=fifo.write_text, args=(text,))
+    feeder = threading.Thread(target=fifo.write_text, args=(text,), daemon=True)
     feeder.start()
     loaded = read(fifo, None)
     feeder.join()

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onecopy as oc
@@ -115,6 +115,7 @@ def test_results_are_numpys(text: str, options: dict[str, Any], kind: str, tmp_p
 NUMBERS = st.floats(allow_subnormal=True) | st.integers(-(10**20), 10**20)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5).flatmap(lambda n: st.lists(st.lists(NUMBERS, min_size=n, max_size=n), min_size=1)))
 def test_floats_are_numpys_bit_for_bit(rows: list[list[float]]) -> None:
     text = ["\t".join(map(repr, row)) for row in rows]
@@ -251,6 +252,7 @@ def test_quotes_that_are_closed_may_end_a_line_of_a_list() -> None:
         oc.loadtxt(['"a', 'b",c', "1,2"], **options)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text('ab",# ', max_size=6), min_size=1, max_size=4), st.sampled_from([None, ","]))
 def test_quoted_lines_of_a_list_are_numpys(lines: list[str], delimiter: str | None) -> None:
     def outcome(load: Any) -> Any:

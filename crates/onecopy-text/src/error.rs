@@ -102,7 +102,14 @@ pub struct FieldError {
 
 impl FieldError {
     /// For a raw field that the caller cannot make an element of: row `row` of the result, in `file`.
-    pub fn of_raw(file: &str, row: u64, target: &RawTarget, field: &RawField, text: &[u8], reason: String) -> Self {
+    pub fn of_raw(
+        file: &str,
+        row: u64,
+        target: &RawTarget,
+        field: &RawField,
+        text: &[u8],
+        problem: FieldProblem,
+    ) -> Self {
         Self {
             at: Location { file: file.into(), line: field.line, column: field.byte },
             row,
@@ -110,7 +117,7 @@ impl FieldError {
             field: target.field.clone(),
             text: shorten(text),
             expected: target.scalar,
-            problem: FieldProblem::Converter { reason },
+            problem,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Converters of `loadtxt` and `iter_text`: functions of Python that make the elements of some columns, while the others are parsed on
 //! all cores.
 
-use onecopy::text::{Column, FieldError, Raw, RawTarget, ReadError};
+use onecopy::text::{Column, FieldError, FieldProblem, Raw, RawTarget, ReadError};
 use onecopy::{InOrder, LoadError, Unfinished};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -72,13 +72,20 @@ impl<'a, 'py> Filler<'a, 'py> {
             let text = &batch.raw_text[start..field.end];
             start = field.end;
             let target = &self.targets[which];
-            let made = self.convert(target, text).and_then(|value| places[which].set_item(row, value));
+            let made = match self.decode(text) {
+                Some(text) => {
+                    self.convert(target, text).and_then(|value| places[which].set_item(row, value)).map_err(Some)
+                }
+                None => Err(None),
+            };
             if let Err(cause) = made {
                 let record = batch.first_record + row as u64;
-                let reason = self.reason(&cause);
-                let error = FieldError::of_raw(self.file, record, target, field, text, reason);
+                let problem = cause.as_ref().map_or(FieldProblem::InvalidUtf8, |cause| self.problem(cause));
+                let error = FieldError::of_raw(self.file, record, target, field, text, problem);
                 let error = to_python(self.py, &LoadError::Read(ReadError::Field(Box::new(error))));
-                error.set_cause(self.py, Some(cause));
+                if cause.is_some() {
+                    error.set_cause(self.py, cause);
+                }
                 return Err(Failed { records: row, error });
             }
         }
@@ -98,24 +105,28 @@ impl<'a, 'py> Filler<'a, 'py> {
         self.py.import(intern!(self.py, "numpy"))?.getattr("ndarray")?.call(((count,),), Some(&options))
     }
 
-    fn convert(&self, target: &RawTarget, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-        let text: Bound<'py, PyAny> = if self.converters.latin1 {
+    /// The text of a field; none if it is not encoded as it should be.
+    fn decode(&self, text: &[u8]) -> Option<Bound<'py, PyString>> {
+        if self.converters.latin1 {
             let characters: String = text.iter().map(|&byte| char::from(byte)).collect();
-            PyString::new(self.py, &characters).into_any()
-        } else {
-            PyString::from_bytes(self.py, text)?.into_any()
-        };
-        let text = if self.converters.as_bytes { text.call_method1("encode", ("latin-1",))? } else { text };
+            return Some(PyString::new(self.py, &characters));
+        }
+        str::from_utf8(text).ok().map(|text| PyString::new(self.py, text))
+    }
+
+    fn convert(&self, target: &RawTarget, text: Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        let text = if self.converters.as_bytes { text.call_method1("encode", ("latin-1",))? } else { text.into_any() };
         self.converters.functions[target.entry].bind(self.py).call1((text,))
     }
 
     /// The exception in one line.
-    fn reason(&self, error: &PyErr) -> String {
+    fn problem(&self, error: &PyErr) -> FieldProblem {
         let kind = error.get_type(self.py).name().map_or_else(|_| "an exception".into(), |name| name.to_string());
         let message = error.value(self.py).to_string();
-        match message.lines().next() {
+        let reason = match message.lines().next() {
             Some(line) if !line.is_empty() => format!("{kind}: {line}"),
             _ => kind,
-        }
+        };
+        FieldProblem::Converter { reason }
     }
 }
