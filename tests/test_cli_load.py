@@ -3,6 +3,7 @@
 import bz2
 import contextlib
 import gzip
+import hashlib
 import json
 import lzma
 import os
@@ -284,6 +285,21 @@ def test_a_pipe_is_read_once_and_whole():
     assert (oc.from_hdf5("out.h5", "pipe")["f1"] == np.arange(200_000)).all()
     with h5py.File("out.h5") as file:
         assert file["pipe"].attrs["source_bytes"] == len(text)
+
+
+def test_check_sums_of_sources_are_stored():
+    wanted = [hashlib.sha256(text.encode()).hexdigest() for text in (CALLS, MORE)]
+    assert main(["load", "a.txt", "b.txt", "-o", "each.h5", "--checksum"]) == 0
+    with h5py.File("each.h5") as file:
+        assert [file[name].attrs["source_sha256"] for name in ("a", "b")] == wanted
+    concat = ["--layout", "concat", "-o", "all.h5", "--append"]
+    for more in ([], ["--checksum"], []):
+        assert main(["load", "a.txt", "b.txt", *concat, *more]) == 0
+    with h5py.File("all.h5") as file:
+        index = file["data_sources"]
+        assert [text.decode() for text in index["source_sha256"]] == ["", "", *wanted, "", ""]
+        assert index["first_row"].tolist() == [0, 3, 5, 8, 10, 13]
+        assert [text.decode() for text in index["source"]] == ["a.txt", "b.txt"] * 3
 
 
 def test_every_compression_is_read_and_no_part_of_the_name():

@@ -48,6 +48,11 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         action="store_true",
         help="keep each file that is loaded, whatever happens, and go on with what an earlier run with --resume kept",
     )
+    parser.add_argument(
+        "--checksum",
+        action="store_true",
+        help="store the SHA-256 of each file, and tell also by it whether one has changed; each is read twice more",
+    )
     _add_text_options(parser.add_argument_group("text"))
     _add_output_options(parser.add_argument_group("HDF5"))
     _add_stack_options(parser.add_argument_group("--layout stack"))
@@ -130,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     kind = export.format_of(args.output)
     if kind is not None:
         export.check_options(args, kind)
-    sources = [Source.of(path) for path in args.files]
+    sources = [Source.of(path, checksum=args.checksum) for path in args.files]
     done = complete_result(args.output, sources, recorded_options(args)) if args.resume else None
     if done is not None:
         _summarise(args, Loaded(done, 0, len(sources)), time.monotonic() - start)
