@@ -223,6 +223,8 @@ def test_force_replaces_and_only_force(capsys):
         (["a.txt", "h.txt", "-o", "out.h5", "--layout", "concat"], "h.txt has the columns chr, pos, pct, but a.txt f0"),
         (["wide.csv", "-o", "out.h5"], "columns of one type can be one array instead"),
         (["a.txt", "-o", "out.h5", "--names", "a,b,c", "--columns", "5"], "no column 5 for --columns; there are a, b"),
+        (["a.txt", "-o", "out.h5", "--checksum", "--layout", "stack"], "--checksum is for HDF5 with --layout per-file"),
+        (["a.txt", "-o", "out.parquet", "--checksum"], "--checksum is for HDF5 with --layout per-file"),
         (["empty.txt", "-o", "out.h5"], "empty.txt holds no data, and nothing says what its columns would be: give"),
         (["twice.txt", "-o", "out.h5"], "twice.txt: the header has 'x' more than once"),
     ],

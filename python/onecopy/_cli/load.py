@@ -135,6 +135,8 @@ def run(args: argparse.Namespace) -> int:
     kind = export.format_of(args.output)
     if kind is not None:
         export.check_options(args, kind)
+    if args.checksum and (kind is not None or args.layout == "stack"):
+        raise ValueError("--checksum is for HDF5 with --layout per-file or concat: leave it out")
     sources = [Source.of(path, checksum=args.checksum) for path in args.files]
     done = complete_result(args.output, sources, recorded_options(args)) if args.resume else None
     if done is not None:
