@@ -113,7 +113,9 @@ impl Plan {
         let named = matches!(schema, Schema::Records(_));
         let mut targets = targets(&layout, &chosen, named, first);
         set_missing(&mut targets, &options.missing, rules)?;
-        let raw = if first.columns == 0 { Vec::new() } else { raw(options, &targets, first)? };
+        // Without rows nobody looks at them, as in numpy.
+        let is_empty = first.columns == 0 || options.max_rows == Some(0);
+        let raw = if is_empty { Vec::new() } else { raw(options, &targets, first)? };
         for (i, target) in targets.iter_mut().enumerate() {
             target.raw = raw.iter().any(|raw| raw.element == i);
         }

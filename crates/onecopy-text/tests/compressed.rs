@@ -4,6 +4,8 @@ mod support;
 
 use std::io::{self, Read, Write};
 
+use proptest::prelude::*;
+
 use onecopy_text::{MemorySink, Options, Progress, ReadError, Scalar, Schema, Source, read};
 use support::{bgzf, bgzf_block, bzip2, gzip, lzma, read_bytes, xz, zstd};
 
@@ -182,5 +184,55 @@ fn rows_before_the_damage_are_enough_when_no_more_are_wanted() {
         let cut = &bytes[..bytes.len() - 10];
         let (summary, _) = read_bytes(cut, &Schema::rows(Scalar::I32), &options).unwrap();
         assert_eq!(summary.records, 3);
+    }
+}
+
+/// Lines of numbers, notes and quotes, some of which are wrong.
+fn lines() -> impl Strategy<Value = String> {
+    let line = prop_oneof![
+        8 => (0..99_i32, 0..9999_i32).prop_map(|(a, b)| format!("{a},{b}")),
+        1 => Just("# \"note".to_owned()),
+        1 => Just(String::new()),
+        1 => Just("7,\"12\"".to_owned()),
+        1 => prop_oneof![20 => Just("1,2 # tail"), 1 => Just("1,x"), 1 => Just("1,2,3")].prop_map(str::to_owned),
+    ];
+    let end = prop_oneof![6 => Just("\n"), 1 => Just("\r\n"), 1 => Just("\r")];
+    prop::collection::vec((line, end), 0..80)
+        .prop_map(|lines| lines.into_iter().flat_map(|(line, end)| [line, end.into()]).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    #[test]
+    fn members_of_any_kind_and_size_are_the_plain_text(
+        text in lines(),
+        cuts in prop::collection::vec(0..700_usize, 0..6),
+        kinds in prop::collection::vec(0..3_usize, 7),
+        other in 0..3_usize,
+        block_size in 1..200_usize,
+        threads in 1..4_usize,
+    ) {
+        let text = text.as_bytes();
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).chain([0, text.len()]).collect();
+        cuts.sort_unstable();
+        let parts = || cuts.windows(2).map(|pair| &text[pair[0]..pair[1]]);
+        let members = parts().zip(&kinds).map(|(part, kind)| match kind {
+            0 => gzip(part),
+            1 => bgzf(part, 37),
+            _ => part.chunks(53).flat_map(bgzf_block).collect(),
+        });
+        // A file of blocks ends with its marker.
+        let members: Vec<u8> = members.chain([bgzf(b"", 1)]).flatten().collect();
+        let others: Vec<u8> = parts().flat_map([zstd, bzip2, xz][other]).collect();
+        let outcome = |bytes: &[u8], block_size, threads| {
+            let delimiter = Some(b",".to_vec());
+            let options = Options { block_size, threads, delimiter, quote: Some(b'"'), ..Options::default() };
+            let read = read_bytes(bytes, &Schema::rows(Scalar::I32), &options);
+            read.map(|(summary, bytes)| (summary.records, bytes)).map_err(|error| error.to_string())
+        };
+        let plain = outcome(text, 1 << 20, 1);
+        prop_assert_eq!(&outcome(text, block_size, threads), &plain);
+        prop_assert_eq!(&outcome(&members, block_size, threads), &plain);
+        prop_assert_eq!(&outcome(&others, block_size, threads), &plain);
     }
 }
