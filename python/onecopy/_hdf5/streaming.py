@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import h5py
 
@@ -40,11 +40,11 @@ class RowStream:
     make : callable
         Makes it.
     write : callable
-        Writes an array at a place of the file.
+        Writes an array at a place of the file; with `later`, it may still be on its way when that returns.
     """
 
     def __init__(
-        self, file: AtomicFile, h5: h5py.File, name: str, make: Make, write: Callable[[Array, int], None]
+        self, file: AtomicFile, h5: h5py.File, name: str, make: Make, write: Callable[[Array, int, bool], None]
     ) -> None:
         self._file, self._h5, self._name, self._make, self._write = file, h5, name, make, write
         make(1, placed_when_written())
@@ -53,13 +53,13 @@ class RowStream:
         self._size = 0
         self._rows = 0
 
-    def append(self, rows: Array) -> None:
-        """Write contiguous rows behind those before."""
+    def append(self, rows: Array, *, later: bool) -> None:
+        """Write rows behind those before. With `later`, nobody else may change them any more."""
         end = self._start + self._size + rows.nbytes
         if end > self._start + _MOST_BYTES:
             raise ValueError(f"dataset {self._name!r} has more than {_MOST_BYTES:,} bytes of rows: give chunks=True")
         self._file.reserve(end + FILE_BYTES + DATASET_BYTES)
-        self._write(rows, self._start + self._size)
+        self._write(rows, self._start + self._size, later)
         self._size += rows.nbytes
         self._rows += len(rows)
 
@@ -68,7 +68,7 @@ class RowStream:
         del self._placeholder
 
     def finish(self) -> h5py.Dataset:
-        """Return the dataset, with the rows in it."""
+        """Return the dataset, with the rows in it, of which none is on its way any more."""
         # Small ones may be put anywhere, also between other things of libhdf5.
         small = self._read(0, self._size) if self._size < ALIGNED_BYTES else None
         # The last reference: libhdf5 frees what nobody can reach.
@@ -97,24 +97,37 @@ class RowStream:
         return read
 
 
-def stored_rows(name: str, blocks: Iterator[Array]) -> Iterator[Array]:
-    """Pass on arrays that are rows of one dataset, as they are stored.
+class AsStored:
+    """Turns arrays of rows of one dataset into what is stored of them. It keeps none of them.
+
+    Parameters
+    ----------
+    name : str
+        The name of the dataset.
 
     Raises
     ------
     ValueError
-        A block has another type or other rows than the first one, or none at all.
+        An array has another type or other rows than the first one, or none at all.
     """
-    first: Array | None = None
-    for number, block in enumerate(blocks):
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._number = 0
+        self._first: tuple[str, tuple[int, ...]] | None = None
+
+    def __call__(self, block: Array) -> Array:
+        """Return a block as it is stored."""
+        which = f"dataset {self._name!r}: block {self._number}"
         if not block.ndim:
-            raise ValueError(f"dataset {name!r}: block {number} is a single value, give arrays of rows")
-        first = block[:0] if first is None else first
-        if (describe(block.dtype), block.shape[1:]) != (describe(first.dtype), first.shape[1:]):
-            one, other = (f"{describe(rows.dtype)} and shape {rows.shape[1:]}" for rows in (block, first))
-            message = f"block {number} has rows of type {one}, those before {other}: use astype or reshape"
-            raise ValueError(f"dataset {name!r}: {message}")
-        yield to_storage(block)
+            raise ValueError(f"{which} is a single value, give arrays of rows")
+        found = describe(block.dtype), block.shape[1:]
+        first = self._first = self._first or found
+        if found != first:
+            one, other = (f"{dtype} and shape {shape}" for dtype, shape in (found, first))
+            raise ValueError(f"{which} has rows of type {one}, those before {other}: use astype or reshape")
+        self._number += 1
+        return to_storage(block)
 
 
 def placed_at_once() -> h5py.h5p.PropDCID:
