@@ -106,8 +106,8 @@ def iter_text(
     files = as_files(fname)
     if files is None:
         check_source(fname)
-    request = _Request(item, encoding, count, arguments.thread_count(threads), converters, dialect)
-    return _blocks([fname] if files is None else files, request, progress, unpack, return_index)
+    request = _Request(item, encoding, count, arguments.thread_count(threads), converters, dialect, unpack)
+    return _blocks([fname] if files is None else files, request, progress)
 
 
 class _Request(NamedTuple):
@@ -119,38 +119,37 @@ class _Request(NamedTuple):
     threads: int
     converters: Any
     dialect: dict[str, Any]
+    unpack: bool
 
 
-def _blocks(
-    sources: Sequence[Any],
-    request: _Request,
-    progress: bool | Callable[[int], None],
-    unpack: bool,
-    return_index: bool,
-) -> Iterator[Any]:
+def _blocks(sources: Sequence[Any], request: _Request, progress: bool | Callable[[int], None]) -> Iterator[Any]:
     with showing(progress, sources) as report:
         for source in sources:
-            for block, lines in _blocks_of(source, request, report):
-                result = unpacked(block) if unpack else block
-                yield (result, lines) if return_index else result
+            yield from _blocks_of(source, request, report)
 
 
-def _blocks_of(
-    source: Any, request: _Request, report: Callable[[int], None] | None
-) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None]]:
+def _blocks_of(source: Any, request: _Request, report: Callable[[int], None] | None) -> Iterator[Any]:
     blocks, item = _start(source, request)
     has_names = request.dialect["header"] and item.names is None
     reported = 0
-    for block, lines in blocks:
+
+    def finished(part: tuple[Any, Any]) -> Any:
+        nonlocal reported
         if report is not None:
             read = blocks.bytes_read
             report(read - reported)
             reported = read
-        yield with_names(block, blocks.names or (), name_of(source)) if has_names else block, lines
+        block, lines = part
+        named = with_names(block, blocks.names or (), name_of(source)) if has_names else block
+        result = unpacked(named) if request.unpack else named
+        return result if lines is None else (result, lines)
+
+    # Keeps no block, so that who gets one has it alone.
+    yield from map(finished, blocks)
 
 
 def _start(source: Any, request: _Request) -> tuple[_native.TextBlocks, np.dtype[Any]]:
-    _, encoding, rows, threads, converters, dialect = request
+    _, encoding, rows, threads, converters, dialect, _ = request
     joiner = Joiner(encoding, dialect["quotechar"], dialect["delimiter"])
     text = long_text(source, encoding, joiner, to_guess=request.item is None)
     dialect = {"encoding": text.encoding, **dialect}
