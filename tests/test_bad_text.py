@@ -142,7 +142,13 @@ def rewrite(path: Path) -> None:
         file.write(content)
 
 
-CHANGES = pytest.mark.parametrize("change", [cut, empty, extend, rewrite])
+def extend_and_hide_when(path: Path) -> None:
+    kept = path.stat()
+    extend(path)
+    os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+
+
+CHANGES = pytest.mark.parametrize("change", [cut, empty, extend, rewrite, extend_and_hide_when])
 
 
 @pytest.fixture(scope="module")

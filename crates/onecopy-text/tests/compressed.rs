@@ -149,6 +149,13 @@ fn damage_is_named_with_its_place() {
     assert!(message.starts_with(&format!("test.txt: corrupt BGZF data at byte {second}: ")), "{message}");
     assert!(message.ends_with("; copy or download it again"), "{message}");
 
+    for (size, reason) in [(1001_u32, "a block is shorter than it says"), (u32::MAX, "a block of more than 64 KiB")] {
+        let mut bytes = bgzf(&text(), 1000);
+        bytes[second - 4..second].copy_from_slice(&size.to_le_bytes());
+        let message = read_i32(&bytes, 500, 2).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("test.txt: corrupt BGZF data at byte 0: {reason}")), "{message}");
+    }
+
     let mut bytes = gzip(&text());
     let length = bytes.len();
     bytes[length - 6] ^= 1;
