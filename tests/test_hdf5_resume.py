@@ -419,6 +419,13 @@ def test_a_file_that_changes_while_it_is_loaded_is_refused(here, monkeypatch, ca
     assert left() == []
 
 
+def test_a_complete_result_of_other_options_is_not_the_one(here, parsed):
+    assert load("t0.txt", "--max-rows", "1") == 0
+    parsed.clear()
+    assert load("t0.txt", "--force") == 0
+    assert parsed == ["t0.txt"]
+
+
 @pytest.mark.parametrize("layout", ["per-file", "concat"])
 def test_a_check_sum_tells_what_size_and_time_do_not(here, parsed, capsys, layout):
     options = ["--layout", layout, "--checksum"]
