@@ -219,20 +219,18 @@ class Hdf5Writer:
         self, name: str, empty: Array, arrays: Iterator[Array], attrs: Mapping[str, Any] | None
     ) -> tuple[int, ...]:
         _check_fixed_size(name, empty.dtype)
-        self._finish_rows()
         self._check_new(name)
         dtype = to_storage(empty).dtype
 
         def make(count: int, properties: h5py.h5p.PropDCID) -> h5py.Dataset:
             return _create_in(self._h5, name, dtype, shape=(count, *empty.shape[1:]), dcpl=properties)
 
-        stream = RowStream(self._file, self._h5, name, make, self._rows.write_at)
+        stream = RowStream(self._file, self._h5, name, make, self._rows)
         try:
             for array in map(AsStored(name), arrays):
                 # Before it is an argument, and so referred to once more.
                 later = _native.is_exclusive(array)
                 stream.append(array, later=later)
-            self._rows.settle()
         except BaseException:
             # As long as it is there, libhdf5 takes the file for a very large one.
             stream.give_up()
