@@ -171,6 +171,8 @@ def _checked(files: list[Path], output: Path, measure: Any) -> float:
     import h5py
 
     output.unlink(missing_ok=True)
+    # Nobody waits for what the one before has left to the disk.
+    os.sync()
     seconds = measure()
     with h5py.File(output) as written:
         for file in files:
