@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import secrets
 import shutil
 import stat
 import struct
+import sys
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -106,11 +108,13 @@ class AtomicFile:
         Raises
         ------
         OSError
-            ENOSPC or EDQUOT: there is no room. The file is as before.
+            ENOSPC or EDQUOT: there is no room; EFBIG: no file may be so long. The file is as before.
         """
         if size <= self._reserved:
             return self._reserved
-        for goal in (size + _STEP, size):
+        if size > (longest := _longest()):
+            raise self._too_long(size, longest)
+        for goal in (min(size + _STEP, longest), size):
             try:
                 _native.reserve_space(self._fd, goal)
             except OSError as error:
@@ -129,6 +133,10 @@ class AtomicFile:
         numbers = f"{needed:,} bytes more are needed, {self._free():,} are free"
         what = f"the disk is full: {numbers}; make room or write elsewhere"
         return OSError(number or errno.ENOSPC, what, self.given)
+
+    def _too_long(self, size: int, longest: int) -> OSError:
+        what = f"it takes {size:,} bytes, and no file may be longer than {longest:,} bytes: raise that (ulimit -f)"
+        return OSError(errno.EFBIG, what, self.given)
 
     def fileno(self) -> int:
         """Return the descriptor of the temporary, open for writing until `commit`."""
@@ -155,9 +163,9 @@ class AtomicFile:
             _remove_partial(self.path)
 
     def _check_destination(self) -> os.stat_result | None:
-        parent = self.path.parent
-        if not parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, "no such directory: create it first", str(parent))
+        for parent in (os.path.dirname(self.given) or ".", str(self.path.parent)):
+            if not os.path.isdir(parent):
+                raise FileNotFoundError(errno.ENOENT, "no such directory: create it first", parent)
         try:
             old = self.path.stat()
         except FileNotFoundError:
@@ -308,6 +316,12 @@ def sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _longest() -> int:
+    """Return how long this process may make a file."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def _copy_bytes(source: int, destination: int, size: int) -> None:

@@ -20,10 +20,20 @@ from onecopy._hdf5.dimensions import label_axes
 from onecopy._hdf5.filters import Filters, thread_count
 from onecopy._hdf5.growing import GrowingDataset, check_rows
 from onecopy._hdf5.journal import Note
+from onecopy._hdf5.naming import check_name, is_text, write_attributes
 from onecopy._hdf5.resumable import ResumableFile
 from onecopy._hdf5.room import DATASET_BYTES, Room
 from onecopy._hdf5.rows import Report, RowWriter
-from onecopy._hdf5.storage import OPEN_BYTES, Array, cf_attributes, describe, from_storage, has_unicode, to_storage
+from onecopy._hdf5.storage import (
+    OPEN_BYTES,
+    Array,
+    cf_attributes,
+    describe,
+    from_storage,
+    has_no_bytes,
+    has_unicode,
+    to_storage,
+)
 from onecopy._hdf5.swmr import InPlaceFile, is_there, open_for_swmr, take_back_rows
 
 # What is as large as this begins at a page of the file, as writing past the page cache asks for.
@@ -31,6 +41,7 @@ _ALIGNED_BYTES = 1 << 20
 _PAGE = 4096
 # HDF5 describes a type in 64 KiB: somewhere above this many fields, that is too little.
 _MANY_FIELDS = 500
+_MOST_AXES = 32
 
 
 class Hdf5Writer:
@@ -182,7 +193,7 @@ class Hdf5Writer:
         if array.dtype.hasobject or array.dtype.kind == "T":
             dataset = self._create_object(name, array)
         else:
-            stored = to_storage(array)
+            stored = _stored(name, array)
             options = (filters or self.filters).for_dataset(name, stored.shape, stored.dtype)
             if "chunks" not in options:
                 options["dcpl"] = _placed_at_once()
@@ -199,8 +210,7 @@ class Hdf5Writer:
             raise ValueError(f"dataset {name!r}: attrs cannot be given in place: add them without swmr")
         growing = self.grow(name, array.dtype, array.shape[1:])
         growing.append(array)
-        for key, value in (attrs or {}).items():
-            self._h5[name].attrs[key] = value
+        write_attributes(self._h5[name], name, attrs or {})
 
     def grow(self, name: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> GrowingDataset:
         """Begin a dataset to which arrays of rows of one shape are appended, or go on with one that is there."""
@@ -222,7 +232,8 @@ class Hdf5Writer:
         self._check_new(name)
         stored = to_storage(empty)
         options = self.filters.for_dataset(name, stored.shape, stored.dtype, growing=True)
-        maxshape = (None, *stored.shape[1:])
+        # A chunk is no longer than an axis that has an end, and an axis without elements has chunks all the same.
+        maxshape = (None, *(size or None for size in stored.shape[1:]))
         dataset = _create_in(self._h5, name, stored.dtype, shape=stored.shape, maxshape=maxshape, **options)
         self._describe(dataset, empty, None)
         return dataset
@@ -257,6 +268,7 @@ class Hdf5Writer:
             _create_in(scratch, name, to_storage(np.empty(0, dtype)).dtype, shape=(0,))
 
     def _check_new(self, name: str) -> None:
+        check_name(name)
         if isinstance(self._file, InPlaceFile):
             raise ValueError(
                 f"dataset {name!r} is not in {self._file.given}, and cannot be made in place: do without swmr"
@@ -273,6 +285,11 @@ class Hdf5Writer:
         """Leave types with Python objects inside (strings of any length) to h5py."""
         try:
             return self._h5.create_dataset(name, data=array)
+        except UnicodeEncodeError as error:
+            raise _no_text(name, error) from error
+        except ValueError as error:
+            way_out = "; text with NUL can be converted with array.astype('U')" if "NULL" in str(error) else ""
+            raise ValueError(f"dataset {name!r} cannot be stored: {error}{way_out}") from error
         except TypeError as error:
             way_out = "convert it first, for example array.astype('S') or array.astype('f8')"
             raise TypeError(f"dataset {name!r}: HDF5 cannot hold dtype {array.dtype} ({error}): {way_out}") from error
@@ -281,8 +298,8 @@ class Hdf5Writer:
         dataset.attrs["dtype"] = describe(array.dtype)
         if array.ndim:
             dataset.attrs["rows"] = len(array)
-        for key, value in {**cf_attributes(array.dtype), **(attrs or {})}.items():
-            dataset.attrs[key] = value
+        dataset.attrs.update(cf_attributes(array.dtype))
+        write_attributes(dataset, str(dataset.name).lstrip("/"), attrs or {})
 
 
 def _file_for(
@@ -296,14 +313,36 @@ def _file_for(
 
 
 def _create_in(file: h5py.File, name: str, dtype: np.dtype[Any], **options: Any) -> h5py.Dataset:
+    what = f"dataset {name!r}: dtype {dtype!s:.100}"
+    if not all(map(is_text, dtype.names or ())):
+        raise ValueError(f"dataset {name!r}: HDF5 cannot hold the field names of {dtype}, rename them")
+    if len(options["shape"]) > _MOST_AXES:
+        way_out = f"HDF5 has {_MOST_AXES} at most: reshape it"
+        raise ValueError(f"dataset {name!r} has {len(options['shape'])} axes, and {way_out}")
     try:
         dataset = file.create_dataset(name, dtype=dtype, **options)
     except (TypeError, ValueError) as error:
+        if has_no_bytes(dtype):
+            raise ValueError(f"{what} has values of no bytes, which HDF5 cannot hold: leave them out") from error
         way_out = "; columns of one type can be one array instead" if len(dtype.names or ()) > _MANY_FIELDS else ""
-        raise type(error)(f"dataset {name!r}: dtype {dtype!s:.100} cannot be stored: {error}{way_out}") from error
+        raise type(error)(f"{what} cannot be stored: {error}{way_out}") from error
     if dataset.dtype.names != dtype.names:
         raise ValueError(f"dataset {name!r}: HDF5 cannot hold the field names of {dtype}, rename them")
     return dataset
+
+
+def _stored(name: str, array: Array) -> Array:
+    try:
+        return to_storage(array)
+    except UnicodeEncodeError as error:
+        raise _no_text(name, error) from error
+
+
+def _no_text(name: str, error: UnicodeEncodeError) -> ValueError:
+    way_out = "encode it first, for example numpy.char.encode(array, 'utf-8', 'surrogateescape')"
+    return ValueError(
+        f"dataset {name!r} has text that is no Unicode: {str(error.object)!r:.60} has surrogates; {way_out}"
+    )
 
 
 def _placed_at_once() -> h5py.h5p.PropDCID:
@@ -316,8 +355,7 @@ def _placed_at_once() -> h5py.h5p.PropDCID:
 
 def writable(name: str, data: Any) -> Array:
     """Return data as an array, when it can be a dataset."""
-    if not isinstance(name, str) or not name.strip("/"):
-        raise TypeError(f"{name!r} is no name for a dataset: give a string that is not empty")
+    check_name(name)
     if is_masked(data):
         raise TypeError(f"dataset {name!r} is a masked array, and HDF5 has no mask: give array.filled(value)")
     return np.asarray(data)
