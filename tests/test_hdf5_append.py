@@ -20,6 +20,13 @@ OPTIONS = [
     {"compression": "zstd", "fletcher32": True},
 ]
 
+try:
+    import hdf5plugin
+except ImportError:
+    ZSTD_IN_H5PY = False
+else:
+    ZSTD_IN_H5PY = "zstd" in hdf5plugin.FILTERS
+
 PADDED = np.dtype([("flag", "?"), ("value", ">f8")], align=True)
 
 
@@ -50,7 +57,7 @@ def test_rows_come_one_after_the_other(tmp_path_factory, calls, options, chunks,
     with h5py.File(path) as file:
         assert file["x"].attrs["rows"] == len(whole)
         assert file["x"].maxshape == (None, *columns)
-        if dtype.kind != "M":
+        if dtype.kind != "M" and (options.get("compression") != "zstd" or ZSTD_IN_H5PY):
             assert_same(file["x"][()], whole)
 
 

@@ -37,6 +37,11 @@ class Codec:
     shuffle: bool
     fletcher32: bool
 
+    @property
+    def filters(self) -> bool:
+        """Whether it changes what it is applied to."""
+        return self.name is not None or self.shuffle or self.fletcher32
+
 
 @dataclass(frozen=True)
 class Filters:

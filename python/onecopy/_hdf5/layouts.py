@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from onecopy import _native
+from onecopy._hdf5.edges import NO_FILTERS, has_plain_edges, reaches_beyond
 from onecopy._hdf5.filters import has_numpy_bytes, native_codec
 from onecopy._hdf5.opening import open_file
 from onecopy._hdf5.storage import Array
@@ -29,6 +30,9 @@ def read_rows(dataset: h5py.Dataset, array: Array, first: int, threads: int, *, 
     """Fill a C-contiguous array, which nobody else uses, with as many rows of a dataset as it has, from `first` on."""
     if not array.size:
         return
+    if dataset.dtype.subdtype is not None:
+        # Elements that are arrays have axes of their own in numpy, but not in the file.
+        array = array.reshape(-1).view(_element(dataset)).reshape(len(array), *dataset.shape[1:])
     if dataset.is_virtual:
         _read_virtual(dataset, array, first, threads, depth)
     elif not _is_native(dataset):
@@ -58,7 +62,24 @@ def _descriptor(dataset: h5py.Dataset) -> int:
 
 
 def _read_by_libhdf5(dataset: h5py.Dataset, array: Array, first: int) -> None:
-    dataset.read_direct(array, np.s_[first : first + len(array)] if array.ndim else None)
+    rows = np.s_[first : first + len(array)] if array.ndim else ()
+    if dataset.dtype.subdtype is None:
+        dataset.read_direct(array, rows)
+    else:
+        array[...] = np.ascontiguousarray(dataset[rows]).reshape(-1).view(array.dtype).reshape(array.shape)
+
+
+def _element(dataset: h5py.Dataset) -> np.dtype[np.void]:
+    return np.dtype((np.void, dataset.dtype.itemsize))
+
+
+def _fill(dataset: h5py.Dataset, array: Array) -> None:
+    """Set what nobody has written."""
+    value = dataset.fillvalue
+    if dataset.dtype.subdtype is not None:
+        base, shape = dataset.dtype.subdtype
+        value = np.frombuffer(np.full(shape, value, base).tobytes(), array.dtype)[0]
+    array[...] = value
 
 
 # ---------------------------------------------------------------- contiguous
@@ -90,13 +111,15 @@ def _read_chunked(dataset: h5py.Dataset, array: Array, first: int, threads: int)
 
 
 def _read_whole_chunks(dataset: h5py.Dataset, array: Array, first: int, threads: int) -> None:
+    codec = native_codec(dataset)
+    assert codec is not None
     stored = list(_chunks_between(dataset, first, first + len(array)))
+    if codec.filters:
+        stored = _with_plain_edges(dataset, stored, first)
     counts = (-(-size // side) for size, side in zip(array.shape, dataset.chunks, strict=True))
     if len(stored) < math.prod(counts):
         # A chunk that was never written has no place in the file.
-        array[...] = dataset.fillvalue
-    codec = native_codec(dataset)
-    assert codec is not None
+        _fill(dataset, array)
     _native.read_chunks(
         _descriptor(dataset) if _has_places(dataset) else None,
         array,
@@ -118,6 +141,19 @@ def _chunks_between(dataset: h5py.Dataset, first: int, end: int) -> Iterator[Chu
         row, *others = chunk.chunk_offset
         if first <= row < end and chunk.byte_offset is not None:
             yield (row - first, *others), (chunk.byte_offset, chunk.size), chunk.filter_mask
+
+
+def _with_plain_edges(dataset: h5py.Dataset, chunks: list[Chunk], first: int) -> list[Chunk]:
+    """Let chunks at the edge say so when no filter has seen them; they are as long as they were then."""
+    whole = math.prod(dataset.chunks) * dataset.dtype.itemsize
+
+    def may_be_plain(chunk: Chunk) -> bool:
+        (row, *others), (_, size), _ = chunk
+        return size == whole and reaches_beyond((row + first, *others), dataset.chunks, dataset.shape)
+
+    if not any(map(may_be_plain, chunks)) or not has_plain_edges(dataset):
+        return chunks
+    return [(chunk[0], chunk[1], NO_FILTERS) if may_be_plain(chunk) else chunk for chunk in chunks]
 
 
 def _all_chunks(dataset: h5py.Dataset) -> list[h5py.h5d.StoreInfo]:
@@ -160,7 +196,7 @@ def _read_virtual(dataset: h5py.Dataset, array: Array, first: int, threads: int,
         end = first + len(array)
         wanted = [piece for piece in whole if piece.first < end and first < piece.first + piece.rows]
         if sum(piece.rows for piece in whole) < len(dataset):
-            array[...] = dataset.fillvalue
+            _fill(dataset, array)
         for piece in wanted:
             _read_piece(piece, array, first, threads, depth)
 

@@ -17,7 +17,8 @@ from onecopy import _native
 from onecopy._arrays import is_masked
 from onecopy._atomic import AtomicFile, Mode
 from onecopy._hdf5.dimensions import label_axes
-from onecopy._hdf5.filters import Filters, thread_count
+from onecopy._hdf5.edges import has_plain_edges
+from onecopy._hdf5.filters import Filters, native_codec, thread_count
 from onecopy._hdf5.growing import GrowingDataset, check_rows
 from onecopy._hdf5.journal import Note
 from onecopy._hdf5.naming import check_name, is_text, write_attributes
@@ -223,6 +224,9 @@ class Hdf5Writer:
         if name in self:
             dataset = self._h5[name]
             check_rows(dataset, empty, len(dataset))
+            if (codec := native_codec(dataset)) is not None and codec.filters and has_plain_edges(dataset):
+                way_out = "chunks at its end are not filtered; copy it, for example with h5repack"
+                raise ValueError(f"dataset {dataset.name!r} cannot grow: {way_out}")
         else:
             dataset = self._create_growing(name, empty)
         growing = self._growing[name] = GrowingDataset(dataset, empty, self._rows.write)
