@@ -161,6 +161,15 @@ def test_rows_are_added_to_the_one_dataset(here):
     assert index.tolist() == [("a.txt", 0, 2, 23), ("b.txt", 2, 1, size), ("b.txt", 3, 1, size)]
 
 
+def test_files_without_rows_are_in_the_index_too(here):
+    Path("empty.txt").write_text("")
+    for file in ["empty.txt", "empty.txt", "a.txt"]:
+        command = ["load", file, "-o", "out.h5", "--append", "--layout", "concat", "--dtype", "c:S5,n:i4,x:f4"]
+        assert main([*command, "--quiet"]) == 0
+    index = oc.from_hdf5("out.h5", "data_sources")[["source", "first_row", "rows"]]
+    assert index.tolist() == [("empty.txt", 0, 0), ("empty.txt", 0, 0), ("a.txt", 0, 2)]
+
+
 def test_datasets_are_added_to_the_file(here, capsys):
     assert main(["load", "a.txt", "-o", "out.h5", "--append", "--quiet"]) == 0
     assert main(["load", "b.txt", "-o", "out.h5", "--append", "--quiet", "--compression", "gzip"]) == 0

@@ -76,26 +76,23 @@ def to_zarr(
     {'time': 2, 'site': 3}
     """
     # They come with h5py, which is not needed before.
-    from onecopy._hdf5.dimensions import axes_of, axis_lengths, check_dims
+    from onecopy._hdf5.dimensions import Labels
 
-    coordinates = check_dims(dims, coords)
+    labels = Labels(dims, coords)
     arrays = _arrays(data)
-    axes = {name: names for name, array in arrays.items() if (names := axes_of(name, array.ndim, dims)) is not None}
-    lengths = axis_lengths(axes, {name: arrays[name].shape for name in axes})
-    for name, values in coordinates.items():
+    for name, array in arrays.items():
+        labels.add(name, array.shape)
+    labels.check()
+    for name, values in labels.coords.items():
         if name in arrays:
             raise ValueError(f"coords for {name!r}, but that is the name of an array: leave it out of one of them")
-        if lengths.get(name) != len(values):
-            raise ValueError(
-                f"dimension {name!r} has {lengths.get(name, 'no')} indices, but coords {len(values)} values"
-            )
-        arrays[name], axes[name] = _text_again(values), [name]
+        arrays[name], labels.axes[name] = _text_again(values), [name]
     if unknown := set(attrs or {}) - set(arrays):
         raise ValueError(f"attrs for {', '.join(map(repr, sorted(unknown)))}, but there is no such array")
     with new_store(path, mode) as writer:
         for name, array in arrays.items():
             cut = chunks.get(name) if isinstance(chunks, Mapping) else chunks
-            writer.write(name, array, (attrs or {}).get(name, {}), chunks=cut, axes=axes.get(name))
+            writer.write(name, array, (attrs or {}).get(name, {}), chunks=cut, axes=labels.axes.get(name))
 
 
 @contextmanager

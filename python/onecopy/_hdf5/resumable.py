@@ -30,6 +30,8 @@ class ResumableFile(AtomicFile):
     ----------
     notes : list of dict
         What was noted about each saved state, in order.
+    complete : bool
+        Whether all was saved, so that only the name is missing.
     image : Overlay
         The file as libhdf5 is to see it.
 
@@ -129,6 +131,7 @@ class ResumableFile(AtomicFile):
             raise
         self.image = Overlay(self._fd, last.end)
         self.notes = [record.note for record in saved if "complete" not in record.note]
+        self.complete = len(self.notes) < len(saved)
 
     def _begin(self) -> None:
         os.ftruncate(self._fd, 0)

@@ -115,6 +115,11 @@ class Hdf5Writer:
         """Whether what is saved can be resumed."""
         return isinstance(self._file, ResumableFile)
 
+    @property
+    def complete(self) -> bool:
+        """Whether an earlier writer has saved all, and only could not give the file its name."""
+        return isinstance(self._file, ResumableFile) and self._file.complete
+
     def save(self, note: Note) -> None:
         """Keep what has been written, whatever happens from now on; without `resume`, do nothing."""
         if isinstance(self._file, ResumableFile):
@@ -161,11 +166,18 @@ class Hdf5Writer:
         self._room.take(DATASET_BYTES + sum(2 * (len(os.fsencode(source)) + 256) for source in sources))
         self._describe(self._h5.create_virtual_dataset(name, layout), like, None)
 
-    def label(self, axes: Mapping[str, Sequence[str]], coords: Mapping[str, Array]) -> None:
-        """Name the axes of datasets, and write coordinates along them."""
+    def label(
+        self,
+        axes: Mapping[str, Sequence[str]],
+        coords: Mapping[str, Array],
+        attrs: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Name the axes of datasets, and write coordinates along them, with their attributes."""
+        if not axes:
+            return
         for name, values in coords.items():
             # Chunks of the grid would not fit them.
-            self.write(name, values, filters=Filters())
+            self.write(name, values, (attrs or {}).get(name), filters=Filters())
         self._finish_rows()
         self._room.take(DATASET_BYTES * sum(2 + len(names) for names in axes.values()))
         label_axes(self._h5, axes)
@@ -244,6 +256,10 @@ class Hdf5Writer:
 
     def __contains__(self, name: str) -> bool:
         return isinstance(self._h5.get(name), h5py.Dataset)
+
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a dataset that is there."""
+        return tuple(self._h5[name].shape)
 
     def rows_of(self, name: str) -> int:
         """Return how many rows a dataset has; 0 when there is none."""
