@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import onecopy as oc
-from onecopy._atomic import SUFFIX, AtomicFile
+from onecopy._atomic import AtomicFile
+from onecopy._temporaries import SUFFIX
 
 # A writer that stops at a named point, says so, and waits there until it is killed or told to go on.
 WRITER = textwrap.dedent("""

@@ -19,8 +19,8 @@ from onecopy._cli.plans import Plan, fit_to_dataset, make_plans
 from onecopy._cli.resume import complete_result, kept, tell_of_partial
 from onecopy._cli.sources import Source, check_complete, recorded_options, source_of
 from onecopy._hdf5.filters import Filters, thread_count
-from onecopy._hdf5.naming import check_name, is_text
 from onecopy._hdf5.writer import Hdf5Writer
+from onecopy._names import check_name, is_text
 
 _OUTPUT = "the HDF5 file to write; .parquet, .arrow (or .feather) and .zarr stand for these formats"
 

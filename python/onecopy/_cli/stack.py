@@ -14,9 +14,9 @@ from onecopy._cli.datasets import Dataset
 from onecopy._cli.options import dtype_text
 from onecopy._cli.plans import Plan
 from onecopy._hdf5.dimensions import Labels
-from onecopy._hdf5.naming import check_name
 from onecopy._hdf5.storage import Array
 from onecopy._hdf5.writer import Hdf5Writer
+from onecopy._names import check_name
 from onecopy._text import LoadedFile
 
 _DIMS = ("file", "row", "column")

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onecopy._arrays import is_masked
-from onecopy._hdf5.naming import check_name
 from onecopy._hdf5.storage import Array
+from onecopy._names import check_name
 
 Dims = Sequence[str] | Mapping[str, Sequence[str]]
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from onecopy._atomic import Mode
 from onecopy._hdf5.filters import Filters
-from onecopy._hdf5.naming import check_name, is_text
 from onecopy._hdf5.opening import Path, find_dataset, open_file
 from onecopy._hdf5.storage import describe, from_storage
 from onecopy._hdf5.writer import Hdf5Writer
+from onecopy._names import check_name, is_text
 
 # A file, in which the dataset has the name of the joined one, or a file and the dataset in it.
 Source = Path | tuple[Path, str]

@@ -11,8 +11,8 @@ import h5py
 
 from onecopy import _native
 from onecopy._hdf5.dimensions import is_without_values
-from onecopy._hdf5.naming import is_text
 from onecopy._hdf5.storage import OPEN_BYTES
+from onecopy._names import is_text
 
 Path = str | os.PathLike[str]
 

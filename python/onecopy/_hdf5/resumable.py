@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from onecopy._atomic import JOURNAL, PARTIAL, AtomicFile, Mode, hidden_name, lock_file, sync_directory
+from onecopy._atomic import JOURNAL, PARTIAL, AtomicFile, Mode, cannot_create, sync_directory
 from onecopy._hdf5.journal import Journal, Note, Record, apply
 from onecopy._hdf5.overlay import PAGE, Overlay
+from onecopy._temporaries import hidden_name, lock_file
 
 
 class ResumableFile(AtomicFile):
@@ -63,7 +64,7 @@ class ResumableFile(AtomicFile):
                 errno.EBUSY, "is being written by another process: wait until it is done", self.given
             ) from None
         except OSError as error:
-            raise self._cannot_create(error) from None
+            raise cannot_create(self.given, error) from None
         try:
             self._take_up()
         except BaseException:
@@ -177,7 +178,7 @@ def _open_locked(path: Path) -> int:
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            if not lock_file(fd, wait=False):
+            if not lock_file(fd, False):
                 raise BlockingIOError(errno.EAGAIN, "locked by another process", str(path))
             # Between the two calls, the one before may have become complete, or was removed.
             if os.fstat(fd).st_nlink and os.path.samestat(os.fstat(fd), os.stat(path)):

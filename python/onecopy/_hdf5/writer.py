@@ -16,12 +16,12 @@ import numpy.typing as npt
 from onecopy import _native
 from onecopy._arrays import is_masked
 from onecopy._atomic import AtomicFile, Mode
+from onecopy._hdf5.attributes import write_attributes
 from onecopy._hdf5.dimensions import label_axes
 from onecopy._hdf5.edges import has_plain_edges
 from onecopy._hdf5.filters import Filters, native_codec, thread_count
 from onecopy._hdf5.growing import GrowingDataset, check_rows
 from onecopy._hdf5.journal import Note
-from onecopy._hdf5.naming import check_name, is_text, write_attributes
 from onecopy._hdf5.resumable import ResumableFile
 from onecopy._hdf5.room import DATASET_BYTES, Room
 from onecopy._hdf5.rows import Report, RowWriter
@@ -36,6 +36,7 @@ from onecopy._hdf5.storage import (
     to_storage,
 )
 from onecopy._hdf5.swmr import InPlaceFile, is_there, open_for_swmr, take_back_rows
+from onecopy._names import check_name, is_text
 
 # What is as large as this begins at a page of the file, as writing past the page cache asks for.
 _ALIGNED_BYTES = 1 << 20

@@ -1,4 +1,4 @@
-"""Names of datasets and attributes, and values of attributes: what HDF5 cannot hold is refused by name."""
+"""Attributes that users give: what HDF5 cannot hold is refused by name."""
 
 from __future__ import annotations
 
@@ -12,25 +12,6 @@ import numpy as np
 _OWN = ("dtype", "rows")
 # An attribute is part of the header of its dataset, which is this long at most.
 _MOST_BYTES = 64 << 10
-
-
-def check_name(name: object) -> None:
-    """Raise unless this can be the name of a dataset, perhaps with groups."""
-    if not isinstance(name, str) or not name.strip("/"):
-        raise TypeError(f"{name!r} is no name for a dataset: give a string that is not empty")
-    if "\0" in name or name.endswith("/") or "." in name.split("/"):
-        raise ValueError(f"{name!r} is no name for a dataset: give one without NUL, '/' at its end, or '.' as a part")
-    if not is_text(name):
-        raise ValueError(f"{name!r} is no name for a dataset: give one without surrogates, as HDF5 stores UTF-8")
-
-
-def is_text(text: str) -> bool:
-    """Tell whether a string can be stored as UTF-8: those with surrogates (undecodable bytes) cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def write_attributes(dataset: h5py.Dataset, name: str, attrs: Mapping[str, Any]) -> None:
