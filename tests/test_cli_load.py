@@ -21,27 +21,9 @@ from onecopy.__main__ import main
 from onecopy._cli import interrupt
 from onecopy._cli.datasets import dataset_names
 from onecopy._cli.ordered import Stopped, in_order
+from programs import ENDLESS
 
 COMMAND = [sys.executable, "-m", "onecopy", "load"]
-# The command with a file that never ends.
-ENDLESS = """
-import sys, threading
-from onecopy import _text
-from onecopy.__main__ import main
-
-load = _text.load
-
-def endless(path, dtype, *, progress, **options):
-    if path == "endless.txt":
-        print("there", flush=True)
-        while True:
-            progress(0)
-            threading.Event().wait(0.001)
-    return load(path, dtype, progress=progress, **options)
-
-_text.load = endless
-sys.exit(main(["load", *sys.argv[1:]]))
-"""
 CALLS = "chr1\t100\t87.5\nchr1\t250\t0.0\nchr10\t7\t12.25\n"
 MORE = "chrX\t1\t1.5\nchr2_random\t-9\t100.0\n"
 
@@ -295,7 +277,19 @@ def test_delimiters_and_comments():
 def test_a_signal_while_loading_leaves_what_was_there(name, code):
     Path("out.h5").write_text("old")
     Path("endless.txt").write_text(CALLS)
-    args = [sys.executable, "-c", ENDLESS, "a.txt", "endless.txt", "b.txt", "-o", "out.h5", "--force", "--quiet"]
+    args = [
+        sys.executable,
+        "-c",
+        ENDLESS,
+        "endless.txt",
+        "a.txt",
+        "endless.txt",
+        "b.txt",
+        "-o",
+        "out.h5",
+        "--force",
+        "--quiet",
+    ]
     with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.readline() == "there\n"

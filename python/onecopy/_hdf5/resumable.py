@@ -108,8 +108,7 @@ class ResumableFile(AtomicFile):
         self.save({"complete": True})
         os.ftruncate(self._fd, self.image.size)
         super().commit()
-        self._journal.close()
-        os.unlink(self._journal_path)
+        self._journal.remove()
 
     def _take_up(self) -> None:
         if not os.fstat(self._fd).st_size:
