@@ -153,8 +153,7 @@ class AtomicFile:
         else:
             self._rename_over()
         sync_directory(self.path.parent)
-        os.close(self._fd)
-        self._fd = -1
+        self._close()
         if self.mode != "a":
             _remove_partial(self.path)
 
@@ -231,6 +230,9 @@ class AtomicFile:
     def _discard(self) -> None:
         with suppress(FileNotFoundError):
             os.unlink(self.temporary)
+        self._close()
+
+    def _close(self) -> None:
         os.close(self._fd)
         self._fd = -1
 

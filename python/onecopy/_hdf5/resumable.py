@@ -68,8 +68,7 @@ class ResumableFile(AtomicFile):
         try:
             self._take_up()
         except BaseException:
-            os.close(self._fd)
-            self._fd = -1
+            self._close()
             raise
         return self
 
@@ -163,8 +162,7 @@ class ResumableFile(AtomicFile):
                 with suppress(FileNotFoundError):
                     os.unlink(name)
         self._journal.close()
-        os.close(self._fd)
-        self._fd = -1
+        self._close()
 
 
 def partial_path(path: str | os.PathLike[str]) -> Path:

@@ -55,8 +55,7 @@ class InPlaceFile(AtomicFile):
             self._lock()
             self._repair()
         except BaseException:
-            os.close(self._fd)
-            self._fd = -1
+            self._close()
             raise
         return self
 
@@ -86,13 +85,11 @@ class InPlaceFile(AtomicFile):
         """Put the rows on the disk."""
         self._give_back()
         os.fsync(self._fd)
-        os.close(self._fd)
-        self._fd = -1
+        self._close()
 
     def _discard(self) -> None:
         self._give_back()
-        os.close(self._fd)
-        self._fd = -1
+        self._close()
 
     def _give_back(self) -> None:
         """Give back what was reserved behind the end."""
