@@ -54,6 +54,10 @@ class RowWriter:
         """Give up what has not been begun and wait for the rest."""
         self._background.close()
 
+    def write_at(self, rows: Array, position: int) -> None:
+        """Write rows at a place of the file that has been reserved, past libhdf5."""
+        self._background.write(np.ascontiguousarray(rows), position)
+
     def write(self, dataset: h5py.Dataset, array: Array, start: int, *, later: bool = False) -> None:
         """Write an array into a dataset from row `start` on, which with chunks is the first row of a chunk.
 
