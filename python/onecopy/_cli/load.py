@@ -41,7 +41,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     existing.add_argument(
         "--append",
         action="store_true",
-        help="add to the output when it exists: datasets, or with --layout concat rows, all of them or none",
+        help="add to the output when it exists (to a copy of it): datasets, or with --layout concat rows, all or none",
     )
     parser.add_argument(
         "--resume",

@@ -77,7 +77,10 @@ def to_hdf5(
         "x" refuses an existing file, "w" replaces it, "a" adds to it (on a copy, which then replaces it).
     append : bool, default False
         Add rows to datasets that are there already, of the same type and shape of rows; others are made such that they
-        can grow. A name may come several times, as for the blocks of `iter_text`. All rows are added, or none.
+        can grow. A name may come several times, as for the blocks of `iter_text`. All rows are added, or none: to a
+        copy of the file, which then replaces it. Each call takes as long as copying the file does (no time where the
+        file system shares blocks, as XFS and btrfs do), and as much room until it ends: add many rows at a time, or
+        use `swmr`.
     swmr : bool, default False
         With `append`: add the rows in place, while others read the file with ``h5py.File(path, swmr=True)``. The first
         call makes the file and its datasets, later ones add rows to these alone. The attribute ``rows`` says how many
