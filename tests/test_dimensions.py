@@ -117,6 +117,7 @@ def test_coordinates_among_the_data_and_more_data_later(path):
         ({"dims": ["t", "y", "x"], "coords": {"x": [[1, 2]]}}, r"'x' have the shape \(1, 2\)"),
         ({"dims": {"a": ["t", "y"]}}, r"dims of 'a' are t, y, but it has 3 axes"),
         ({"dims": {"a": ["t", "y", "y"]}}, r"'y' has 3 indices in 'a', but 4 in 'a'"),
+        ({"dims": {"a": ["t", "y", "x"], "g/b": ["t", "x"]}}, r"'t' has 5 indices in 'a', but 3 in 'g/b'"),
         ({"dims": ["t", "y", "a/b"]}, r"'a/b' is no name"),
         ({"dims": ["t", "y", "x"], "append": True}, r"dims with append"),
         ({"dims": {"a": ["t", "y", "x"], "b": ["t"]}}, r"dims for 'b', but there is no such dataset"),
@@ -204,6 +205,8 @@ def test_files_become_an_axis(files, compression):
     np.testing.assert_array_equal(found.coords["lon"], LONGITUDES)
     assert found["t2m_source"].dims == ("time",) and found["t2m_source"].values.tolist() == files
     np.testing.assert_array_equal(oc.from_hdf5("out.h5", "t2m", rows=slice(2, 3))[0], GRIDS[2])
+    with h5py.File("out.h5") as file:
+        assert file["t2m_source"].dims[0][0].name == "/time"
 
 
 def test_thousands_of_columns_and_missing_values(here):
@@ -236,6 +239,22 @@ def test_text_for_coordinates_of_rows_and_columns(here):
     assert found.coords["row"].values.tolist() == ["north", "söuth"]
     assert found.coords["column"].values.tolist() == ["x", "y"]
     assert found["data"].values.tolist() == [[[1, 2], [3, 4]]]
+
+
+def test_numbers_of_all_files_and_dates_in_parts_of_their_names(here):
+    (here / "t_2020_01_31.txt").write_text("1 2\n3 4\n")
+    (here / "t_2020_02_01.txt").write_text("1.5 2\n3 4\n")
+    load("t_2020_01_31.txt", "t_2020_02_01.txt", "--time-from", r"(\d{4})_(\d\d)_(\d\d)")
+    found = oc.from_hdf5("out.h5")
+    np.testing.assert_array_equal(found["data"], [[[1, 2], [3, 4]], [[1.5, 2], [3, 4]]])
+    np.testing.assert_array_equal(found["file"], np.array(["2020-01-31", "2020-02-01"], "M8[D]"), strict=True)
+
+
+def test_coordinates_that_are_missing_are_the_same_in_all_files(here):
+    for name in ("a.txt", "b.txt"):
+        (here / name).write_text("1.5 1 2\nnan 3 4\n")
+    load("a.txt", "b.txt", "--index-column", 0)
+    np.testing.assert_array_equal(opened("out.h5").coords["row"], [1.5, np.nan])
 
 
 def test_the_summary_names_the_dataset(files, capsys):

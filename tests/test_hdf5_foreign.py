@@ -90,6 +90,42 @@ def test_rows_are_not_added_where_the_last_chunk_would_be_taken_for_another(path
     assert path.read_bytes() == before
 
 
+# ---------------------------------------------------------------- filters
+
+
+@pytest.mark.parametrize(
+    "filters", [["deflate", "shuffle"], ["fletcher32", "deflate"], ["shuffle", "fletcher32", "deflate"]], ids=str
+)
+def test_filters_in_another_order(path, filters):
+    data = np.arange(60).reshape(20, 3)
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((7, 3))
+    for name in filters:
+        getattr(properties, f"set_{name}")(*([4] if name == "deflate" else []))
+    with h5py.File(path, "w") as file:
+        space = h5py.h5s.create_simple(data.shape, (h5py.h5s.UNLIMITED, 3))
+        dataset = h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_INT64, space, properties)
+        dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, data)
+    same_parts(path, data)
+    oc.to_hdf5(path, {"x": data[:5]}, append=True)
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["x"][20:], data[:5])
+
+
+def test_a_shuffle_of_other_elements(path):
+    """The filter names the size of its elements, which libhdf5 believes."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=np.arange(20), chunks=(20,), shuffle=True)
+    stored = path.read_bytes()
+    size = stored.index(b"shuffle\0") + 8
+    assert stored[size : size + 4] == b"\x08\0\0\0"
+    path.write_bytes(stored[:size] + b"\x04" + stored[size + 1 :])
+    with h5py.File(path) as file:
+        expected = file["x"][()]
+    assert expected.tolist() != [*range(20)]
+    same_parts(path, expected)
+
+
 # ---------------------------------------------------------------- types
 
 

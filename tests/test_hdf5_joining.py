@@ -177,6 +177,40 @@ def test_a_source_that_is_another_one_by_now_is_an_error(tmp_path, path, now, wo
 
 
 @pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        # The same in the file, but not for numpy, and the other way round.
+        (np.zeros(2, "M8[s]"), np.zeros(2, "M8[ms]")),
+        (np.zeros(2, "M8[s]"), np.zeros(2, "i8")),
+        (np.array(["a", "bc"]), np.array(["日", "bc"])),
+    ],
+)
+def test_types_that_differ_on_one_side_only(tmp_path, path, one, other):
+    oc.to_hdf5(tmp_path / "one.h5", {"x": one})
+    oc.to_hdf5(tmp_path / "other.h5", {"x": other})
+    with pytest.raises(ValueError, match=r"other\.h5: dataset 'x' has the type .*, but that of .*one\.h5"):
+        oc.join_hdf5(path, {"x": [tmp_path / "one.h5", tmp_path / "other.h5"]})
+
+
+def test_sources_of_other_types_are_converted(path):
+    with h5py.File(path, "w") as file:
+        file["whole"] = np.arange(5, dtype="i4")
+        file["half"] = np.arange(5) + 0.5
+        layout = h5py.VirtualLayout((10,), "i8")
+        layout[:5], layout[5:] = h5py.VirtualSource(file["whole"]), h5py.VirtualSource(file["half"])
+        file.create_virtual_dataset("x", layout)
+    assert oc.from_hdf5(path, "x").tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]
+
+
+def test_a_source_that_came_along_from_another_directory(tmp_path, path):
+    (tmp_path / "far").mkdir()
+    oc.to_hdf5(tmp_path / "far" / "source.h5", {"x": np.arange(5)})
+    oc.join_hdf5(path, {"x": [tmp_path / "far" / "source.h5"]})
+    shutil.move(tmp_path / "far" / "source.h5", tmp_path / "source.h5")
+    assert oc.from_hdf5(path, "x").tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
     ("datasets", "error", "words"),
     [
         ({"x": "in/0.h5"}, TypeError, r"sources of 'x' are 'in/0.h5': give a list of files"),

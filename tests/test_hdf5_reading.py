@@ -160,6 +160,15 @@ def test_fields(path, options, fields):
     np.testing.assert_array_equal(one, data[5][wanted])
 
 
+@pytest.mark.parametrize("kind", ["<M8[D]", "<U2", "S2", "<i4"])
+def test_a_field_of_arrays(path, kind):
+    data = np.zeros(30, [("n", "i4"), ("several", kind, (2, 3))])
+    data["several"] = np.arange(180).reshape(30, 2, 3).astype("i8" if kind == "<M8[D]" else kind).astype(kind)
+    oc.to_hdf5(path, {"x": data}, chunks=7)
+    np.testing.assert_array_equal(oc.from_hdf5(path, "x", fields="several"), data["several"], strict=True)
+    np.testing.assert_array_equal(oc.from_hdf5(path, "x", fields=["several"])["several"], data["several"], strict=True)
+
+
 def test_parts_that_cannot_be(path):
     oc.to_hdf5(path, {"x": records(10), "n": np.arange(3), "one": 5, "text": np.array(["a", "bc"], object)})
     cases = [

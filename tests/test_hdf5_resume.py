@@ -6,13 +6,16 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import onecopy as oc
 from onecopy import _native
+from onecopy._hdf5.arrays import _shared_options
 from onecopy._hdf5.filters import Filters
+from onecopy._hdf5.resumable import ResumableFile
 from onecopy._hdf5.writer import Hdf5Writer
 
 
@@ -90,6 +93,19 @@ def test_a_partial_file_that_was_cut_is_refused(here):
     os.truncate(".out.h5.onecopy-partial", 100)
     with pytest.raises(OSError, match="shorter than its journal says: delete it"):
         oc.to_hdf5("out.h5", pairs([]), resume=True)
+
+
+def test_what_lies_behind_the_saved_state_does_not_count(here):
+    with pytest.raises(ZeroDivisionError):
+        oc.to_hdf5("out.h5", pairs([], until=2), resume=True)
+    partial = Path(".out.h5.onecopy-partial")
+    end = partial.stat().st_size
+    with open(partial, "ab") as file:
+        file.write(b"of a writer that was killed" * 10_000)
+    with ResumableFile("out.h5", "x", _shared_options(Filters())) as file:
+        assert partial.stat().st_size == file.image.end == end
+        file.image.seek(end)
+        assert file.image.read(1000) == bytes(1000)
 
 
 def test_one_at_a_time(here):

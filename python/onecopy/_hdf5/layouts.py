@@ -266,11 +266,10 @@ def _row_range(space: h5py.h5s.SpaceID, shape: tuple[int, ...]) -> range | None:
         return range(shape[0])
     if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or len(space.shape) != len(shape) or _is_endless(space):
         return None
-    (begin, *starts), (end, *ends) = space.get_select_bounds()
-    box = all(low == 0 and high == size - 1 for low, high, size in zip(starts, ends, shape[1:], strict=True))
-    if not box or space.get_select_npoints() != (end - begin + 1) * math.prod(shape[1:]):
-        return None
-    return range(begin, end + 1)
+    (begin, *_), (end, *_) = space.get_select_bounds()
+    # So many elements are in these rows that none of them is left out.
+    whole = space.get_select_npoints() == (end - begin + 1) * math.prod(shape[1:])
+    return range(begin, end + 1) if whole else None
 
 
 class _Sources:
