@@ -248,6 +248,9 @@ def test_numbers_of_all_files_and_dates_in_parts_of_their_names(here):
     found = oc.from_hdf5("out.h5")
     np.testing.assert_array_equal(found["data"], [[[1, 2], [3, 4]], [[1.5, 2], [3, 4]]])
     np.testing.assert_array_equal(found["file"], np.array(["2020-01-31", "2020-02-01"], "M8[D]"), strict=True)
+    load("t_2020_01_31.txt", "t_2020_02_01.txt", "--time-from", r"(\d{4})_(\d\d)_", "--force")
+    months = np.array(["2020-01-01", "2020-02-01"], "M8[D]")
+    np.testing.assert_array_equal(oc.from_hdf5("out.h5", "file"), months, strict=True)
 
 
 def test_coordinates_that_are_missing_are_the_same_in_all_files(here):

@@ -13,6 +13,7 @@ import pytest
 
 import onecopy as oc
 from onecopy import _native
+from onecopy._export import zarr_store
 from test_export import CALL, calls
 
 
@@ -147,6 +148,19 @@ def test_chunks_of_records_and_of_grids_with_coordinates(store):
     coords = {"t": np.arange(4), "x": np.arange(6)}
     oc.to_zarr(store, {"a": grid}, chunks=(2, 3), dims=["t", "x"], coords=coords, mode="w")
     assert zarr.open_group(store, mode="r")["a"].chunks == (2, 3)
+
+
+@pytest.mark.parametrize("block", [1, 100, 1000])
+def test_arrays_larger_than_a_block(store, monkeypatch, block):
+    import zarr
+
+    monkeypatch.setattr(zarr_store, "_BLOCK_BYTES", block)
+    grid, text = np.arange(350).reshape(50, 7), np.arange(50).astype("S")
+    oc.to_zarr(store, {"grid": grid, "every": grid[::-3], "text": text}, chunks={"grid": (3, 7)})
+    group = zarr.open_group(store, mode="r")
+    np.testing.assert_array_equal(group["grid"][...], grid)
+    np.testing.assert_array_equal(group["every"][...], grid[::-3])
+    assert group["text"][...].tolist() == text.astype("U").tolist()
 
 
 def test_names_with_empty_parts(store):

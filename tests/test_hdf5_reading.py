@@ -342,6 +342,13 @@ def test_virtual_datasets_of_any_other_shape_are_read_by_libhdf5(path):
         every[::2] = h5py.VirtualSource(file["a"])
         every[1::2] = h5py.VirtualSource(file["b"])
         file.create_virtual_dataset("every", every)
+        file["c"] = numbers(6, 5)[::-1]
+        columns = h5py.VirtualLayout((6, 5), "i8")
+        columns[:, :3], columns[:, 3:] = h5py.VirtualSource(file["a"])[:, :3], h5py.VirtualSource(file["c"])[:, 3:]
+        file.create_virtual_dataset("columns", columns)
+        turns = h5py.VirtualLayout((6, 5), "i8")
+        turns[::2], turns[1::2] = h5py.VirtualSource(file["a"])[::2], h5py.VirtualSource(file["c"])[1::2]
+        file.create_virtual_dataset("turns", turns)
         again = h5py.VirtualLayout((12, 5), "i8")
         again[...] = h5py.VirtualSource(file["every"])
         file.create_virtual_dataset("again", again)

@@ -335,7 +335,6 @@ class Hdf5Writer:
             _create_in(scratch, name, to_storage(np.empty(0, dtype)).dtype, shape=(0,))
 
     def _check_new(self, name: str) -> None:
-        check_name(name)
         if isinstance(self._file, InPlaceFile):
             raise ValueError(
                 f"dataset {name!r} is not in {self._file.given}, and cannot be made in place: do without swmr"
