@@ -138,6 +138,17 @@ def test_blocks_of_text_go_to_the_file_one_by_one(path: Path, tmp_path: Path) ->
         assert [axis[0].name for axis in file["b"].dims] == ["/row", "/column"]
 
 
+def test_an_array_may_be_used_again_for_the_next_rows(path: Path) -> None:
+    def reused() -> Iterator[np.ndarray]:
+        block = oc.empty(500_000)
+        for value in range(10):
+            block[...] = value
+            yield block
+
+    oc.to_hdf5(path, {"rows": reused()})
+    assert np.array_equal(oc.from_hdf5(path, "rows"), np.repeat(np.arange(10.0), 500_000))
+
+
 def test_progress_counts_bytes_of_blocks(path: Path) -> None:
     seen: list[int] = []
     oc.to_hdf5(path, {"rows": pieces(numbers(1000), 400)}, progress=seen.append)

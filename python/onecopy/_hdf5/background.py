@@ -40,11 +40,6 @@ class BackgroundWriter:
         """Write a contiguous array, which nobody may change until `settle`, from byte `position` of the file on."""
         self._pending.append((self._thread.submit(self._write, array, position), array.nbytes))
 
-    def write(self, array: npt.NDArray[np.generic], position: int) -> None:
-        """Write a contiguous array and wait for it."""
-        self._write(array, position)
-        self._report(array.nbytes)
-
     def settle(self, keep: int = 0) -> None:
         """Wait until no more than `keep` arrays are left to write; raise what went wrong with one of them."""
         while len(self._pending) > keep:

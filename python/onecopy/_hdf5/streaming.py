@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import h5py
 
 from onecopy._atomic import AtomicFile
 from onecopy._hdf5.room import ALIGNED_BYTES, DATASET_BYTES, FILE_BYTES
+from onecopy._hdf5.rows import RowWriter
 from onecopy._hdf5.storage import Array, describe, to_storage
 
 # Longer than any dataset, and shorter than what file systems allow for a file.
@@ -39,27 +40,25 @@ class RowStream:
         The name of the dataset, at which there is none.
     make : callable
         Makes it.
-    write : callable
-        Writes an array at a place of the file.
+    rows : RowWriter
+        Writes rows.
     """
 
-    def __init__(
-        self, file: AtomicFile, h5: h5py.File, name: str, make: Make, write: Callable[[Array, int], None]
-    ) -> None:
-        self._file, self._h5, self._name, self._make, self._write = file, h5, name, make, write
+    def __init__(self, file: AtomicFile, h5: h5py.File, name: str, make: Make, rows: RowWriter) -> None:
+        self._file, self._h5, self._name, self._make, self._writer = file, h5, name, make, rows
         make(1, placed_when_written())
         self._placeholder = h5.create_dataset(None, (_MOST_BYTES,), "u1", dcpl=placed_at_once())
         self._start: int = self._placeholder.id.get_offset()
         self._size = 0
         self._rows = 0
 
-    def append(self, rows: Array) -> None:
-        """Write contiguous rows behind those before."""
+    def append(self, rows: Array, *, later: bool) -> None:
+        """Write rows behind those before. With `later`, nobody else may change them any more."""
         end = self._start + self._size + rows.nbytes
         if end > self._start + _MOST_BYTES:
             raise ValueError(f"dataset {self._name!r} has more than {_MOST_BYTES:,} bytes of rows: give chunks=True")
         self._file.reserve(end + FILE_BYTES + DATASET_BYTES)
-        self._write(rows, self._start + self._size)
+        self._writer.write_at(rows, self._start + self._size, later)
         self._size += rows.nbytes
         self._rows += len(rows)
 
@@ -68,7 +67,7 @@ class RowStream:
         del self._placeholder
 
     def finish(self) -> h5py.Dataset:
-        """Return the dataset, with the rows in it."""
+        """Return the dataset, with the rows in it or on their way there."""
         # Small ones may be put anywhere, also between other things of libhdf5.
         small = self._read(0, self._size) if self._size < ALIGNED_BYTES else None
         # The last reference: libhdf5 frees what nobody can reach.
@@ -91,30 +90,44 @@ class RowStream:
             os.pwrite(self._file.fileno(), self._read(done, min(_MOVE_BYTES, self._size - done)), place + done)
 
     def _read(self, first: int, size: int) -> bytes:
+        self._writer.settle()
         read = os.pread(self._file.fileno(), size, self._start + first)
         if len(read) < size:
             raise OSError(f"{self._file.temporary} was truncated while it was written: nothing is kept")
         return read
 
 
-def stored_rows(name: str, blocks: Iterator[Array]) -> Iterator[Array]:
-    """Pass on arrays that are rows of one dataset, as they are stored.
+class AsStored:
+    """Turns arrays of rows of one dataset into what is stored of them. It keeps none of them.
+
+    Parameters
+    ----------
+    name : str
+        The name of the dataset.
 
     Raises
     ------
     ValueError
-        A block has another type or other rows than the first one, or none at all.
+        An array has another type or other rows than the first one, or none at all.
     """
-    first: Array | None = None
-    for number, block in enumerate(blocks):
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._number = 0
+        self._first: tuple[str, tuple[int, ...]] | None = None
+
+    def __call__(self, block: Array) -> Array:
+        """Return a block as it is stored."""
+        which = f"dataset {self._name!r}: block {self._number}"
         if not block.ndim:
-            raise ValueError(f"dataset {name!r}: block {number} is a single value, give arrays of rows")
-        first = block[:0] if first is None else first
-        if (describe(block.dtype), block.shape[1:]) != (describe(first.dtype), first.shape[1:]):
-            one, other = (f"{describe(rows.dtype)} and shape {rows.shape[1:]}" for rows in (block, first))
-            message = f"block {number} has rows of type {one}, those before {other}: use astype or reshape"
-            raise ValueError(f"dataset {name!r}: {message}")
-        yield to_storage(block)
+            raise ValueError(f"{which} is a single value, give arrays of rows")
+        found = describe(block.dtype), block.shape[1:]
+        first = self._first = self._first or found
+        if found != first:
+            one, other = (f"{dtype} and shape {shape}" for dtype, shape in (found, first))
+            raise ValueError(f"{which} has rows of type {one}, those before {other}: use astype or reshape")
+        self._number += 1
+        return to_storage(block)
 
 
 def placed_at_once() -> h5py.h5p.PropDCID:

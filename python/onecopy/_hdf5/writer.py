@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any
@@ -36,7 +37,7 @@ from onecopy._hdf5.storage import (
     has_unicode,
     to_storage,
 )
-from onecopy._hdf5.streaming import RowStream, placed_at_once, stored_rows
+from onecopy._hdf5.streaming import AsStored, RowStream, placed_at_once
 from onecopy._hdf5.swmr import InPlaceFile, is_there, open_for_swmr, take_back_rows
 from onecopy._names import check_name, is_text
 
@@ -223,42 +224,45 @@ class Hdf5Writer:
         append: bool = False,
     ) -> tuple[int, ...]:
         """Write arrays of rows as a dataset, one behind the other and one at a time, or append them; its shape."""
-        arrays = (writable(name, block) for block in blocks)
+        # None of these steps keeps an array, so that one which nobody else has can be written while the next is made.
+        arrays: Iterator[Array] = map(partial(writable, name), blocks)
         first = next(arrays, None)
         if first is None:
             raise ValueError(f"dataset {name!r}: the iterator had no array, and so no type: give one without rows")
-        options = self.filters.for_dataset(name, first.shape or (1,), first.dtype)
-        rows = chain([first], arrays)
+        dtype, row_shape = first.dtype, first.shape[1:]
+        options = self.filters.for_dataset(name, first.shape or (1,), dtype)
+        arrays = chain([first], arrays)
+        del first
         if not ("chunks" in options or append or self.resumable or self._swmr):
-            return self._stream(name, first.dtype, stored_rows(name, rows), attrs)
-        for array in rows:
+            return self._stream(name, np.empty((0, *row_shape), dtype), arrays, attrs)
+        for array in arrays:
             self.append(name, array)
-        growing = self._growing[name]
         write_attributes(self._h5[name], name, attrs or {})
-        return (len(growing), *growing.row_shape)
+        return (len(self._growing[name]), *row_shape)
 
     def _stream(
-        self, name: str, dtype: np.dtype[Any], rows: Iterator[Array], attrs: Mapping[str, Any] | None
+        self, name: str, empty: Array, arrays: Iterator[Array], attrs: Mapping[str, Any] | None
     ) -> tuple[int, ...]:
-        _check_fixed_size(name, dtype)
-        self._finish_rows()
+        _check_fixed_size(name, empty.dtype)
         self._check_new(name)
-        first = next(rows)
+        dtype = to_storage(empty).dtype
 
         def make(count: int, properties: h5py.h5p.PropDCID) -> h5py.Dataset:
-            return _create_in(self._h5, name, first.dtype, shape=(count, *first.shape[1:]), dcpl=properties)
+            return _create_in(self._h5, name, dtype, shape=(count, *empty.shape[1:]), dcpl=properties)
 
-        stream = RowStream(self._file, self._h5, name, make, self._rows.write_at)
+        stream = RowStream(self._file, self._h5, name, make, self._rows)
         try:
-            for array in chain([first], rows):
-                stream.append(array)
+            for array in map(AsStored(name), arrays):
+                # Before it is an argument, and so referred to once more.
+                later = _native.is_exclusive(array)
+                stream.append(array, later=later)
         except BaseException:
             # As long as it is there, libhdf5 takes the file for a very large one.
             stream.give_up()
             raise
         dataset = stream.finish()
         self._room.forget()
-        self._describe(dataset, dtype, attrs)
+        self._describe(dataset, empty.dtype, attrs)
         shape: tuple[int, ...] = dataset.shape
         return shape
 
