@@ -133,11 +133,11 @@ def _plan(source: Source, args: argparse.Namespace) -> Plan:
     inferred = _text.infer(source.text, **dialect)
     dialect.update(delimiter=inferred.delimiter, quotechar=inferred.quotechar, header=inferred.header)
     dtype = inferred.dtype if args.dtype is None else args.dtype
+    if dtype.names == ():
+        raise ValueError(f"{path}: there are no lines of data, so nothing says which columns there are: give --dtype")
     names = args.names if args.names is not None else inferred.names
     if names is not None and dialect["usecols"] is not None:
         names = _chosen(names, dialect["usecols"], path)
-    if dtype.names == ():
-        raise ValueError(f"{path} holds no data, and nothing says what its columns would be: give --dtype")
     named = _named(dtype, names, path, must=args.names is not None)
     return Plan(source, named if args.dtype is not None or names is not None else _alike(named), dialect)
 
