@@ -60,7 +60,6 @@ class Dispatcher:
         self._backlog = Backlog(size)
         self._tasks: dict[int, Task] = {}
         self._numbers = itertools.count()
-        self._awake = False
         self._open = True
         self._feeders = 0
         self._terminated = False
@@ -113,8 +112,9 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Have the thread look what there is to do."""
-        if not self._awake:
-            self._awake = True
+        # It looks after whatever it takes out of its queue. There is no flag that says that it has been told: Ctrl-C
+        # between setting that and telling would be the last that it heard.
+        if self._results.empty():
             self._results._post(letters.WAKE, 0, 0, None, dumps)
 
     def start(self) -> None:
@@ -198,8 +198,6 @@ class Dispatcher:
             self._handle_end(number)
         elif topic == letters.UNFIT:
             self._handle_unfit(letter)
-        elif topic == letters.WAKE:
-            self._awake = False
 
     def _take(self, number: int) -> Task | None:
         task = self._tasks.pop(number, None)
@@ -213,18 +211,13 @@ class Dispatcher:
         if task is None:
             return
         self._failed_starts = 0
-        pace = letter.extra
-        task.pace.learn(pace)
+        task.pace.learn(letter.extra)
         auditing.note_result(task, letter)
-        try:
-            value = letter.open()
-        except BaseException as error:
-            _settle(task.fail, Fault(error, letters.OPENING))
-            return
-        try:
-            task.succeed(value, pace)
-        except BaseException:
-            _report()
+        tell = _deliver(task, letter)
+        # With the task go its arguments, and the result is nowhere but where the caller gets it.
+        del task
+        if tell is not None:
+            _settle(tell)
 
     def _handle_failure(self, letter: _native.Letter, number: int) -> None:
         task = self._take(number)
@@ -232,7 +225,7 @@ class Dispatcher:
             return None
         stage = letter.extra
         try:
-            failure = Failure(*letter.open())
+            failure = Failure(*letter.take())
             error = error_of(failure)
         except Exception as unreadable:
             return _settle(task.fail, Fault(unreadable, stage))
@@ -433,6 +426,20 @@ _START_ADVICE = (
 def _load(worker: Worker) -> int:
     """How much it has to do; that it has to start is as much as one task."""
     return len(worker.assigned) + (not worker.ready)
+
+
+def _deliver(task: Task, letter: _native.Letter) -> Callable[[], object] | None:
+    """Have a task keep the result that is in a letter; return what tells of it."""
+    try:
+        value = letter.take()
+    except BaseException as error:
+        _settle(task.fail, Fault(error, letters.OPENING))
+        return None
+    try:
+        return task.succeed(value, letter.extra)
+    except BaseException:
+        _report()
+        return None
 
 
 def _settle(tell: Callable[..., object], *what: Any) -> None:

@@ -327,9 +327,16 @@ class Pool:
             self._dispatcher.submit(Listed(stream, items))
             stream.set_length(len(items))
         else:
-            self._dispatcher.feed(+1)
             arguments = (self._dispatcher, stream, iterable, self._processes)
-            threading.Thread(target=_feed, args=arguments, name="onecopy pool: items", daemon=True).start()
+            feeder = threading.Thread(target=_feed, args=arguments, name="onecopy pool: items", daemon=True)
+            self._dispatcher.feed(+1)
+            try:
+                feeder.start()
+            except BaseException:
+                # There may be no more threads, or Ctrl-C has come: nobody shall wait for this one.
+                if feeder.ident is None:
+                    self._dispatcher.feed(-1)
+                raise
         return ResultIterator(stream)
 
     def _bar(self, progress: ProgressOption, total: int | None) -> Progress:
@@ -387,6 +394,7 @@ def _feed(dispatcher: Dispatcher, stream: Stream, iterable: Iterable[Any], worke
         # Of the iterable's own; it takes the place of the item that did not come.
         stream.set_length(count + 1)
         stream.keep_error(count, 1, error)
+        stream.publish()
     else:
         stream.set_length(count)
     finally:
