@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import onecopy as oc
+from onecopy._pool import dispatcher
 from workloads import METHODS, square, worker
 
 
@@ -38,6 +39,26 @@ def test_initializer_and_what_only_a_starting_process_may_have(method):
         assert all(array.sum() == 3 for array in pool.map(lambda _: recall()[1], range(4), 1))
         with lock:
             assert pool.apply(lambda: recall()[0].acquire(False)) is False
+    pool.join()
+
+
+def be_late(begin: Any, started: Any, wanted: Any) -> None:
+    assert begin.wait(60)
+    if started.add(1) == 2:
+        assert wanted.wait(60)
+
+
+@pytest.mark.usefixtures("time_limit")
+def test_a_worker_that_is_ready_takes_what_was_meant_for_one_that_is_starting(monkeypatch):
+    # Not because it has waited for long.
+    monkeypatch.setattr(dispatcher, "WAIT_BEHIND", 1000)
+    begin, wanted = oc.Event(), oc.Event()
+    with oc.Pool(2, be_late, (begin, oc.Counter(), wanted)) as pool:
+        result = pool.map_async(worker, range(2), 1)
+        begin.set()
+        assert len(set(result.get(60))) == 1
+        wanted.set()
+        assert pool.map(square, range(20), 1) == [n * n for n in range(20)]
     pool.join()
 
 

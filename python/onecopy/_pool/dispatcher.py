@@ -241,9 +241,14 @@ class Dispatcher:
 
     def _handle_ready(self, serial: int) -> None:
         worker = self._workers.get(serial)
-        if worker is not None:
-            worker.ready, worker.cradle = True, None
-            self._failed_starts = 0
+        if worker is None:
+            return
+        worker.ready, worker.cradle = True, None
+        self._failed_starts = 0
+        # One that may begin now need not wait for what was meant for those that are still starting.
+        for other in self._workers:
+            if not other.ready and not other.stopping:
+                self._return(other)
 
     def _handle_unfit(self, letter: _native.Letter) -> None:
         worker = self._workers.get(letter.number)
@@ -331,6 +336,8 @@ class Dispatcher:
         """Assign tasks to workers, one by one; with each goes how many of its kind a worker may have."""
         ahead = self._pace.ahead()
         free = [worker for worker in self._workers if not worker.stopping]
+        # Those that are starting are given tasks only where there are no others.
+        free = [worker for worker in free if worker.ready] or free
         free.sort(key=_load)
         while free:
             for worker in free:
@@ -410,6 +417,8 @@ class Dispatcher:
         """Take the tasks back that a worker has not begun."""
         for number in worker.take_back():
             worker.assigned.pop(number, None)
+            if worker.quota is not None:
+                worker.quota += 1
             if number in self._tasks:
                 self._backlog.put_back([self._tasks[number]])
 
