@@ -13,7 +13,7 @@ from onecopy import _native
 from onecopy._errors import OnecopyError, OutOfMemoryError, ShutDownError
 from onecopy._pool import auditing, letters
 from onecopy._pool.backlog import Backlog
-from onecopy._pool.errors import Fault, again, death, error_of
+from onecopy._pool.errors import Fault, again, death, error_of, unsent
 from onecopy._pool.failures import Failure
 from onecopy._pool.pace import LEAST_AHEAD, Pace
 from onecopy._pool.pickling import dumps
@@ -397,7 +397,7 @@ class Dispatcher:
             self._backlog.returned.appendleft(task)
         else:
             del self._tasks[task.number]
-            _settle(task.fail, Fault(error))
+            _settle(task.fail, Fault(unsent(error, task.describe())))
 
     def _may_pass(self, task: Task) -> bool:
         """Say whether memory may still come for a task."""

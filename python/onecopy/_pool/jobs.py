@@ -24,7 +24,7 @@ def as_told(fault: Fault) -> BaseException:
         return error
     how = "sent back" if fault.stage == letters.PICKLING else "unpickled"
     told = f"the result cannot be {how}: {type(error).__name__}: {error}; return what can be pickled and unpickled"
-    made = UnsendableError(told, exc=repr(error), value=fault.shown)
+    made = UnsendableError(told, exc=repr(error), value=fault.shown, reason=error if how == "sent back" else None)
     made.__cause__ = error
     return made
 

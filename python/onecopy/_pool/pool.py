@@ -16,7 +16,14 @@ from onecopy._pool.dispatcher import Dispatcher
 from onecopy._pool.jobs import Call, Listed, chunks_of
 from onecopy._pool.progress import Progress, ProgressOption
 from onecopy._pool.results import AsyncResult, Callback, MapResult, ResultIterator, Stream
-from onecopy._pool.start import check_count, check_initializer, check_may_have_children, prepare, processors
+from onecopy._pool.start import (
+    check_context,
+    check_count,
+    check_initializer,
+    check_may_have_children,
+    prepare,
+    processors,
+)
 from onecopy._pool.tasks import Functions, Single
 from onecopy._pool.workers import Workers
 
@@ -109,6 +116,7 @@ class Pool:
         check_initializer(initializer)
         check_may_have_children()
         self._ctx = context or mp_context or get_context()
+        check_context(self._ctx)
         self._progress = progress
         self._processes = processes
         self._pid = os.getpid()
