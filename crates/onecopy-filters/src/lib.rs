@@ -31,6 +31,7 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+mod deflate;
 mod error;
 mod fletcher32;
 mod grid;
@@ -38,6 +39,7 @@ mod lzf;
 mod ordered;
 mod parallel;
 mod pipeline;
+mod plans;
 mod region;
 mod shuffle;
 mod stored;

@@ -1,8 +1,9 @@
 //! What happens to the bytes of one chunk: shuffle, then a codec, then a check sum.
 
-use libdeflater::{CompressionLvl, Compressor, Decompressor};
+use libdeflater::Decompressor;
 use zstd::bulk;
 
+use crate::deflate::{Plan, Zlib};
 use crate::error::Error;
 use crate::fletcher32::{self, fletcher32};
 use crate::lzf::{self, Lzf};
@@ -74,7 +75,7 @@ pub struct Encoder {
 }
 
 enum Compress {
-    Deflate(Compressor),
+    Deflate(Box<Zlib>),
     Lzf(Lzf),
     Zstd(bulk::Compressor<'static>),
     Plain,
@@ -87,11 +88,7 @@ impl Encoder {
     /// When the deflate level exceeds 9 or the zstd level is not in 1 to 22.
     pub fn new(pipeline: Pipeline) -> Self {
         let compress = match pipeline.codec {
-            Codec::Deflate { level } => {
-                assert!(level <= 9, "deflate level {level} is not in 0..=9");
-                let level = CompressionLvl::new(level.into()).expect("libdeflate has the levels 0 to 12");
-                Compress::Deflate(Compressor::new(level))
-            }
+            Codec::Deflate { level } => Compress::Deflate(Box::new(Zlib::new(level))),
             Codec::Lzf => Compress::Lzf(Lzf::new()),
             Codec::Zstd { level } => {
                 assert!((1..=22).contains(&level), "zstd level {level} is not in 1..=22");
@@ -102,8 +99,23 @@ impl Encoder {
         Self { pipeline, compress, planes: Vec::new(), output: Vec::new() }
     }
 
-    /// Encodes one chunk.
+    /// Encodes one chunk, of which nothing is known.
     pub fn encode(&mut self, chunk: &[u8]) -> Encoded {
+        self.encode_by(&Plan::Whole, chunk)
+    }
+
+    /// Finds out how chunks like this one are encoded best, which takes several times as long as to encode it.
+    pub(crate) fn plan(&mut self, chunk: &[u8]) -> Plan {
+        let (Compress::Deflate(zlib), Some(size)) = (&mut self.compress, self.pipeline.shuffle) else {
+            return Plan::Whole;
+        };
+        self.planes.resize(chunk.len(), 0);
+        shuffle(chunk, size, &mut self.planes);
+        zlib.plan(&self.planes, size)
+    }
+
+    /// Encodes one chunk in the way that was found for it or for another one.
+    pub(crate) fn encode_by(&mut self, plan: &Plan, chunk: &[u8]) -> Encoded {
         let input = match self.pipeline.shuffle {
             Some(size) => {
                 self.planes.resize(chunk.len(), 0);
@@ -112,7 +124,8 @@ impl Encoder {
             }
             None => chunk,
         };
-        let mut encoded = self.compress.run(input, &mut self.output).map_or_else(
+        let size = self.pipeline.shuffle.unwrap_or(1);
+        let mut encoded = self.compress.run(input, size, plan, &mut self.output).map_or_else(
             || Encoded { bytes: input.to_vec(), filter_mask: self.pipeline.codec_bit() },
             |len| Encoded { bytes: self.output[..len].to_vec(), filter_mask: 0 },
         );
@@ -126,18 +139,16 @@ impl Encoder {
 
 impl Compress {
     /// Compresses `input` into `output`; the length of the result, or `None` when it would not be shorter.
-    fn run(&mut self, input: &[u8], output: &mut Vec<u8>) -> Option<usize> {
-        if matches!(self, Self::Plain) {
-            return None;
+    fn run(&mut self, input: &[u8], size: usize, plan: &Plan, output: &mut Vec<u8>) -> Option<usize> {
+        if !matches!(self, Self::Plain | Self::Deflate(_)) {
+            output.resize(input.len(), 0);
         }
-        output.resize(input.len(), 0);
-        let output = output.as_mut_slice();
         let len = match self {
-            // Fails only when the result does not fit.
-            Self::Deflate(compressor) => compressor.zlib_compress(input, output).ok()?,
+            Self::Deflate(zlib) => zlib.compress(input, size, plan, output)?,
             Self::Lzf(lzf) => lzf.compress(input, output)?,
-            // As above. The frame says how long the chunk is, which the plug-in of others relies on.
-            Self::Zstd(compressor) => compressor.compress_to_buffer(input, output).ok()?,
+            // Fails only when the result does not fit. The frame says how long the chunk is, which the plug-in of others
+            // relies on.
+            Self::Zstd(compressor) => compressor.compress_to_buffer(input, output.as_mut_slice()).ok()?,
             Self::Plain => return None,
         };
         (len < input.len()).then_some(len)

@@ -18,8 +18,10 @@ from onecopy._hdf5.filters import EachChunks, Filters
 from onecopy._hdf5.rows import Report
 from onecopy._hdf5.writer import Hdf5Writer, writable
 
-# An array, or what makes it when its turn has come.
-Data = npt.ArrayLike | Callable[[], npt.ArrayLike]
+# An array, or its rows as they come.
+Rows = npt.ArrayLike | Iterator[npt.ArrayLike]
+# These, or what makes them when their turn has come.
+Data = Rows | Callable[[], Rows]
 
 
 def to_hdf5(
@@ -52,8 +54,10 @@ def to_hdf5(
         The file.
     data : mapping of str to array, iterable of (str, array), or array
         The datasets by name; a name may contain groups: ``"run1/reads"``. An iterable is consumed step by step, so that
-        not all arrays need to exist at once. A single array becomes the dataset ``data``. In place of an array, a
-        function without arguments may stand, which is called for it when its turn has come.
+        not all arrays need to exist at once. A single array becomes the dataset ``data``. In place of an array, an
+        iterator of arrays may stand, such as `iter_text` returns: of one type, whose rows become one dataset, while
+        only a few of them are in memory. Or a function without arguments, which is called for either when its turn has
+        come.
     chunks : bool, int, tuple of int, mapping or callable, optional
         Shape of the chunks; an integer is a number of rows. By default, arrays without filters are contiguous, and
         others have chunks of about 1 MiB: as many rows as that holds, or where one row exceeds it, parts of rows. An
@@ -127,6 +131,10 @@ def to_hdf5(
     >>> oc.to_hdf5(path, {"sample2": calls}, append=True)
     >>> len(oc.from_hdf5(path, "sample2"))
     2
+    >>> blocks = (np.full(1000, n) for n in range(3))  # in memory one at a time
+    >>> oc.to_hdf5(path, {"counts": blocks}, mode="a")
+    >>> len(oc.from_hdf5(path, "counts"))
+    3000
     >>> levels = np.zeros((2, 3), "f4")  # xarray.open_dataset(path) shows both coordinates
     >>> oc.to_hdf5(path, {"level": levels}, dims=["day", "site"], coords={"site": ["A", "B", "C"]}, mode="w")
     >>> oc.to_hdf5(path, calls)
@@ -164,11 +172,15 @@ def to_hdf5(
                 array = array()
             # An array that the iterable has kept may be changed by its next step; one that it made for us may not.
             later = sizes is None and not resume and _native.is_exclusive(array)
-            if (axes := axes_of(name, np.ndim(array), dims)) is not None:
-                labelled[name] = (axes, np.shape(array))
-            if append:
-                writer.append(name, array, described)
+            if streamed := isinstance(array, Iterator):
+                shape = writer.write_blocks(name, array, described, append=append)
             else:
+                shape = np.shape(array)
+            if (axes := axes_of(name, len(shape), dims)) is not None:
+                labelled[name] = (axes, shape)
+            if append and not streamed:
+                writer.append(name, array, described)
+            elif not streamed:
                 writer.write(name, array, described, later=later)
             writer.save(note)
             # Its memory is free for the next one as soon as it is written.
@@ -227,14 +239,18 @@ def _check_kept(kept: Mapping[str, Any], note: Mapping[str, Any]) -> None:
 def _datasets(data: Any) -> tuple[Iterator[tuple[str, Any]], int | None]:
     """Return the datasets and, when they are all there, their bytes."""
     if isinstance(data, Mapping):
-        arrays = {name: value if callable(value) else writable(name, value) for name, value in data.items()}
-        if any(map(callable, arrays.values())):
+        arrays = {name: value if _comes_later(value) else writable(name, value) for name, value in data.items()}
+        if any(map(_comes_later, arrays.values())):
             return iter(arrays.items()), None
         return iter(arrays.items()), sum(array.nbytes for array in arrays.values())
     if hasattr(data, "__array__") or not isinstance(data, Iterable):
         array = writable("data", data)
         return iter([("data", array)]), array.nbytes
     return map(_pair, data), None
+
+
+def _comes_later(value: Any) -> bool:
+    return callable(value) or isinstance(value, Iterator)
 
 
 def _pair(item: Any) -> tuple[str, Any]:

@@ -12,8 +12,11 @@ from onecopy._atomic import AtomicFile
 #: What libhdf5 may allocate besides the data itself: for a dataset, and in its index for a chunk.
 DATASET_BYTES = 4 << 10
 CHUNK_BYTES = 64
-# The same for the file.
-_FILE_BYTES = 128 << 10
+#: The same for the file.
+FILE_BYTES = 128 << 10
+#: What is as large as this begins at a page of the file, as writing past the page cache asks for.
+ALIGNED_BYTES = 1 << 20
+PAGE = 4096
 
 
 class Room:
@@ -27,7 +30,7 @@ class Room:
     def ensure(self, size: int) -> None:
         """Make sure that the disk has room for `size` more bytes, before they are written."""
         if size > self._bytes:
-            end = self._h5.id.get_filesize() + _FILE_BYTES
+            end = self._h5.id.get_filesize() + FILE_BYTES
             self._bytes = self._file.reserve(end + size) - end
 
     def take(self, size: int) -> None:

@@ -20,6 +20,8 @@ Report = Callable[[int], object]
 # What is written, or copied because it is not contiguous, at a time: large enough to be as fast as one call, small
 # enough for progress, Ctrl-C and memory.
 _BLOCK_BYTES = 32 << 20
+# Arrays that may be on their way at a time, besides the one that is made meanwhile.
+_KEEP = 2
 # What a filter may add to a chunk that does not shrink.
 _EXPANSION = 1.01
 
@@ -53,6 +55,14 @@ class RowWriter:
     def close(self) -> None:
         """Give up what has not been begun and wait for the rest."""
         self._background.close()
+
+    def write_at(self, rows: Array, position: int, later: bool) -> None:
+        """Write rows at a place of the file that has been reserved, past libhdf5.
+
+        With `later` they may still be on their way when this returns.
+        """
+        self._background.submit(np.ascontiguousarray(rows), position)
+        self._background.settle(keep=_KEEP if later else 0)
 
     def write(self, dataset: h5py.Dataset, array: Array, start: int, *, later: bool = False) -> None:
         """Write an array into a dataset from row `start` on, which with chunks is the first row of a chunk.

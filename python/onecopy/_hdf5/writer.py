@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
+from itertools import chain
 from types import TracebackType
 from typing import Any
 
@@ -21,14 +23,12 @@ from onecopy._hdf5.filters import Filters, thread_count
 from onecopy._hdf5.growing import GrowingDataset, check_rows
 from onecopy._hdf5.journal import Note
 from onecopy._hdf5.resumable import ResumableFile
-from onecopy._hdf5.room import DATASET_BYTES, Room
+from onecopy._hdf5.room import ALIGNED_BYTES, DATASET_BYTES, PAGE, Room
 from onecopy._hdf5.rows import Report, RowWriter
 from onecopy._hdf5.storage import OPEN_BYTES, Array, cf_attributes, describe, from_storage, has_unicode, to_storage
+from onecopy._hdf5.streaming import AsStored, RowStream, placed_at_once
 from onecopy._hdf5.swmr import InPlaceFile, is_there, open_for_swmr, take_back_rows
 
-# What is as large as this begins at a page of the file, as writing past the page cache asks for.
-_ALIGNED_BYTES = 1 << 20
-_PAGE = 4096
 # HDF5 describes a type in 64 KiB: somewhere above this many fields, that is too little.
 _MANY_FIELDS = 500
 
@@ -119,9 +119,9 @@ class Hdf5Writer:
         if self._file.copied and not h5py.is_hdf5(self._file.temporary):
             raise OSError(f"{self._file.given} is not an HDF5 file: nothing can be added; replace it with mode='w'")
         _native.check_work_memory(OPEN_BYTES)
-        options: dict[str, Any] = {"alignment_threshold": _ALIGNED_BYTES, "alignment_interval": _PAGE}
+        options: dict[str, Any] = {"alignment_threshold": ALIGNED_BYTES, "alignment_interval": PAGE}
         if isinstance(self._file, InPlaceFile):
-            file = open_for_swmr(self._file.path, _ALIGNED_BYTES, _PAGE)
+            file = open_for_swmr(self._file.path, ALIGNED_BYTES, PAGE)
             if self._file.mended:
                 take_back_rows(file)
             return file
@@ -147,7 +147,7 @@ class Hdf5Writer:
         self._check_new(name)
         # Each has its names and two selections in a heap, which grows by doubling.
         self._room.take(DATASET_BYTES + sum(2 * (len(os.fsencode(source)) + 256) for source in sources))
-        self._describe(self._h5.create_virtual_dataset(name, layout), like, None)
+        self._describe(self._h5.create_virtual_dataset(name, layout), like.dtype, None)
 
     def label(self, axes: Mapping[str, Sequence[str]], coords: Mapping[str, Array]) -> None:
         """Name the axes of datasets, and write coordinates along them."""
@@ -185,10 +185,63 @@ class Hdf5Writer:
             stored = to_storage(array)
             options = (filters or self.filters).for_dataset(name, stored.shape, stored.dtype)
             if "chunks" not in options:
-                options["dcpl"] = _placed_at_once()
+                options["dcpl"] = placed_at_once()
             dataset = _create_in(self._h5, name, stored.dtype, shape=stored.shape, **options)
             self._rows.write(dataset, stored, 0, later=later)
-        self._describe(dataset, array, attrs)
+        self._describe(dataset, array.dtype, attrs)
+
+    def write_blocks(
+        self,
+        name: str,
+        blocks: Iterator[npt.ArrayLike],
+        attrs: Mapping[str, Any] | None = None,
+        *,
+        append: bool = False,
+    ) -> tuple[int, ...]:
+        """Write arrays of rows as a dataset, one behind the other and one at a time, or append them; its shape."""
+        # None of these steps keeps an array, so that one which nobody else has can be written while the next is made.
+        arrays: Iterator[Array] = map(partial(writable, name), blocks)
+        first = next(arrays, None)
+        if first is None:
+            raise ValueError(f"dataset {name!r}: the iterator had no array, and so no type: give one without rows")
+        dtype, row_shape = first.dtype, first.shape[1:]
+        options = self.filters.for_dataset(name, first.shape or (1,), dtype)
+        arrays = chain([first], arrays)
+        del first
+        if not ("chunks" in options or append or self.resumable or self._swmr):
+            return self._stream(name, np.empty((0, *row_shape), dtype), arrays, attrs)
+        for array in arrays:
+            self.append(name, array)
+        self._set_attributes(self._h5[name], attrs)
+        return (len(self._growing[name]), *row_shape)
+
+    def _stream(
+        self, name: str, empty: Array, arrays: Iterator[Array], attrs: Mapping[str, Any] | None
+    ) -> tuple[int, ...]:
+        _check_fixed_size(name, empty.dtype)
+        self._finish_rows()
+        self._check_new(name)
+        dtype = to_storage(empty).dtype
+
+        def make(count: int, properties: h5py.h5p.PropDCID) -> h5py.Dataset:
+            return _create_in(self._h5, name, dtype, shape=(count, *empty.shape[1:]), dcpl=properties)
+
+        stream = RowStream(self._file, self._h5, name, make, self._rows.write_at)
+        try:
+            for array in map(AsStored(name), arrays):
+                # Before it is an argument, and so referred to once more.
+                later = _native.is_exclusive(array)
+                stream.append(array, later=later)
+            self._rows.settle()
+        except BaseException:
+            # As long as it is there, libhdf5 takes the file for a very large one.
+            stream.give_up()
+            raise
+        dataset = stream.finish()
+        self._room.forget()
+        self._describe(dataset, empty.dtype, attrs)
+        shape: tuple[int, ...] = dataset.shape
+        return shape
 
     def append(self, name: str, array: npt.ArrayLike, attrs: Mapping[str, Any] | None = None) -> None:
         """Add the rows of an array to a dataset, which is made when there is none."""
@@ -199,8 +252,7 @@ class Hdf5Writer:
             raise ValueError(f"dataset {name!r}: attrs cannot be given in place: add them without swmr")
         growing = self.grow(name, array.dtype, array.shape[1:])
         growing.append(array)
-        for key, value in (attrs or {}).items():
-            self._h5[name].attrs[key] = value
+        self._set_attributes(self._h5[name], attrs)
 
     def grow(self, name: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> GrowingDataset:
         """Begin a dataset to which arrays of rows of one shape are appended, or go on with one that is there."""
@@ -208,8 +260,7 @@ class Hdf5Writer:
             return self._growing[name]
         self._rows.settle()
         empty = np.empty((0, *row_shape), dtype)
-        if empty.dtype.hasobject or has_unicode(empty.dtype):
-            raise TypeError(f"dataset {name!r}: type {empty.dtype} has no fixed size in a file; use S instead")
+        _check_fixed_size(name, empty.dtype)
         if name in self:
             dataset = self._h5[name]
             check_rows(dataset, empty, len(dataset))
@@ -224,7 +275,7 @@ class Hdf5Writer:
         options = self.filters.for_dataset(name, stored.shape, stored.dtype, growing=True)
         maxshape = (None, *stored.shape[1:])
         dataset = _create_in(self._h5, name, stored.dtype, shape=stored.shape, maxshape=maxshape, **options)
-        self._describe(dataset, empty, None)
+        self._describe(dataset, empty.dtype, None)
         return dataset
 
     def __contains__(self, name: str) -> bool:
@@ -277,12 +328,20 @@ class Hdf5Writer:
             way_out = "convert it first, for example array.astype('S') or array.astype('f8')"
             raise TypeError(f"dataset {name!r}: HDF5 cannot hold dtype {array.dtype} ({error}): {way_out}") from error
 
-    def _describe(self, dataset: h5py.Dataset, array: Array, attrs: Mapping[str, Any] | None) -> None:
-        dataset.attrs["dtype"] = describe(array.dtype)
-        if array.ndim:
-            dataset.attrs["rows"] = len(array)
-        for key, value in {**cf_attributes(array.dtype), **(attrs or {})}.items():
+    def _describe(self, dataset: h5py.Dataset, dtype: np.dtype[Any], attrs: Mapping[str, Any] | None) -> None:
+        dataset.attrs["dtype"] = describe(dtype)
+        if dataset.shape:
+            dataset.attrs["rows"] = len(dataset)
+        self._set_attributes(dataset, {**cf_attributes(dtype), **(attrs or {})})
+
+    def _set_attributes(self, dataset: h5py.Dataset, attrs: Mapping[str, Any] | None) -> None:
+        for key, value in (attrs or {}).items():
             dataset.attrs[key] = value
+
+
+def _check_fixed_size(name: str, dtype: np.dtype[Any]) -> None:
+    if dtype.hasobject or has_unicode(dtype):
+        raise TypeError(f"dataset {name!r}: type {dtype} has no fixed size in a file; use S instead")
 
 
 def _file_for(
@@ -304,14 +363,6 @@ def _create_in(file: h5py.File, name: str, dtype: np.dtype[Any], **options: Any)
     if dataset.dtype.names != dtype.names:
         raise ValueError(f"dataset {name!r}: HDF5 cannot hold the field names of {dtype}, rename them")
     return dataset
-
-
-def _placed_at_once() -> h5py.h5p.PropDCID:
-    """Build the properties of a dataset that has its place in the file, unfilled, when it is created."""
-    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    return properties
 
 
 def writable(name: str, data: Any) -> Array:

@@ -116,13 +116,19 @@ def _blocks_of(
     blocks = _native.TextBlocks(content, item, dialect_for_native(encoding=text.encoding, **dialect), threads, rows)
     header = header_of(text, dialect) if item.names is None else None
     reported = 0
-    for block, lines in blocks:
+
+    def finished(part: tuple[Any, Any]) -> Any:
+        nonlocal reported
         if report is not None:
             read = blocks.bytes_read
             report(read - reported)
             reported = read
+        block, lines = part
         named = block if header is None else with_names(block, header)
-        yield named if lines is None else (named, lines)
+        return named if lines is None else (named, lines)
+
+    # Keeps no block, so that who gets one has it alone.
+    yield from map(finished, blocks)
 
 
 def _content(text: Text) -> str | os.PathLike[str] | bytes:

@@ -1,0 +1,147 @@
+"""Rows as they come into one contiguous dataset, of which nobody knows beforehand how long it becomes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import h5py
+
+from onecopy._atomic import AtomicFile
+from onecopy._hdf5.room import ALIGNED_BYTES, DATASET_BYTES, FILE_BYTES
+from onecopy._hdf5.storage import Array, describe, to_storage
+
+# Longer than any dataset, and shorter than what file systems allow for a file.
+_MOST_BYTES = 4 << 40
+# What is moved at a time, when libhdf5 has another place for a dataset than was thought.
+_MOVE_BYTES = 8 << 20
+
+#: Makes a dataset of so many rows, with such properties.
+Make = Callable[[int, h5py.h5p.PropDCID], h5py.Dataset]
+
+
+class RowStream:
+    """A contiguous dataset under construction.
+
+    libhdf5 gives such a dataset its place when its length is known. So a nameless one, longer than any can be, holds
+    the end of the file while rows are written there, past libhdf5. When all are there, it goes, and the dataset is
+    made, for which libhdf5 then takes the place that has just become free. Its header finds the room that one of the
+    same type had until then, so that nothing else is made at that place. Where libhdf5 decides otherwise, the rows are
+    moved.
+
+    Parameters
+    ----------
+    file : AtomicFile
+        The file, with nothing in it that must not change.
+    h5 : h5py.File
+        The same file as libhdf5 has it open. Nothing else may be made in it, nor may it be flushed, until `finish`.
+    name : str
+        The name of the dataset, at which there is none.
+    make : callable
+        Makes it.
+    write : callable
+        Writes an array at a place of the file; with `later`, it may still be on its way when that returns.
+    """
+
+    def __init__(
+        self, file: AtomicFile, h5: h5py.File, name: str, make: Make, write: Callable[[Array, int, bool], None]
+    ) -> None:
+        self._file, self._h5, self._name, self._make, self._write = file, h5, name, make, write
+        make(1, placed_when_written())
+        self._placeholder = h5.create_dataset(None, (_MOST_BYTES,), "u1", dcpl=placed_at_once())
+        self._start: int = self._placeholder.id.get_offset()
+        self._size = 0
+        self._rows = 0
+
+    def append(self, rows: Array, *, later: bool) -> None:
+        """Write rows behind those before. With `later`, nobody else may change them any more."""
+        end = self._start + self._size + rows.nbytes
+        if end > self._start + _MOST_BYTES:
+            raise ValueError(f"dataset {self._name!r} has more than {_MOST_BYTES:,} bytes of rows: give chunks=True")
+        self._file.reserve(end + FILE_BYTES + DATASET_BYTES)
+        self._write(rows, self._start + self._size, later)
+        self._size += rows.nbytes
+        self._rows += len(rows)
+
+    def give_up(self) -> None:
+        """Leave the place; what was written there does not count."""
+        del self._placeholder
+
+    def finish(self) -> h5py.Dataset:
+        """Return the dataset, with the rows in it, of which none is on its way any more."""
+        # Small ones may be put anywhere, also between other things of libhdf5.
+        small = self._read(0, self._size) if self._size < ALIGNED_BYTES else None
+        # The last reference: libhdf5 frees what nobody can reach.
+        del self._placeholder
+        del self._h5[self._name]
+        dataset = self._make(self._rows, placed_at_once())
+        if self._size:
+            place = dataset.id.get_offset()
+            if small is not None:
+                os.pwrite(self._file.fileno(), small, place)
+            elif place != self._start:
+                self._move(place)
+        return dataset
+
+    def _move(self, place: int) -> None:
+        """Copy the rows to a place that may overlap theirs, from the end on which it does not."""
+        self._file.reserve(place + self._size + FILE_BYTES)
+        steps = range(0, self._size, _MOVE_BYTES)
+        for done in steps if place < self._start else reversed(steps):
+            os.pwrite(self._file.fileno(), self._read(done, min(_MOVE_BYTES, self._size - done)), place + done)
+
+    def _read(self, first: int, size: int) -> bytes:
+        read = os.pread(self._file.fileno(), size, self._start + first)
+        if len(read) < size:
+            raise OSError(f"{self._file.temporary} was truncated while it was written: nothing is kept")
+        return read
+
+
+class AsStored:
+    """Turns arrays of rows of one dataset into what is stored of them. It keeps none of them.
+
+    Parameters
+    ----------
+    name : str
+        The name of the dataset.
+
+    Raises
+    ------
+    ValueError
+        An array has another type or other rows than the first one, or none at all.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._number = 0
+        self._first: tuple[str, tuple[int, ...]] | None = None
+
+    def __call__(self, block: Array) -> Array:
+        """Return a block as it is stored."""
+        which = f"dataset {self._name!r}: block {self._number}"
+        if not block.ndim:
+            raise ValueError(f"{which} is a single value, give arrays of rows")
+        found = describe(block.dtype), block.shape[1:]
+        first = self._first = self._first or found
+        if found != first:
+            one, other = (f"{dtype} and shape {shape}" for dtype, shape in (found, first))
+            raise ValueError(f"{which} has rows of type {one}, those before {other}: use astype or reshape")
+        self._number += 1
+        return to_storage(block)
+
+
+def placed_at_once() -> h5py.h5p.PropDCID:
+    """Build the properties of a dataset that has its place in the file, unfilled, when it is created."""
+    return _unfilled(h5py.h5d.ALLOC_TIME_EARLY)
+
+
+def placed_when_written() -> h5py.h5p.PropDCID:
+    """Build the properties of a dataset that has its place in the file, unfilled, when it is written to."""
+    return _unfilled(h5py.h5d.ALLOC_TIME_LATE)
+
+
+def _unfilled(time: int) -> h5py.h5p.PropDCID:
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_alloc_time(time)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return properties

@@ -1,0 +1,200 @@
+"""Iterators of arrays as datasets, whose length nobody knows beforehand."""
+
+import os
+import resource
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import onecopy as oc
+from onecopy._hdf5.filters import Filters
+from onecopy._hdf5.writer import Hdf5Writer
+
+RECORD = np.dtype([("chr", "S10"), ("pos", "<i4"), ("pct", ">f8")])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "rows.h5"
+
+
+def numbers(shape: int | tuple[int, ...], dtype: Any = float) -> np.ndarray:
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.frombuffer(np.arange(size, dtype="u4").tobytes()[:size], dtype).reshape(shape)
+
+
+def pieces(array: np.ndarray, *rows: int) -> Iterator[np.ndarray]:
+    """The rows of an array in blocks of so many, the last ones of as many as are left."""
+    first = 0
+    for size in rows:
+        yield array[first : first + size]
+        first += size
+    yield array[first:]
+
+
+@pytest.mark.parametrize("dtype", ["f8", "S7", "M8[s]", "?", RECORD], ids=str)
+@pytest.mark.parametrize(("rows", "cuts"), [(0, [0]), (10, [3, 0, 2]), (300_000, [1, 100_000, 7]), (400_000, [])])
+def test_rows_of_blocks_become_one_contiguous_dataset(path: Path, dtype: Any, rows: int, cuts: list[int]) -> None:
+    array = numbers(rows, "u1").astype("?") if dtype == "?" else numbers(rows, dtype)
+    oc.to_hdf5(path, {"before": [1, 2], "rows": pieces(array, *cuts), "after": [3]}, attrs={"rows": {"source": "x"}})
+    read = oc.from_hdf5(path, "rows")
+    assert read.dtype == array.dtype
+    assert read.tobytes() == array.tobytes()
+    assert oc.from_hdf5(path, "before").tolist() == [1, 2]
+    assert oc.from_hdf5(path, "after").tolist() == [3]
+    with h5py.File(path) as file:
+        assert file["rows"].chunks is None
+        assert file["rows"].attrs["rows"] == rows
+        assert file["rows"].attrs["source"] == "x"
+    assert path.stat().st_size < array.nbytes + 100_000
+
+
+@given(
+    sizes=st.lists(st.sampled_from([1, 5000, 200_000, 400_000]), min_size=1, max_size=5),
+    fields=st.integers(1, 300),
+    block=st.sampled_from([1000, 65_536, 300_000]),
+    add=st.booleans(),
+)
+@settings(max_examples=30, deadline=None)
+def test_many_streams_lie_beside_other_datasets(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], fields: int, block: int, add: bool
+) -> None:
+    path = tmp_path_factory.mktemp("streams") / "rows.h5"
+    wide = numbers(20, [(f"field{i}", "f4") for i in range(fields)])
+    arrays = {f"group{i % 2}/rows{i}": numbers(size, RECORD) for i, size in enumerate(sizes)}
+
+    def streams() -> Iterator[tuple[str, Any]]:
+        for name, array in arrays.items():
+            yield name, pieces(array, *[block] * (len(array) // block))
+            yield f"wide of {name[-1]}", iter([wide, wide])
+
+    if add:
+        oc.to_hdf5(path, {"old": numbers(200_000)})
+    oc.to_hdf5(path, streams(), mode="a" if add else "w")
+    for name, array in arrays.items():
+        assert oc.from_hdf5(path, name).tobytes() == array.tobytes()
+        assert oc.from_hdf5(path, f"wide of {name[-1]}").tobytes() == wide.tobytes() * 2
+    if add:
+        assert oc.from_hdf5(path, "old").tobytes() == numbers(200_000).tobytes()
+
+
+def test_rows_are_moved_where_libhdf5_has_another_place(path: Path) -> None:
+    array = numbers(1_500_000)
+    with Hdf5Writer(path, "w", Filters(None, None, None, None, False)) as writer:
+        writer.write("large", numbers(2_000_000))
+        writer.write("small", numbers(10))
+        hole = writer._h5["large"].id.get_offset()
+        writer.remove("large")
+        # It fits into what has become free, before the rows that are on their way.
+        writer.write_blocks("rows", pieces(array, 400_000, 400_000, 5))
+        assert writer._h5["rows"].id.get_offset() == hole
+        writer.write_blocks("more", pieces(array[::-1], 400_000))
+    assert oc.from_hdf5(path, "rows").tobytes() == array.tobytes()
+    assert oc.from_hdf5(path, "more").tobytes() == array[::-1].tobytes()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"compression": "gzip"}, {"chunks": 1000}, {"fletcher32": True}, {"append": True}, {"resume": True}],
+    ids=str,
+)
+def test_blocks_go_through_chunks_where_these_are_asked_for(path: Path, options: dict[str, Any]) -> None:
+    array = numbers((30_000, 2))
+    oc.to_hdf5(path, {"rows": pieces(array, 1234, 1), "x": [1]}, attrs={"rows": {"source": "x"}}, **options)
+    assert oc.from_hdf5(path, "rows").tobytes() == array.tobytes()
+    with h5py.File(path) as file:
+        assert file["rows"].chunks
+        assert dict(file["rows"].attrs)["source"] == "x"
+        assert file["rows"].attrs["rows"] == len(array)
+    if "append" in options:
+        oc.to_hdf5(path, {"rows": iter([array])}, append=True)
+        assert oc.from_hdf5(path, "rows").tobytes() == array.tobytes() * 2
+
+
+def test_blocks_of_text_go_to_the_file_one_by_one(path: Path, tmp_path: Path) -> None:
+    texts = [tmp_path / f"{name}.txt" for name in "ab"]
+    for text in texts:
+        text.write_text("".join(f"{n}\t{n * n}\n" for n in range(10_000)))
+    alive: list[int] = []
+
+    def watched(blocks: Iterator[Any]) -> Iterator[Any]:
+        for block in blocks:
+            alive.append(oc.stats()["blocks"])
+            yield block
+
+    blocks = {text.stem: watched(oc.iter_text(text, int, rows=500)) for text in texts}
+    oc.to_hdf5(path, blocks, dims=["row", "column"], coords={"column": ["n", "square"]})
+    for text in texts:
+        assert np.array_equal(oc.from_hdf5(path, text.stem), np.loadtxt(text, int))
+    assert max(alive) - min(alive) < 10
+    with h5py.File(path) as file:
+        assert [axis[0].name for axis in file["b"].dims] == ["/row", "/column"]
+
+
+def test_an_array_may_be_used_again_for_the_next_rows(path: Path) -> None:
+    def reused() -> Iterator[np.ndarray]:
+        block = oc.empty(500_000)
+        for value in range(10):
+            block[...] = value
+            yield block
+
+    oc.to_hdf5(path, {"rows": reused()})
+    assert np.array_equal(oc.from_hdf5(path, "rows"), np.repeat(np.arange(10.0), 500_000))
+
+
+def test_progress_counts_bytes_of_blocks(path: Path) -> None:
+    seen: list[int] = []
+    oc.to_hdf5(path, {"rows": pieces(numbers(1000), 400)}, progress=seen.append)
+    assert seen == [3200, 4800]
+
+
+def bad(*blocks: Any) -> Callable[[], Iterator[Any]]:
+    return lambda: iter(blocks)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "error", "message"),
+    [
+        (bad(), ValueError, "'rows': the iterator had no array, and so no type"),
+        (bad(numbers(3), numbers(3, "f4")), ValueError, "block 1 has rows of type float32 and shape (), those before"),
+        (bad(numbers((3, 2)), numbers((3, 3))), ValueError, "block 1 has rows of type float64 and shape (3,)"),
+        (bad(numbers(3), 5.0), ValueError, "block 1 is a single value, give arrays of rows"),
+        (bad(5.0), ValueError, "block 0 is a single value, give arrays of rows"),
+        (bad(np.array(["text"])), TypeError, "type <U4 has no fixed size in a file; use S instead"),
+        (bad(np.array([object()])), TypeError, "type object has no fixed size in a file"),
+        (bad(np.ma.masked_array([1], [True])), TypeError, "masked array"),
+    ],
+)
+def test_what_is_no_row_of_blocks_is_refused(path: Path, blocks: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        oc.to_hdf5(path, {"rows": blocks()})
+    assert message in str(caught.value)
+    assert os.listdir(path.parent) == []
+
+
+def test_what_an_iterator_raises_comes_through_and_nothing_is_left(path: Path) -> None:
+    def failing() -> Iterator[np.ndarray]:
+        yield numbers(500_000)
+        raise KeyError("lost")
+
+    with pytest.raises(KeyError, match="lost"):
+        oc.to_hdf5(path, {"before": [1], "rows": failing()})
+    assert os.listdir(path.parent) == []
+
+
+def test_a_full_disk_is_an_error_with_figures(path: Path) -> None:
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20 << 20, old[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large|disk is full"):
+            oc.to_hdf5(path, {"rows": (numbers(100_000) for _ in count())})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert os.listdir(path.parent) == []
