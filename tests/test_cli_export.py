@@ -57,6 +57,24 @@ def test_columns_without_names_are_numbered():
     assert parquet.read_table("out.parquet").to_pydict() == {"f0": [0, 3, 0, 3], "f1": [1, 4, 1, 4], "f2": [2, 5, 2, 5]}
 
 
+def test_files_without_lines(capsys):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for name in ("empty.txt", "none.txt"):
+        open(name, "w").close()
+    load("empty.txt", "none.txt", "-o", "f.parquet", "--dtype", "f4", "--quiet", code=1)
+    assert "empty.txt: the table has no columns" in capsys.readouterr().err
+    load("empty.txt", "-o", "r.parquet", "--dtype", "a:i4,b:S3", "--quiet")
+    assert parquet.read_table("r.parquet").to_pydict() == {"a": [], "b": []}
+    np.savetxt("m.txt", np.arange(6).reshape(2, 3))
+    np.savetxt("n.txt", np.arange(4).reshape(2, 2))
+    load("m.txt", "n.txt", "-o", "m.parquet", "--dtype", "f4", "--quiet", code=1)
+    assert "n.txt: a block has the columns" in capsys.readouterr().err
+    load("empty.txt", "-o", "n.parquet", "--quiet", code=1)
+    assert "empty.txt: there are no lines of data, so nothing says which columns there are: give --dtype" in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_zarr_store_has_a_group_for_each_file(capsys):
     pytest.importorskip("zarr")
     import xarray
@@ -76,6 +94,9 @@ def test_a_zarr_store_has_a_group_for_each_file(capsys):
         (["--append"], "--append is for HDF5 only"),
         (["--resume"], "--resume is for HDF5 only"),
         (["--layout", "stack"], "--layout stack is for HDF5 only"),
+        (["--chunks", "5"], "--chunks is for HDF5 only"),
+        (["--fletcher32"], "--fletcher32 is for HDF5 only"),
+        (["--no-shuffle"], "--shuffle is for HDF5 only"),
         (["--dtype", "S10,i4,i4"], "a.txt"),
     ],
 )

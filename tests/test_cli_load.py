@@ -19,28 +19,11 @@ import onecopy as oc
 from onecopy import _text
 from onecopy.__main__ import main
 from onecopy._cli import interrupt
+from onecopy._cli.datasets import dataset_names
 from onecopy._cli.ordered import Stopped, in_order
+from programs import ENDLESS
 
 COMMAND = [sys.executable, "-m", "onecopy", "load"]
-# The command with a file that never ends.
-ENDLESS = """
-import sys, threading
-from onecopy import _text
-from onecopy.__main__ import main
-
-load = _text.load
-
-def endless(path, dtype, *, progress, **options):
-    if path == "endless.txt":
-        print("there", flush=True)
-        while True:
-            progress(0)
-            threading.Event().wait(0.001)
-    return load(path, dtype, progress=progress, **options)
-
-_text.load = endless
-sys.exit(main(["load", *sys.argv[1:]]))
-"""
 CALLS = "chr1\t100\t87.5\nchr1\t250\t0.0\nchr10\t7\t12.25\n"
 MORE = "chrX\t1\t1.5\nchr2_random\t-9\t100.0\n"
 
@@ -168,6 +151,13 @@ def test_names_of_datasets_are_unique():
         }
 
 
+def test_names_of_many_files_of_one_name():
+    paths = [f"{number}/calls.txt" for number in range(3000)] + ["a/calls_2.txt"]
+    names = dataset_names(paths)
+    assert names[:3] == ["calls", "calls_2", "calls_3"]
+    assert names[-1] == "calls_2_2" and len(set(names)) == len(names)
+
+
 def test_json_summary(capsys):
     assert main(["load", "a.txt", "b.txt", "-o", "out.h5", "--json", "--quiet"]) == 0
     out, err = capsys.readouterr()
@@ -218,10 +208,17 @@ def test_force_replaces_and_only_force(capsys):
         (["a.txt", "-o", "out.h5", "--dtype", "f4", "--names", "a"], "--names gives 1 names for 1 fields"),
         (["a.txt", "h.txt", "-o", "out.h5", "--layout", "concat"], "h.txt has the columns chr, pos, pct, but a.txt f0"),
         (["wide.csv", "-o", "out.h5"], "columns of one type can be one array instead"),
+        (["empty.txt", "-o", "out.h5"], "empty.txt: there are no lines of data"),
+        ([os.fsdecode(b"\xff.txt"), "-o", "out.h5"], "its name is no UTF-8, which HDF5 asks for: rename it"),
+        ([os.fsdecode(b"\xff.txt"), "-o", "out.h5", "--layout", "concat"], "rename it"),
+        (["a.txt", "-o", "out.h5", "--layout", "concat", "--name", "a/"], "'a/' is no name for a dataset"),
+        (["a.txt", "-o", "none/../out.h5"], "none/..: no such directory: create it first"),
     ],
 )
 def test_refused_before_anything_is_loaded(capsys, monkeypatch, args, words):
     Path("h.txt").write_text("chr\tpos\tpct\n" + CALLS)
+    Path("empty.txt").write_text("# nothing\n")
+    Path(os.fsdecode(b"\xff.txt")).write_text(CALLS)
     Path("wide.csv").write_text(",".join(f"column_{i}" for i in range(3000)) + "\n" + ",".join(["1"] * 3000) + "\n")
     monkeypatch.setattr(_text, "load", lambda *args, **options: pytest.fail("loaded"))
     assert words in fails(capsys, *args)
@@ -280,7 +277,19 @@ def test_delimiters_and_comments():
 def test_a_signal_while_loading_leaves_what_was_there(name, code):
     Path("out.h5").write_text("old")
     Path("endless.txt").write_text(CALLS)
-    args = [sys.executable, "-c", ENDLESS, "a.txt", "endless.txt", "b.txt", "-o", "out.h5", "--force", "--quiet"]
+    args = [
+        sys.executable,
+        "-c",
+        ENDLESS,
+        "endless.txt",
+        "a.txt",
+        "endless.txt",
+        "b.txt",
+        "-o",
+        "out.h5",
+        "--force",
+        "--quiet",
+    ]
     with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.readline() == "there\n"

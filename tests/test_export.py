@@ -1,13 +1,9 @@
-"""`to_parquet`, `to_ipc` and `to_zarr`: what pyarrow, polars, DuckDB, zarr and xarray read from them."""
+"""`to_parquet` and `to_ipc`: what pyarrow, polars and DuckDB read from them."""
 
 import datetime
-import errno
-import fcntl
 import os
-import signal
 import subprocess
 import sys
-import types
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -16,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onecopy as oc
-from onecopy import _native
 from onecopy._export import tables
 
 pa = pytest.importorskip("pyarrow")
@@ -170,6 +165,28 @@ def test_any_column_comes_back(tmp_path_factory, array, step):
         np.testing.assert_array_equal(found.to_numpy(), array)
 
 
+@pytest.mark.parametrize("dtype", ["S3", "U3", ">U3"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_text_with_nul_is_kept(path, dtype, masked):
+    texts = np.array(["a\0b", "c", "", "\0d"]).astype(dtype)
+    expected = ["a\0b", "c", "", "\0d"]
+    if masked:
+        texts, expected[1] = np.ma.masked_array(texts, [0, 1, 0, 0]), None
+    write(path, {"x": texts, "list": np.array(texts[[0, 0, 1, 1, 2, 2, 3, 3]]).reshape(4, 2)})
+    assert read(path)["x"].to_pylist() == expected
+    assert read(path)["list"].to_pylist()[0] == ["a\0b", "a\0b"]
+
+
+def test_dates_at_the_ends(path):
+    days = np.array([2**31 - 1, -(2**31), 0], "i8").view("M8[D]")
+    seconds = np.array([2**40 * 3600, 0, -5], "i8").view("M8[s]").astype("M8[h]")
+    masked = np.ma.masked_array(np.array([1, 2**40, 2], "i8").view("M8[D]"), [0, 1, 0])
+    write(path, {"day": days, "hour": seconds, "masked": masked})
+    assert read(path)["masked"].null_count == 1
+    assert read(path)["day"].cast(pa.int32()).to_pylist() == [2**31 - 1, -(2**31), 0]
+    assert read(path)["hour"].cast(pa.int64()).to_pylist()[1:] in ([0, -3600], [0, -3_600_000])
+
+
 def test_blocks_of_rows_one_after_the_other(path, monkeypatch):
     monkeypatch.setattr(tables, "_BLOCK_BYTES", 100 * CALL.itemsize)
     array = calls(950)
@@ -197,10 +214,18 @@ numbers = np.random.default_rng(0).random(1_000_000)
 try:
     oc.{"to_parquet" if path.suffix == ".parquet" else "to_ipc"}({str(path)!r}, {{"x": numbers}})
 except OSError as error:
+    assert error.filename == {str(path)!r} and "make room or write elsewhere" in str(error), error
     print("said", error)
 """
     ended = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "") and "said" in ended.stdout, ended.stderr
+    assert os.listdir(path.parent) == []
+
+
+@pytest.mark.parametrize("name", ["zip", "", 3, "snappy:1"])
+def test_compressions_that_there_are_not(path, name):
+    with pytest.raises(ValueError, match=rf"compression {name!r}: give .*'zstd'.* or None"):
+        write(path, {"x": [1]}, compression=name)
     assert os.listdir(path.parent) == []
 
 
@@ -230,6 +255,18 @@ def test_compression_and_columns_that_are_mapped(tmp_path):
         ({}, ValueError, "no columns"),
         ([], ValueError, "there is no data"),
         ({"x": np.array([b"\xff"])}, ValueError, "column 'x' has bytes that are no UTF-8"),
+        ({"x": np.zeros((3, 0))}, TypeError, r"column 'x': Arrow has no lists of 0 values: leave it out"),
+        (np.zeros(2, [("x", "f4", (2, 0))]), TypeError, r"column 'x': Arrow has no lists of 0 values"),
+        ({"x": np.zeros((0, 0))}, TypeError, r"column 'x': Arrow has no lists of 0 values"),
+        ({"x": np.zeros(2, "V0")}, TypeError, "column 'x' has values of no bytes"),
+        ({"x": np.array(["a\ud800"])}, ValueError, "column 'x' has text that is no Unicode"),
+        ({"x": np.ma.masked_array(["a\ud800"], [0])}, ValueError, "column 'x' has text that is no Unicode"),
+        ({"a\ud800": [1]}, ValueError, r"column 'a\\ud800'.*surrogates"),
+        ({"x": np.array([2**40], "i8").view("M8[D]")}, ValueError, r"column 'x' has 3010\d{6}-.*beyond date32"),
+        ({"x": np.array([-(2**40)], "i8").view("M8[D]")}, ValueError, r"column 'x'.*beyond date32"),
+        ({"x": np.array([2**61], "i8").view("M8[W]")}, ValueError, r"column 'x'.*beyond date32"),
+        ({"x": np.array([2**60], "i8").view("M8[h]")}, ValueError, r"column 'x'.*beyond timestamp\[s\]"),
+        ({"x": np.array([2**61], "i8").view("m8[W]")}, ValueError, r"column 'x'.*beyond duration\[s\]"),
         ([{"x": [1]}, {"x": [1.5]}], ValueError, "a block has the columns x: double, but the first one x: int64"),
     ],
 )
@@ -259,167 +296,3 @@ for call, package in [(oc.to_parquet, "pyarrow"), (oc.to_ipc, "pyarrow"), (oc.to
         raise SystemExit("no error")
 """
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
-
-
-def test_a_version_that_is_too_old_is_named(tmp_path, monkeypatch):
-    old = types.ModuleType("zarr")
-    old.__version__ = "2.18.7"
-    monkeypatch.setitem(sys.modules, "zarr", old)
-    with pytest.raises(ImportError, match=r"to_zarr needs a newer zarr than 2\.18\.7: pip install -U zarr"):
-        oc.to_zarr(tmp_path / "a.zarr", {"x": [1]})
-    assert os.listdir(tmp_path) == []
-
-
-# ---------------------------------------------------------------- Zarr
-
-
-@pytest.fixture
-def store(tmp_path):
-    pytest.importorskip("zarr")
-    return tmp_path / "a.zarr"
-
-
-def open_zarr(store, **options):
-    import xarray
-
-    with xarray.open_zarr(store, consolidated=False, **options) as dataset:
-        return dataset.load()
-
-
-def test_xarray_opens_a_grid_with_coordinates(store):
-    days = np.arange("2020-01-01", "2020-01-04", dtype="M8[D]").astype("M8[s]")
-    grid = np.random.default_rng(0).random((3, 4, 5)).astype("f4")
-    coords = {"time": days, "lat": [1.5, 2, 3, 4], "lon": list("abcdé")}
-    dims = {"t2m": ["time", "lat", "lon"], "height": ["lat", "lon"]}
-    options = {"chunks": {"t2m": (2, 4, 5)}, "attrs": {"t2m": {"units": "K"}}}
-    oc.to_zarr(store, {"t2m": grid, "height": grid[0]}, dims=dims, coords=coords, **options)
-    found = open_zarr(store)
-    np.testing.assert_array_equal(found["t2m"], grid)
-    assert found["t2m"].dims == ("time", "lat", "lon") and found["t2m"].dtype == "f4"
-    assert found["t2m"].attrs == {"units": "K"} and set(found.coords) == set(coords)
-    assert float(found["t2m"].sel(time="2020-01-02", lat=3, lon="é")) == grid[1, 2, 4]
-    import zarr
-
-    assert zarr.open_group(store, mode="r")["t2m"].chunks == (2, 4, 5)
-
-
-@pytest.mark.parametrize("dtype", ["?", "i1", ">i4", "u8", "f2", "f8", "c8", "c16", "M8[s]", "M8[25us]", "m8[h]"])
-def test_zarr_keeps_types(store, dtype):
-    import zarr
-
-    array = (np.arange(30) % 7).astype("i8" if dtype[0] in "mM" else dtype).astype(dtype).reshape(5, 6)
-    oc.to_zarr(store, {"g/x": array, "scalar": array[1, 2], "empty": array[:0], "every": array[::-1, ::2]})
-    group = zarr.open_group(store, mode="r")
-    for name, expected in {"g/x": array, "scalar": array[1, 2], "empty": array[:0], "every": array[::-1, ::2]}.items():
-        np.testing.assert_array_equal(group[name][...], expected)
-        assert group[name].dtype == array.dtype.newbyteorder("=")
-
-
-def test_records_become_a_group_of_columns(store):
-    array = calls(100)
-    records = np.zeros(3, [("grid", "f4", (2,)), ("n", "i4")])
-    oc.to_zarr(store, {"run/calls": array, "r": records}, attrs={"r": {"source": "x"}})
-    found = open_zarr(store, group="run/calls")
-    assert dict(found.sizes) == {"row": 100}
-    for name in CALL.names:
-        expected = array[name].astype("U") if name == "chr" else array[name]
-        np.testing.assert_array_equal(found[name].values.astype(expected.dtype), expected)
-    assert open_zarr(store, group="r").attrs == {"source": "x"}
-    assert open_zarr(store, group="r")["grid"].dims == ("row", "grid0")
-
-
-@pytest.mark.parametrize(
-    ("data", "options", "error", "words"),
-    [
-        ({"x": np.zeros(2, "longdouble")}, {}, TypeError, "array 'x': Zarr has no type for dtype"),
-        ({"x": np.zeros(2, "V3")}, {}, TypeError, "Zarr has no type"),
-        ({"x": np.array([None])}, {}, TypeError, "Zarr has no type for dtype object"),
-        ({"x": np.ma.masked_array([1], [1])}, {}, TypeError, "masked"),
-        ({"x": np.array([b"\xff"])}, {}, ValueError, "no UTF-8"),
-        ({"x": [1]}, {"dims": ["t"], "coords": {"t": [1, 2]}}, ValueError, "'t' has 1 indices, but coords 2 values"),
-        ({"x": [1]}, {"dims": ["x"], "coords": {"x": [1]}}, ValueError, "name of an array"),
-        ({"x": [1]}, {"attrs": {"y": {}}}, ValueError, "attrs for 'y'"),
-        ({"x": [1]}, {"mode": "a"}, ValueError, "mode 'a'"),
-        ({"": [1]}, {}, TypeError, "no name"),
-    ],
-)
-def test_arrays_that_cannot_be_leave_what_was_there(store, data, options, error, words):
-    oc.to_zarr(store, {"old": [1]})
-    with pytest.raises(error, match=words):
-        oc.to_zarr(store, data, **{"mode": "w", **options})
-    assert list(open_zarr(store)) == ["old"]
-    assert os.listdir(store.parent) == ["a.zarr"]
-
-
-def test_a_store_is_replaced_and_nothing_else(store, tmp_path):
-    oc.to_zarr(store, {"x": [1]})
-    with pytest.raises(FileExistsError, match="mode='w'"):
-        oc.to_zarr(store, {"x": [2]})
-    oc.to_zarr(store, {"y": [2]}, mode="w")
-    assert list(open_zarr(store)) == ["y"]
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    (folder / "me.jpg").write_bytes(b"x")
-    (tmp_path / "file").write_bytes(b"x")
-    for name in ("photos", "file"):
-        with pytest.raises(FileExistsError, match="no Zarr store"):
-            oc.to_zarr(tmp_path / name, {"y": [2]}, mode="w")
-    with pytest.raises(FileNotFoundError, match="create it first"):
-        oc.to_zarr(tmp_path / "none" / "a.zarr", {"y": [2]})
-    assert sorted(os.listdir(tmp_path)) == ["a.zarr", "file", "photos"]
-    mask = os.umask(0)
-    os.umask(mask)
-    assert store.stat().st_mode & 0o777 == 0o777 & ~mask
-
-
-def test_a_store_that_appears_meanwhile_is_not_replaced(store, monkeypatch):
-    sync = _native.sync_file_system
-
-    def appear(fd):
-        store.mkdir()
-        sync(fd)
-
-    monkeypatch.setattr(_native, "sync_file_system", appear)
-    with pytest.raises(FileExistsError):
-        oc.to_zarr(store, {"x": [1]})
-    assert os.listdir(store) == [] and os.listdir(store.parent) == ["a.zarr"]
-
-
-def test_a_full_disk_leaves_nothing(store, monkeypatch):
-    def full(fd):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(_native, "sync_file_system", full)
-    with pytest.raises(OSError, match="No space left"):
-        oc.to_zarr(store, {"x": [1]})
-    assert os.listdir(store.parent) == []
-
-
-def test_what_a_killed_writer_left_is_swept_and_a_live_one_is_not(store):
-    program = f"""
-import os, signal
-from onecopy import _native
-_native.sync_file_system = lambda fd: os.kill(os.getpid(), signal.SIGKILL)
-import onecopy as oc
-oc.to_zarr({str(store)!r}, {{"x": [1]}})
-"""
-    killed = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
-    assert killed.returncode == -signal.SIGKILL
-    (left,) = os.listdir(store.parent)
-    assert left.endswith(".onecopy-tmp")
-    fd = os.open(store.parent / left, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        oc.to_zarr(store, {"x": [1]})
-        assert sorted(os.listdir(store.parent)) == [left, "a.zarr"]
-    finally:
-        os.close(fd)
-    oc.to_zarr(store, {"x": [2]}, mode="w")
-    assert os.listdir(store.parent) == ["a.zarr"]
-
-
-def test_native_calls_say_what_is_wrong(tmp_path):
-    with pytest.raises(OSError, match=r"[Bb]ad file"):
-        _native.sync_file_system(-1)
-    with pytest.raises(FileNotFoundError):
-        _native.rename_exchange(tmp_path / "a", tmp_path / "b")

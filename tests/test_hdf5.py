@@ -109,7 +109,11 @@ def test_any_array_comes_back(tmp_path_factory, data, options):
     dtype = data.draw(scalars | records)
     array = data.draw(hnp.arrays(dtype.base, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=6)))
     path = tmp_path_factory.mktemp("any") / "out.h5"
-    oc.to_hdf5(path, {"x": array}, **options)
+    try:
+        oc.to_hdf5(path, {"x": array}, **options)
+    except ValueError as error:
+        assert "has surrogates" in str(error)
+        return
     assert_same(oc.from_hdf5(path, "x"), array)
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import onecopy as oc
-from onecopy._atomic import SUFFIX, AtomicFile
+from onecopy._atomic import AtomicFile
+from onecopy._temporaries import DIRECTORIES, FILES, SUFFIX
 
 # A writer that stops at a named point, says so, and waits there until it is killed or told to go on.
 WRITER = textwrap.dedent("""
@@ -139,6 +140,23 @@ def test_a_fork_of_the_writer_does_not_discard_the_file(path):
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         assert temporaries(path) == [file.temporary]
+
+
+@pytest.mark.parametrize("kind", [FILES, DIRECTORIES])
+def test_a_temporary_that_is_swept_before_it_is_locked_is_made_again(path, kind):
+    swept = []
+
+    def lock(fd, wait):
+        if not swept:
+            swept.append(os.readlink(f"/proc/self/fd/{fd}"))
+            kind.remove(swept[0])
+        return kind.lock(fd, wait)
+
+    temporary, fd = kind._replace(lock=lock).create(path)
+    os.close(fd)
+    assert temporaries(path) == [temporary] and str(temporary) != swept[0]
+    kind.sweep(path)
+    assert temporaries(path) == []
 
 
 @pytest.mark.parametrize("mode", ["x", "w", "a"])

@@ -160,6 +160,15 @@ def test_fields(path, options, fields):
     np.testing.assert_array_equal(one, data[5][wanted])
 
 
+@pytest.mark.parametrize("kind", ["<M8[D]", "<U2", "S2", "<i4"])
+def test_a_field_of_arrays(path, kind):
+    data = np.zeros(30, [("n", "i4"), ("several", kind, (2, 3))])
+    data["several"] = np.arange(180).reshape(30, 2, 3).astype("i8" if kind == "<M8[D]" else kind).astype(kind)
+    oc.to_hdf5(path, {"x": data}, chunks=7)
+    np.testing.assert_array_equal(oc.from_hdf5(path, "x", fields="several"), data["several"], strict=True)
+    np.testing.assert_array_equal(oc.from_hdf5(path, "x", fields=["several"])["several"], data["several"], strict=True)
+
+
 def test_parts_that_cannot_be(path):
     oc.to_hdf5(path, {"x": records(10), "n": np.arange(3), "one": 5, "text": np.array(["a", "bc"], object)})
     cases = [
@@ -333,6 +342,13 @@ def test_virtual_datasets_of_any_other_shape_are_read_by_libhdf5(path):
         every[::2] = h5py.VirtualSource(file["a"])
         every[1::2] = h5py.VirtualSource(file["b"])
         file.create_virtual_dataset("every", every)
+        file["c"] = numbers(6, 5)[::-1]
+        columns = h5py.VirtualLayout((6, 5), "i8")
+        columns[:, :3], columns[:, 3:] = h5py.VirtualSource(file["a"])[:, :3], h5py.VirtualSource(file["c"])[:, 3:]
+        file.create_virtual_dataset("columns", columns)
+        turns = h5py.VirtualLayout((6, 5), "i8")
+        turns[::2], turns[1::2] = h5py.VirtualSource(file["a"])[::2], h5py.VirtualSource(file["c"])[1::2]
+        file.create_virtual_dataset("turns", turns)
         again = h5py.VirtualLayout((12, 5), "i8")
         again[...] = h5py.VirtualSource(file["every"])
         file.create_virtual_dataset("again", again)

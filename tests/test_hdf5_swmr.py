@@ -1,5 +1,6 @@
 """Rows added in place while others read: `swmr=True`."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import onecopy as oc
-from onecopy._hdf5.swmr import lookup3
+from onecopy._hdf5.swmr import InPlaceFile, lookup3
 
 # Adds rows for as long as it lives, and says so after the first ones.
 WRITER = textwrap.dedent("""
@@ -143,6 +144,28 @@ def test_a_file_that_another_one_writes_is_left_alone(path):
     run = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
     assert run.stderr == ""
     assert complete_rows(path) == 31
+
+
+def test_locks_of_others_are_kept_out_before_anything_is_marked(path):
+    oc.to_hdf5(path, {"x": np.arange(30)}, append=True, swmr=True)
+    with InPlaceFile(path), pytest.raises(OSError, match="being written by another process"):
+        InPlaceFile(path).__enter__()
+    # As libhdf5 locks a file that it writes.
+    with open(path, "r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match="being written by another process"):
+            InPlaceFile(path).__enter__()
+    with InPlaceFile(path):
+        pass
+
+
+def test_no_reserved_room_stays_behind_the_end(path):
+    oc.to_hdf5(path, {"x": np.arange(30)}, append=True, swmr=True, chunks=64)
+    for _ in range(2):
+        oc.to_hdf5(path, {"x": np.arange(30)}, append=True, swmr=True)
+    with pytest.raises(ZeroDivisionError):
+        oc.to_hdf5(path, (("x", np.arange(1 // (3 - n))) for n in range(9)), append=True, swmr=True)
+    assert path.stat().st_blocks * 512 < path.stat().st_size + (64 << 10)
 
 
 def test_what_cannot_be_done_in_place(path):

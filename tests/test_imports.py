@@ -56,3 +56,27 @@ except ModuleNotFoundError as error:
         )
         == "there 0.0\nno_such_module\nTrue\nimaginary"
     )
+
+
+def test_a_module_that_may_not_be_imported_is_waited_for() -> None:
+    assert (
+        said(
+            """
+import sys
+from onecopy._imports import when_imported
+sys.modules["colorsys"] = None
+when_imported("colorsys", lambda module: print("there", module.rgb_to_yiq(0, 0, 0)[0]))
+try:
+    import colorsys
+except ModuleNotFoundError:
+    print("not there")
+del sys.modules["colorsys"]
+import colorsys
+sys.modules["pyarrow"] = sys.modules["pandas"] = sys.modules["polars"] = sys.modules["torch"] = None
+import onecopy as oc
+oc.share({"a": 1})
+print("shared")
+"""
+        )
+        == "not there\nthere 0.0\nshared"
+    )

@@ -28,7 +28,8 @@ TITLE = "Objects"
 COLUMNS = 8
 FIGURES = {
     "store": "1 GiB pandas frame: store or pickle it",
-    "hand over": "1 GiB pandas frame: hand-over to one more worker, and its reply",
+    "hand over": "1 GiB pandas frame: hand-over to one more worker, which reads the last item",
+    "reply": "1 GiB pandas frame: the same, and the worker's reply",
     "memory": "1 GiB pandas frame: memory of all processes, 4 workers",
 }
 MESSAGE = "100,000 small arrays in one message, sent and received"
@@ -43,6 +44,7 @@ def run(scale: Scale) -> Table:
         "onecopy.put": partial(isolated, frame, "put", size, 50),
         "multiprocessing, pickled": partial(isolated, frame, "pickle", size, 1),
         "joblib, memory-mapped": partial(isolated, frame, "joblib", size, 5),
+        "multiprocessing, 8 rows of it, pickled": partial(isolated, frame, "few rows", size // 1024, 50),
     }
     # One round, as a gigabyte takes each of them many seconds: what is short is measured often within it.
     results, notes = take_turns(contenders, 1)
@@ -103,25 +105,30 @@ def frame(kind: str, nbytes: int, repeats: int) -> dict[str, list[float]]:
             "share": _share,
             "put": _put,
             "pickle": lambda obj: obj,
+            "few rows": lambda obj: obj.iloc[:8],
             "joblib": lambda obj: _dump(obj, folder),
         }[kind]
         small = store(whole.iloc[:8])
-        if kind == "pickle":
-            store_seconds = _seconds(lambda: bytes(ForkingPickler.dumps(whole)))
-            stored = whole
+        if kind in ("pickle", "few rows"):
+            stored = store(whole)
+            store_seconds = _seconds(lambda: bytes(ForkingPickler.dumps(stored)))
         else:
             start = time.perf_counter()
             stored = store(whole)
             store_seconds = time.perf_counter() - start
             del whole
         gc.collect()
-        with waiting_worker(_reply) as worker:
+        # Who uses onecopy uses its pipes and processes, too.
+        module = "onecopy.multiprocessing" if kind in ("share", "put") else "multiprocessing"
+        with waiting_worker(_reply, module=module) as worker:
             for _ in range(10):
                 _exchange(worker, small)  # imports what the frame needs
-            hand_over = [_exchange(worker, stored) for _ in range(repeats)]
+            exchanges = [_exchange(worker, stored) for _ in range(repeats)]
+        there, back = zip(*exchanges, strict=True)
         # Pickled, it would need 5 GiB.
         memory = [_memory_of_readers(stored, 4)] if kind in ("share", "joblib") else []
-        return {"store": [store_seconds], "hand over": hand_over, "memory": memory}
+        store_figure = [] if kind == "few rows" else [store_seconds]
+        return {"store": store_figure, "hand over": list(there), "reply": list(back), "memory": memory}
     finally:
         if folder is not None:
             shutil.rmtree(folder)
@@ -157,16 +164,18 @@ def _opened(message: Any) -> Any:
 
 def _reply(connection: Connection) -> None:
     for message in messages(connection):
-        connection.send(float(_opened(message).iat[-1, -1]))
+        item = float(_opened(message).iat[-1, -1])
+        connection.send((item, time.perf_counter()))
 
 
-def _exchange(worker: Connection, message: Any) -> float:
+def _exchange(worker: Connection, message: Any) -> tuple[float, float]:
+    """Seconds until the worker has read the last item, and until its reply is there: one clock for all processes."""
     start = time.perf_counter()
     worker.send(message)
-    reply = worker.recv()
-    seconds = time.perf_counter() - start
-    assert reply == 1.5
-    return seconds
+    item, read = worker.recv()
+    end = time.perf_counter()
+    assert item == 1.5
+    return read - start, end - start
 
 
 def _memory_of_readers(message: Any, count: int) -> int:

@@ -16,10 +16,13 @@ from benchmarks.isolated import ContenderError, isolated
 from benchmarks.measure import Scale, take_turns
 from benchmarks.report import Table
 from examples.methylation_files import CALL
+from examples.peak_memory import PeakMemory
 
 TITLE = "Four text files to one HDF5 file, in bytes of text per second"
 
 FIGURE = "4 files, one dataset each"
+PEAK = "peak memory of all processes, interpreters and libraries included"
+ROWS = 5_000_000
 FILES = 4
 TUTORIAL = "Process, np.loadtxt, SharedMemory"
 BY_HAND = {
@@ -35,29 +38,33 @@ ONE_PROCESS = {
 
 def run(scale: Scale) -> Table:
     table = Table(TITLE)
-    files = [data.methylation(scale.rows(5_000_000), seed) for seed in range(FILES)]
+    files = [data.methylation(scale.rows(ROWS), seed) for seed in range(FILES)]
     output = data.FOLDER / "pipeline.h5"
     paths = [str(path) for path in files]
-    contenders = {
-        "onecopy": partial(_checked, files, output, partial(isolated, way_onecopy, paths, str(output))),
-        "onecopy, whole arrays": partial(_checked, files, output, partial(isolated, way_arrays, paths, str(output))),
-        "onecopy load (command)": partial(_checked, files, output, partial(way_command, paths, str(output))),
-        TUTORIAL: partial(_checked, files, output, partial(isolated, way_tutorial, paths, str(output))),
+    ways = {
+        "onecopy": partial(way_onecopy, paths, str(output)),
+        "onecopy, whole arrays": partial(way_arrays, paths, str(output)),
+        "onecopy load (command)": partial(way_command, paths, str(output)),
+        TUTORIAL: partial(way_tutorial, paths, str(output)),
+        **{name: partial(way_pool, reader, paths, str(output)) for name, reader in BY_HAND.items()},
+        **{name: partial(way_one_process, reader, paths, str(output)) for name, reader in ONE_PROCESS.items()},
     }
-    for name, reader in BY_HAND.items():
-        measure = partial(isolated, way_pool, reader, paths, str(output), environment=SINGLE_THREAD)
-        contenders[name] = partial(_checked, files, output, measure)
-    for name, reader in ONE_PROCESS.items():
-        contenders[name] = partial(
-            _checked, files, output, partial(isolated, way_one_process, reader, paths, str(output))
-        )
-    results, notes = take_turns(contenders, scale.rounds)
+    results, notes = take_turns(
+        {name: partial(_seconds, files, output, way) for name, way in ways.items()}, scale.rounds
+    )
     text = sum(path.stat().st_size for path in files)
     for name, seconds in results.items():
         table.add(FIGURE, name, [text / value for value in seconds], "B/s")
     table.notes += notes
+    peaks, notes = take_turns({name: partial(_peak, output, way) for name, way in ways.items()}, 1)
+    for name, sizes in peaks.items():
+        table.add(PEAK, name, sizes, "B")
+    table.notes += notes
     table.claim_ratio(FIGURE, 9, peers=[TUTORIAL])
     table.claim_ratio(FIGURE, 5, peers=[*BY_HAND, *ONE_PROCESS])
+    result = len(files) * scale.rows(ROWS) * CALL.itemsize
+    for name in ("onecopy", "onecopy, whole arrays"):
+        table.claim_limit(PEAK, 1.15 * result, ours=name, peer="Pool, polars, SharedMemory")
     return table
 
 
@@ -166,12 +173,14 @@ def _write_segment(target: Any, dataset: str, name: str, rows: int) -> None:
     memory.unlink()
 
 
-def _checked(files: list[Path], output: Path, measure: Any) -> float:
+def _seconds(files: list[Path], output: Path, way: "partial[float]") -> float:
     """Measure with no earlier output in the way, then see that the file holds every row."""
     import h5py
 
     output.unlink(missing_ok=True)
-    seconds = measure()
+    # Nobody waits for what the one before has left to the disk.
+    os.sync()
+    seconds = _isolated(way)
     with h5py.File(output) as written:
         for file in files:
             dataset = written[file.stem]
@@ -181,6 +190,25 @@ def _checked(files: list[Path], output: Path, measure: Any) -> float:
                     raise ContenderError(f"{file.stem}: {row} is not {line}")
     output.unlink()
     return seconds
+
+
+def _peak(output: Path, way: "partial[float]") -> float:
+    output.unlink(missing_ok=True)
+    size = _isolated(partial(peak_of, way.func.__name__, *way.args))
+    output.unlink()
+    return size
+
+
+def peak_of(way: str, *arguments: Any) -> float:
+    """Bytes at the peak, in a run of its own: to look often takes time."""
+    with PeakMemory() as memory:
+        globals()[way](*arguments)
+    return memory.bytes
+
+
+def _isolated(way: "partial[float]") -> float:
+    environment = SINGLE_THREAD if way_pool.__name__ in (way.func.__name__, way.args[0]) else None
+    return isolated(way.func, *way.args, environment=environment)
 
 
 def _last_line(path: Path) -> str:

@@ -25,11 +25,11 @@ def run(scale: Scale) -> Table:
     grid = data.grid(scale.rows(26_000))
     add_rates(table, scale, "5 columns", "CALLS", calls, calls)
     add_rates(table, scale, "1,000 columns", "GRID", grid, grid)
-    table.claim_ratio(f"5 columns, {ARRAY}", 8, peers=["np.loadtxt"])
-    table.claim_ratio(f"5 columns, {OWN}", 2.5, peers=["pandas", "polars", "pyarrow"])
-    table.claim_ratio(f"5 columns, {ARRAY}", 4)
+    table.claim_ratio(f"5 columns, {ARRAY}", 10, peers=["np.loadtxt"])
+    table.claim_ratio(f"5 columns, {OWN}", 3, peers=["pandas", "polars", "pyarrow"])
+    table.claim_ratio(f"5 columns, {ARRAY}", 6)
     table.claim_ratio(f"1,000 columns, {ARRAY}", 7, peers=["np.loadtxt"])
-    table.claim_ratio(f"1,000 columns, {ARRAY}", 1.5, peers=["polars"])
+    table.claim_ratio(f"1,000 columns, {ARRAY}", 2.5, peers=["polars"])
     table.claim_ratio(f"5 columns, {ARRAY}, first file of a process", 4)
     return table
 

@@ -5,25 +5,23 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
+import resource
 import shutil
 import stat
-import struct
+import sys
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
 from onecopy import _native
+from onecopy._temporaries import FILES, hidden_name, lock_file
 
 Mode = Literal["x", "w", "a"]
 
-SUFFIX = ".onecopy-tmp"
 #: What can be resumed (see `onecopy._hdf5.resumable`), and its journal.
 PARTIAL = "onecopy-partial"
 JOURNAL = "onecopy-journal"
-# Of NAME_MAX = 255 bytes, the dots, the random part and the suffix take 30 at most.
-_STEM_BYTES = 220
 # Room is reserved in steps, so that a chunk costs no system call.
 _STEP = 64 << 20
 
@@ -64,11 +62,11 @@ class AtomicFile:
 
     def __enter__(self) -> AtomicFile:
         self._old = self._check_destination()
-        _remove_stale(self.path)
+        FILES.sweep(self.path)
         try:
-            self.temporary, self._fd = _create_locked(self.path)
+            self.temporary, self._fd = FILES.create(self.path)
         except OSError as error:
-            raise self._cannot_create(error) from None
+            raise cannot_create(self.given, error) from None
         try:
             if self.copied:
                 self._copy_old()
@@ -106,11 +104,13 @@ class AtomicFile:
         Raises
         ------
         OSError
-            ENOSPC or EDQUOT: there is no room. The file is as before.
+            ENOSPC or EDQUOT: there is no room; EFBIG: no file may be so long. The file is as before.
         """
         if size <= self._reserved:
             return self._reserved
-        for goal in (size + _STEP, size):
+        if size > (longest := _longest()):
+            raise self._too_long(size, longest)
+        for goal in (min(size + _STEP, longest), size):
             try:
                 _native.reserve_space(self._fd, goal)
             except OSError as error:
@@ -129,6 +129,10 @@ class AtomicFile:
         numbers = f"{needed:,} bytes more are needed, {self._free():,} are free"
         what = f"the disk is full: {numbers}; make room or write elsewhere"
         return OSError(number or errno.ENOSPC, what, self.given)
+
+    def _too_long(self, size: int, longest: int) -> OSError:
+        what = f"it takes {size:,} bytes, and no file may be longer than {longest:,} bytes: raise that (ulimit -f)"
+        return OSError(errno.EFBIG, what, self.given)
 
     def fileno(self) -> int:
         """Return the descriptor of the temporary, open for writing until `commit`."""
@@ -149,15 +153,14 @@ class AtomicFile:
         else:
             self._rename_over()
         sync_directory(self.path.parent)
-        os.close(self._fd)
-        self._fd = -1
+        self._close()
         if self.mode != "a":
             _remove_partial(self.path)
 
     def _check_destination(self) -> os.stat_result | None:
-        parent = self.path.parent
-        if not parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, "no such directory: create it first", str(parent))
+        for parent in (os.path.dirname(self.given) or ".", str(self.path.parent)):
+            if not os.path.isdir(parent):
+                raise FileNotFoundError(errno.ENOENT, "no such directory: create it first", parent)
         try:
             old = self.path.stat()
         except FileNotFoundError:
@@ -167,16 +170,8 @@ class AtomicFile:
         if not stat.S_ISREG(old.st_mode):
             raise OSError(errno.EINVAL, "is not a regular file: give another name", self.given)
         if self.mode == "x":
-            raise self._exists()
+            raise exists_already(self.given)
         return old
-
-    def _cannot_create(self, error: OSError) -> OSError:
-        what = f"cannot be created in its directory: {os.strerror(error.errno or 0).lower()}; write elsewhere"
-        return OSError(error.errno, what, self.given)
-
-    def _exists(self) -> FileExistsError:
-        what = "exists already: choose another name, or replace it with mode='w' (on the command line: --force)"
-        return FileExistsError(errno.EEXIST, what, self.given)
 
     def _copy_old(self) -> None:
         with open(self.path, "rb") as old:
@@ -194,15 +189,15 @@ class AtomicFile:
         try:
             _native.rename_noreplace(self.temporary, self.path)
         except FileExistsError:
-            raise self._exists() from None
+            raise exists_already(self.given) from None
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            if not lacks_call(error):
                 raise
             # A file system without that call: a hard link does not replace either.
             try:
                 os.link(self.temporary, self.path)
             except FileExistsError:
-                raise self._exists() from None
+                raise exists_already(self.given) from None
             os.unlink(self.temporary)
 
     def _rename_over(self) -> None:
@@ -235,40 +230,34 @@ class AtomicFile:
     def _discard(self) -> None:
         with suppress(FileNotFoundError):
             os.unlink(self.temporary)
+        self._close()
+
+    def _close(self) -> None:
         os.close(self._fd)
         self._fd = -1
 
 
-def hidden_name(path: Path, ending: str = "") -> str:
-    """Return how files are called that belong to a destination and lie beside it."""
-    stem = os.fsencode(path.name)[:_STEM_BYTES].decode(errors="ignore")
-    return f".{stem}.{ending}"
+def cannot_create(given: str, error: OSError) -> OSError:
+    """Build the error for a destination whose directory takes no temporary."""
+    what = f"cannot be created in its directory: {os.strerror(error.errno or 0).lower()}; write elsewhere"
+    return OSError(error.errno, what, given)
 
 
-def _create_locked(path: Path) -> tuple[Path, int]:
-    while True:
-        temporary = path.with_name(f"{hidden_name(path)}{secrets.token_hex(6)}{SUFFIX}")
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        lock_file(fd, wait=True)
-        if os.fstat(fd).st_nlink:
-            return temporary, fd
-        # Another writer swept it between creation and lock.
-        os.close(fd)
+def exists_already(given: str) -> FileExistsError:
+    """Build the error for a destination that is there and shall not be replaced."""
+    what = "exists already: choose another name, or replace it with mode='w' (on the command line: --force)"
+    return FileExistsError(errno.EEXIST, what, given)
 
 
-def _remove_stale(path: Path) -> None:
-    prefix = hidden_name(path)
-    with os.scandir(path.parent) as entries:
-        found = [entry.path for entry in entries if entry.name.startswith(prefix) and entry.name.endswith(SUFFIX)]
-    for temporary in found:
-        # It may vanish, or belong to somebody else.
-        with suppress(OSError):
-            fd = os.open(temporary, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                if lock_file(fd, wait=False):
-                    os.unlink(temporary)
-            finally:
-                os.close(fd)
+def cannot_write(given: str, error: OSError) -> OSError:
+    """Build the error for a destination for which there is no room."""
+    what = f"cannot be written: {os.strerror(error.errno or errno.EIO).lower()}; make room or write elsewhere"
+    return OSError(error.errno or errno.EIO, what, given)
+
+
+def lacks_call(error: OSError) -> bool:
+    """Tell whether a file system has no such call."""
+    return error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def _remove_partial(path: Path) -> None:
@@ -277,28 +266,11 @@ def _remove_partial(path: Path) -> None:
     with suppress(OSError):
         fd = os.open(partial, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            if lock_file(fd, wait=False):
+            if lock_file(fd, False):
                 os.unlink(partial)
                 os.unlink(path.with_name(hidden_name(path, JOURNAL)))
         finally:
             os.close(fd)
-
-
-def lock_file(fd: int, *, wait: bool) -> bool:
-    """Lock a file until it is closed or its process dies; `False` when another one holds it.
-
-    A lock of the open file description (fcntl(2)): libhdf5 locks with flock(2), which would collide with another flock,
-    and a classic record lock would go when libhdf5 closes its own descriptor.
-    """
-    whole_file = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0).ljust(32, b"\0")
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, whole_file)
-    except BlockingIOError:
-        return False
-    except OSError:
-        # A file system without locks: take every temporary for a live one.
-        return wait
-    return True
 
 
 def sync_directory(directory: Path) -> None:
@@ -308,6 +280,12 @@ def sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _longest() -> int:
+    """Return how long this process may make a file."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def _copy_bytes(source: int, destination: int, size: int) -> None:

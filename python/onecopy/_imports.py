@@ -12,8 +12,9 @@ from typing import Any
 
 def when_imported(name: str, work: Callable[[ModuleType], object]) -> None:
     """Call `work` with module `name` as soon as it is there: now, or at the end of its import."""
-    if name in sys.modules:
-        work(sys.modules[name])
+    # None in its place means that it may not be imported.
+    if (module := sys.modules.get(name)) is not None:
+        work(module)
     else:
         sys.meta_path.insert(0, _Finder(name, work))
 

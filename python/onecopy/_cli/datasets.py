@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import TypedDict
 
 import numpy as np
@@ -34,15 +35,18 @@ def dataset_names(paths: Sequence[str]) -> list[str]:
     >>> dataset_names(["a/x.txt.gz", "b/x.txt", "y.cpg.tsv", "x_2.txt"])
     ['x', 'x_2', 'y.cpg', 'x_2_2']
     """
-    names: list[str] = []
+    names: dict[str, None] = {}
+    # Of each stem, the next number to try: those before it are taken.
+    numbers: dict[str, int] = {}
     for path in paths:
         stem = os.path.basename(path)
         if stem.lower().endswith(_COMPRESSED):
             stem = os.path.splitext(stem)[0]
         stem = os.path.splitext(stem)[0]
-        candidates = (stem if n == 1 else f"{stem}_{n}" for n in range(1, len(paths) + 1))
-        names.append(next(name for name in candidates if name not in names))
-    return names
+        candidates = ((n, stem if n == 1 else f"{stem}_{n}") for n in count(numbers.get(stem, 1)))
+        number, name = next((n, name) for n, name in candidates if name not in names)
+        names[name], numbers[stem] = None, number + 1
+    return list(names)
 
 
 def write_per_file(writer: Hdf5Writer, sources: Sequence[Source], loaded: Iterable[LoadedFile]) -> Iterator[Dataset]:
@@ -76,7 +80,8 @@ def write_concatenated(
         counts.append(len(file.array))
         writer.save({**plan.source.attributes(), "rows": len(file.array)})
     sources = [plan.source for plan in plans]
-    _write_index(writer, f"{name}_sources", _index(sources, counts, before), added=before > 0)
+    # A file that is gone on with may have an index of its own sources, one that is added to has one of others.
+    _write_index(writer, f"{name}_sources", _index(sources, counts, before), added=not writer.resumable)
     dtype = dtype_text(plans[0].dtype)
     yield Dataset(name=name, sources=[source.source for source in sources], rows=sum(counts), dtype=dtype)
 
@@ -97,6 +102,6 @@ def _write_index(writer: Hdf5Writer, name: str, index: Array, *, added: bool) ->
     if name in writer:
         if added:
             index = np.concatenate([writer.read(name), index])
-        # Otherwise the writer was killed between completing the file and giving it its name.
+        # Otherwise an earlier writer was killed between completing the file and giving it its name.
         writer.remove(name)
     writer.write(name, index)

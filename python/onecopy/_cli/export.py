@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from onecopy._arrays import Array
 from onecopy._cli import interrupt
 from onecopy._cli.datasets import Dataset, dataset_names
 from onecopy._cli.loading import Loading, loading
@@ -40,6 +41,8 @@ def check_options(args: argparse.Namespace, kind: Format) -> None:
         "--append": args.append,
         "--resume": args.resume,
         "--compression": bool(args.compression),
+        "--chunks": args.chunks is not None,
+        "--fletcher32": args.fletcher32,
         "--shuffle": args.shuffle is not None,
         "--layout stack": args.layout == "stack",
     }
@@ -67,17 +70,22 @@ def _write_table(args: argparse.Namespace, plans: Sequence[Plan], loaded: Loadin
     rows = 0
     kind: Any = format_of(args.output)
     with TableWriter(args.output, "w" if args.force else "x", kind, "zstd" if kind == "parquet" else None) as writer:
-        for file in loaded:
-            array = file.array
-            if array.dtype.names is None:
-                # Columns without names are called as those of records without names.
-                columns = array.reshape(len(array), -1).T
-                writer.write({f"f{number}": column for number, column in enumerate(columns)}, _check)
-            else:
-                writer.write(array, _check)
-            rows += len(array)
+        for plan, file in zip(plans, loaded, strict=True):
+            try:
+                writer.write(_columns(file.array), _check)
+            except ValueError as error:
+                raise ValueError(f"{plan.path}: {error}") from error
+            rows += len(file.array)
     paths = [plan.path for plan in plans]
     return [Dataset(name=args.name, sources=paths, rows=rows, dtype=dtype_text(plans[0].dtype))]
+
+
+def _columns(array: Array) -> Array | dict[str, Array]:
+    """Return records as they are, and of a table its columns, which are called as those of records without names."""
+    if array.dtype.names is not None:
+        return array
+    count = array.shape[1] if array.ndim > 1 else 1
+    return {f"f{number}": column for number, column in enumerate(array.reshape(len(array), count).T)}
 
 
 def _check(size: int) -> None:

@@ -20,6 +20,7 @@ from onecopy._cli.resume import complete_result, kept, tell_of_partial
 from onecopy._cli.sources import Source, check_complete, recorded_options, source_of
 from onecopy._hdf5.filters import Filters, thread_count
 from onecopy._hdf5.writer import Hdf5Writer
+from onecopy._names import check_name, is_text
 
 _OUTPUT = "the HDF5 file to write; .parquet, .arrow (or .feather) and .zarr stand for these formats"
 
@@ -40,7 +41,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     existing.add_argument(
         "--append",
         action="store_true",
-        help="add to the output when it exists: datasets, or with --layout concat rows, all of them or none",
+        help="add to the output when it exists (to a copy of it): datasets, or with --layout concat rows, all or none",
     )
     parser.add_argument(
         "--resume",
@@ -129,6 +130,8 @@ def run(args: argparse.Namespace) -> int:
     kind = export.format_of(args.output)
     if kind is not None:
         export.check_options(args, kind)
+    if kind in (None, "zarr"):
+        _check_names(args)
     sources = [Source.of(path) for path in args.files]
     done = complete_result(args.output, sources, recorded_options(args)) if args.resume else None
     if done is not None:
@@ -216,6 +219,15 @@ def _check_inputs(paths: Sequence[str], output: str) -> None:
             pass
         if os.path.exists(output) and os.path.samefile(path, output):
             raise ValueError(f"{output} is an input and the output: give another output")
+
+
+def _check_names(args: argparse.Namespace) -> None:
+    """Raise `ValueError` or `TypeError` unless datasets can have the names that they will have."""
+    for path in args.files:
+        if not is_text(path):
+            raise ValueError(f"{path!r}: its name is no UTF-8, which HDF5 asks for: rename it")
+    if args.layout != "per-file":
+        check_name(args.name)
 
 
 def _show(plans: Sequence[Plan]) -> None:

@@ -133,6 +133,8 @@ def _plan(source: Source, args: argparse.Namespace) -> Plan:
     inferred = _text.infer(path, **dialect)
     dialect.update(delimiter=inferred.delimiter, quotechar=inferred.quotechar, header=inferred.header)
     dtype = inferred.dtype if args.dtype is None else args.dtype
+    if dtype.names == ():
+        raise ValueError(f"{path}: there are no lines of data, so nothing says which columns there are: give --dtype")
     names = args.names if args.names is not None else inferred.names
     if names is not None and dialect["usecols"] is not None:
         names = [names[column] for column in dialect["usecols"]]

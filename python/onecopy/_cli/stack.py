@@ -13,9 +13,10 @@ from onecopy._cli.coordinates import dates_or_numbers, numbers_or_dates
 from onecopy._cli.datasets import Dataset
 from onecopy._cli.options import dtype_text
 from onecopy._cli.plans import Plan
-from onecopy._hdf5.dimensions import check_dims
+from onecopy._hdf5.dimensions import Labels
 from onecopy._hdf5.storage import Array
 from onecopy._hdf5.writer import Hdf5Writer
+from onecopy._names import check_name
 from onecopy._text import LoadedFile
 
 _DIMS = ("file", "row", "column")
@@ -61,6 +62,8 @@ def check_options(args: argparse.Namespace) -> None:
     if args.dtype is not None and (args.dtype.names is not None or args.dtype.kind not in "biufc"):
         raise ValueError(f"--dtype {dtype_text(args.dtype)}: a stack has one type of numbers, for example f4")
     dims = args.dims or _DIMS
+    check_name(args.name)
+    Labels(dims, None).add(args.name, (0, 0, 0))
     for name, _ in args.coord:
         if name not in dims:
             raise ValueError(f"--coord {name}=...: the axes are {', '.join(dims)}, see --dims")
@@ -134,4 +137,4 @@ def _write_coordinates(
     if grid.dims[1] in coords and (count := len(coords[grid.dims[1]])) != shape[0]:
         raise ValueError(f"axis {grid.dims[1]!r} has {shape[0]} indices, but there are {count} coordinates")
     writer.write(source, np.array([plan.path for plan in plans], object))
-    writer.label(axes, check_dims(grid.dims, coords))
+    writer.label(axes, Labels(grid.dims, coords).coords)

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from onecopy._arrays import Array, is_masked
+from onecopy._export.text import code_points, native_text
 
 # Units that Arrow has; others are kept in the next finer one.
 _TIMES = {"h": "s", "m": "s", "s": "s", "ms": "ms", "us": "us", "ns": "ns"}
@@ -42,14 +43,19 @@ def arrow_type(dtype: np.dtype[Any], name: str) -> pa.DataType:
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
         inner = arrow_type(base, name)
+        if 0 in shape:
+            # pyarrow does not survive them.
+            raise TypeError(f"column {name!r}: Arrow has no lists of 0 values: leave it out")
         for size in reversed(shape):
             inner = pa.list_(inner, size)
         return inner
-    if dtype.names is not None:
+    if dtype.names:
         return pa.struct([(field, arrow_type(dtype[field], f"{name}.{field}")) for field in dtype.names])
     if dtype.kind in "SU":
         return pa.string()
-    if dtype.kind == "V" and dtype.itemsize:
+    if not dtype.itemsize:
+        raise TypeError(f"column {name!r} has values of no bytes, dtype {dtype}: leave it out")
+    if dtype.kind == "V":
         return pa.binary(dtype.itemsize)
     if dtype.kind in "mM":
         return _time_type(dtype, name)
@@ -86,27 +92,45 @@ def _flat(array: Array, kind: pa.DataType, name: str) -> pa.Array:
     mask = np.ma.getmaskarray(array) if is_masked(array) else None
     values = np.asarray(array.data if is_masked(array) else array)
     if values.dtype.kind == "S":
-        return _strings(values, mask, name)
+        return _bytes(values, mask, name)
+    if values.dtype.kind == "U":
+        return _text(native_text(values, f"column {name!r}"), mask)
     if values.dtype.kind in "mM":
-        values = values.astype(_native_time(values.dtype, kind))
+        values = _times(values, kind, mask, name)
     elif not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
     return pa.array(values, kind, mask=mask)
 
 
-def _native_time(dtype: np.dtype[Any], kind: pa.DataType) -> str:
-    return f"{dtype.kind}8[{'D' if pa.types.is_date(kind) else kind.unit}]"
+def _times(values: Array, kind: pa.DataType, mask: Array | None, name: str) -> Array:
+    """Return dates or durations in a unit of Arrow's; numpy would let those turn over that do not fit."""
+    is_date = pa.types.is_date(kind)
+    converted = values.astype(f"{values.dtype.kind}8[{'D' if is_date else kind.unit}]")
+    lost = (converted.astype(values.dtype) != values) & ~np.isnat(values)
+    if is_date:
+        days = np.iinfo("i4")
+        lost |= ((converted.view("i8") > days.max) | (converted.view("i8") < days.min)) & ~np.isnat(converted)
+    if mask is not None:
+        lost &= ~mask
+    if lost.any():
+        way_out = "leave it out, or take its numbers: array.view('i8')"
+        raise ValueError(f"column {name!r} has {values[lost][0]}, which is beyond {kind}: {way_out}")
+    return converted
 
 
-def _strings(values: Array, mask: Array | None, name: str) -> pa.Array:
-    """Return bytes as text; those behind a NUL that is not at the end count, which Arrow would leave out."""
-    width, lengths = values.dtype.itemsize, np.char.str_len(values)
+def _text(values: Array, mask: Array | None) -> pa.Array:
+    # pyarrow ends a string at its first NUL, numpy at its last character that is none.
+    inner = code_points(values).astype(bool).sum() != np.char.str_len(values).sum()
+    return pa.array(values.tolist() if inner else values, pa.string(), mask=mask)
+
+
+def _bytes(values: Array, mask: Array | None, name: str) -> pa.Array:
+    """Return bytes as text; those behind a NUL that is not at the end count, which pyarrow would leave out."""
+    lengths = np.char.str_len(values)
     found = pa.array(values, pa.binary(), mask=mask)
-    if mask is None and pc.sum(pc.binary_length(found)).as_py() not in (None, int(lengths.sum())):
-        rows = np.ascontiguousarray(values).view("u1").reshape(len(values), width)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype("i4")
-        kept = rows[np.arange(width) < lengths[:, np.newaxis]]
-        found = pa.Array.from_buffers(pa.binary(), len(values), [None, pa.py_buffer(offsets), pa.py_buffer(kept)])
+    kept = int((lengths if mask is None else lengths[~mask]).sum())
+    if (pc.sum(pc.binary_length(found)).as_py() or 0) != kept:
+        found = pa.array(values.tolist(), pa.binary(), mask=mask)
     try:
         return found.cast(pa.string())
     except pa.ArrowInvalid:

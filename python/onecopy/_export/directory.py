@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onecopy import _native
-from onecopy._atomic import SUFFIX, hidden_name, sync_directory, umask
+from onecopy._atomic import cannot_create, cannot_write, exists_already, lacks_call, sync_directory, umask
+from onecopy._temporaries import DIRECTORIES
 
 # What a directory has in it that may be replaced: nobody's folder shall vanish because of a slip.
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
+
+# No room, or none for this user or process.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -36,11 +38,19 @@ def atomic_directory(path: str | os.PathLike[str], *, replace: bool) -> Iterator
     if not final.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "no such directory: create it first", str(final.parent))
     _check(final, given, replace)
-    _remove_stale(final)
-    temporary, fd = _create_locked(final)
+    DIRECTORIES.sweep(final)
     try:
-        yield temporary
-        _native.sync_file_system(fd)
+        temporary, fd = DIRECTORIES.create(final)
+    except OSError as error:
+        raise cannot_create(given, error) from None
+    try:
+        try:
+            yield temporary
+            _native.sync_file_system(fd)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise cannot_write(given, error) from error
+            raise
         os.chmod(temporary, 0o777 & ~umask())
         _put(temporary, final, given, replace)
         sync_directory(final.parent)
@@ -54,50 +64,35 @@ def _check(final: Path, given: str, replace: bool) -> None:
     if not os.path.lexists(final):
         return
     if not replace:
-        raise _exists(given)
+        raise exists_already(given)
     if not final.is_dir() or not any((final / mark).exists() for mark in _MARKS):
         raise FileExistsError(errno.EEXIST, "exists and is no Zarr store: it is not replaced, give another name", given)
-
-
-def _exists(given: str) -> FileExistsError:
-    what = "exists already: choose another name, or replace it with mode='w' (on the command line: --force)"
-    return FileExistsError(errno.EEXIST, what, given)
 
 
 def _put(temporary: Path, final: Path, given: str, replace: bool) -> None:
     if replace:
         with suppress(FileNotFoundError):
             _check(final, given, replace)
-            _native.rename_exchange(temporary, final)
+            _exchange(temporary, final, given)
             return
     try:
         _native.rename_noreplace(temporary, final)
     except FileExistsError:
-        raise _exists(given) from None
+        raise exists_already(given) from None
+    except OSError as error:
+        if not lacks_call(error):
+            raise
+        # Others may come between the two, and lose an empty directory.
+        if os.path.lexists(final):
+            raise exists_already(given) from None
+        os.rename(temporary, final)
 
 
-def _create_locked(final: Path) -> tuple[Path, int]:
-    while True:
-        temporary = final.with_name(f"{hidden_name(final)}{secrets.token_hex(6)}{SUFFIX}")
-        temporary.mkdir(mode=0o700)
-        fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        if temporary.exists():
-            return temporary, fd
-        # Another writer swept it between creation and lock.
-        os.close(fd)
-
-
-def _remove_stale(final: Path) -> None:
-    prefix = hidden_name(final)
-    with os.scandir(final.parent) as entries:
-        found = [entry.path for entry in entries if entry.name.startswith(prefix) and entry.name.endswith(SUFFIX)]
-    for temporary in found:
-        # It may vanish, be a file, or belong to somebody else.
-        with suppress(OSError):
-            fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(temporary)
-            finally:
-                os.close(fd)
+def _exchange(temporary: Path, final: Path, given: str) -> None:
+    try:
+        _native.rename_exchange(temporary, final)
+    except OSError as error:
+        if not lacks_call(error):
+            raise
+        what = "cannot be replaced at once on this file system: remove it first, or give another name"
+        raise OSError(error.errno, what, given) from None

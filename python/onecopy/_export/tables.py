@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onecopy._arrays import Array, is_masked
-from onecopy._atomic import AtomicFile
+from onecopy._atomic import AtomicFile, cannot_write
 from onecopy._export.missing import needed
+from onecopy._names import is_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,6 +25,7 @@ Table = npt.ArrayLike | Columns | Iterable[npt.ArrayLike | Columns]
 Mode = Literal["x", "w"]
 Format = Literal["ipc", "parquet"]
 
+_COMPRESSIONS = {"parquet": ("zstd", "snappy", "gzip", "brotli", "lz4"), "ipc": ("zstd", "lz4")}
 # Columns of records lie apart in memory and are copied; so many at a time, which are a batch or a group of rows then.
 _BLOCK_BYTES = 64 << 20
 
@@ -144,6 +146,9 @@ class TableWriter:
         needed("pyarrow", f"to_{kind}")
         if mode not in ("x", "w"):
             raise ValueError(f"mode {mode!r}: give 'x' (refuse an existing file) or 'w' (replace it)")
+        if compression is not None and compression not in _COMPRESSIONS[kind]:
+            known = ", ".join(map(repr, _COMPRESSIONS[kind]))
+            raise ValueError(f"compression {compression!r}: give {known} or None")
         self._file = AtomicFile(path, mode)
         self._kind = kind
         self._compression = compression
@@ -165,7 +170,8 @@ class TableWriter:
                     raise ValueError(
                         f"{self._file.given}: there is no data, and so nothing says which columns there are"
                     )
-                self._finish()
+                with self._named_errors():
+                    self._finish()
                 self._file.commit()
 
     def write(self, block: npt.ArrayLike | Columns, report: Callable[[int], object] = lambda size: None) -> None:
@@ -175,7 +181,7 @@ class TableWriter:
         from onecopy._export.columns import arrow_type, column
 
         columns = _columns(block)
-        types = {name: np.dtype((array.dtype, array.shape[1:])) for name, array in columns.items()}
+        types = {name: _type(array) for name, array in columns.items()}
         schema = pa.schema([(name, arrow_type(dtype, name)) for name, dtype in types.items()])
         if self._schema is None:
             self._begin(schema)
@@ -186,7 +192,8 @@ class TableWriter:
         for first in range(0, rows, step):
             parts = {name: array[first : first + step] for name, array in columns.items()}
             arrays = [column(part, name) for name, part in parts.items()]
-            self._writer.write_batch(pa.record_batch(arrays, schema=schema))
+            with self._named_errors():
+                self._writer.write_batch(pa.record_batch(arrays, schema=schema))
             report(sum(part.nbytes for part in parts.values()))
 
     def _begin(self, schema: pa.Schema) -> None:
@@ -204,6 +211,14 @@ class TableWriter:
             options = pa.ipc.IpcWriteOptions(compression=self._compression)
             self._writer = pa.ipc.new_file(self._sink, schema, options=options)
 
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Let errors of the disk say which file it was."""
+        try:
+            yield
+        except OSError as error:
+            raise cannot_write(self._file.given, error) from error
+
     def _finish(self) -> None:
         self._writer.close()
         self._writer = None
@@ -219,6 +234,11 @@ class TableWriter:
             self._writer.is_open = False
         with suppress(Exception):
             self._sink.close()
+
+
+def _type(array: Array) -> np.dtype[Any]:
+    """Return the type of a column, whose values may be arrays; numpy has no arrays of what takes no room."""
+    return np.dtype((array.dtype, array.shape[1:])) if array.dtype.itemsize else array.dtype
 
 
 def _listed(schema: pa.Schema) -> str:
@@ -243,6 +263,8 @@ def _columns(block: Any) -> dict[str, Array]:
             raise TypeError(f"an array of type {records.dtype} has no names for its columns: {way_out}")
         columns = {name: records.reshape(-1)[name] for name in records.dtype.names}
     for name, array in columns.items():
+        if isinstance(name, str) and not is_text(name):
+            raise ValueError(f"column {name!r}: its name has surrogates, which are no text: rename it")
         if not isinstance(name, str) or not array.ndim:
             raise TypeError(f"column {name!r} must have a string as its name and an array of values: {array!r:.60}")
     if not columns:

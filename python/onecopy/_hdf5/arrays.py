@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import fields
 from typing import Any
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from onecopy import _native
 from onecopy._atomic import Mode
-from onecopy._hdf5.dimensions import Dims, axes_of, axis_lengths, check_dims
+from onecopy._hdf5.dimensions import Dims, Labels
 from onecopy._hdf5.filters import EachChunks, Filters
 from onecopy._hdf5.rows import Report
 from onecopy._hdf5.writer import Hdf5Writer, writable
@@ -77,7 +77,10 @@ def to_hdf5(
         "x" refuses an existing file, "w" replaces it, "a" adds to it (on a copy, which then replaces it).
     append : bool, default False
         Add rows to datasets that are there already, of the same type and shape of rows; others are made such that they
-        can grow. A name may come several times, as for the blocks of `iter_text`. All rows are added, or none.
+        can grow. A name may come several times, as for the blocks of `iter_text`. All rows are added, or none: to a
+        copy of the file, which then replaces it. Each call takes as long as copying the file does (no time where the
+        file system shares blocks, as XFS and btrfs do), and as much room until it ends: add many rows at a time, or
+        use `swmr`.
     swmr : bool, default False
         With `append`: add the rows in place, while others read the file with ``h5py.File(path, swmr=True)``. The first
         call makes the file and its datasets, later ones add rows to these alone. The attribute ``rows`` says how many
@@ -90,10 +93,10 @@ def to_hdf5(
         Attributes by dataset name, besides ``dtype`` (numpy's text for the type) and ``rows``.
     dims : sequence of str, or mapping of str to sequence of str, optional
         Names of the axes: of all datasets that have as many, or by dataset name. They are stored as dimension scales,
-        which netCDF-4, xarray and h5py's ``dims`` know. Not with `append` or `resume`.
+        which netCDF-4, xarray and h5py's ``dims`` know. Not with `append`.
     coords : mapping of str to array, optional
         The coordinates along a dimension: one value (a number, a date, a string) for each index. They become datasets
-        of these names.
+        of these names, for which there may be `attrs`.
     progress : bool or callable, default False
         ``True`` shows a progress bar on a terminal; a function is called with the number of bytes just written.
     threads : int, optional
@@ -142,11 +145,11 @@ def to_hdf5(
     FileExistsError: [Errno 17] exists already: choose another name, or replace it with mode='w' ...
     """
     filters = Filters(chunks, compression, compression_opts, shuffle, fletcher32)
-    if dims is not None and (append or resume):
-        raise ValueError("dims with append or resume: axes have their lengths only when all is written; write it anew")
-    coordinates = check_dims(dims, coords)
+    if dims is not None and append:
+        raise ValueError("dims with append: an axis that grows has no fixed length; write all at once, without append")
+    labels = Labels(dims, coords)
     datasets, sizes = _datasets(data)
-    options = _shared_options(filters) if resume else None
+    options = {**_shared_options(filters), **labels.texts()} if resume else None
     with ExitStack() as stack:
         report = _reporter(progress, sizes, stack)
         if swmr and not append:
@@ -160,34 +163,35 @@ def to_hdf5(
         unused = dict(attrs or {})
         uncut = set(chunks) if isinstance(chunks, Mapping) else set()
         before = iter(list(writer.saved))
-        labelled: dict[str, tuple[Sequence[str], tuple[int, ...]]] = {}
         for name, array in datasets:
             described = unused.pop(name, None)
             uncut.discard(name)
             note = {"name": name, "attrs": _texts(described or {})}
             if (kept := next(before, None)) is not None:
                 _check_kept(kept, note)
+                labels.add(name, writer.shape_of(name))
                 continue
             if callable(array):
                 array = array()
             # An array that the iterable has kept may be changed by its next step; one that it made for us may not.
             later = sizes is None and not resume and _native.is_exclusive(array)
-            if streamed := isinstance(array, Iterator):
-                shape = writer.write_blocks(name, array, described, append=append)
+            if isinstance(array, Iterator):
+                labels.add(name, writer.write_blocks(name, array, described, append=append))
             else:
-                shape = np.shape(array)
-            if (axes := axes_of(name, len(shape), dims)) is not None:
-                labelled[name] = (axes, shape)
-            if append and not streamed:
-                writer.append(name, array, described)
-            elif not streamed:
-                writer.write(name, array, described, later=later)
+                labels.add(name, np.shape(array))
+                if append:
+                    writer.append(name, array, described)
+                else:
+                    writer.write(name, array, described, later=later)
             writer.save(note)
             # Its memory is free for the next one as soon as it is written.
             del array
         if (kept := next(before, None)) is not None:
             _check_kept(kept, {"name": "no dataset", "attrs": {}})
-        _label(writer, labelled, coordinates)
+        labels.check()
+        described = {name: unused.pop(name) for name in labels.coords if name in unused}
+        if not writer.complete:
+            writer.label(labels.axes, labels.coords, described)
         for what, names in ("attrs", unused), ("chunks", uncut):
             if names:
                 raise ValueError(
@@ -202,22 +206,6 @@ def _shared_options(filters: Filters) -> dict[str, str]:
         # Where it lies in memory says nothing.
         options["chunks"] = getattr(filters.chunks, "__qualname__", type(filters.chunks).__qualname__)
     return _texts(options)
-
-
-def _label(
-    writer: Hdf5Writer,
-    labelled: Mapping[str, tuple[Sequence[str], tuple[int, ...]]],
-    coordinates: Mapping[str, Any],
-) -> None:
-    axes = {name: names for name, (names, _) in labelled.items()}
-    lengths = axis_lengths(axes, {name: shape for name, (_, shape) in labelled.items()})
-    for name, values in coordinates.items():
-        if name not in lengths:
-            raise ValueError(f"coords for {name!r}, but no dataset has that dimension: see dims")
-        if len(values) != lengths[name]:
-            raise ValueError(f"dimension {name!r} has {lengths[name]} indices, but coords {len(values)} values for it")
-    if axes:
-        writer.label(axes, coordinates)
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

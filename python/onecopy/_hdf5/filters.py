@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ EachChunks = Chunks | Mapping[str, Chunks] | Callable[[str, tuple[int, ...], np.
 
 # The chunk cache that libhdf5 gives a dataset by default: a larger chunk would be decoded anew for each access.
 _CHUNK_BYTES = 1 << 20
+# The size of a chunk is a number of 32 bits in files that all releases read.
+_MOST_CHUNK_BYTES = (1 << 32) - 1
 # The registered numbers, see https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md.
 _ZSTD = 32015
 _NAMES = ("gzip", "lzf", "zstd", "blosc2", "szip")
@@ -33,6 +36,11 @@ class Codec:
     level: int
     shuffle: bool
     fletcher32: bool
+
+    @property
+    def filters(self) -> bool:
+        """Whether it changes what it is applied to."""
+        return self.name is not None or self.shuffle or self.fletcher32
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,8 @@ class Filters:
         self._check()
 
     def _check(self) -> None:
+        if self.compression is None and self.compression_opts is not None:
+            raise ValueError(f"compression_opts={self.compression_opts!r} without compression: give that too")
         if isinstance(self.compression, str) and self.compression not in _NAMES:
             known = f"{', '.join(map(repr, _NAMES))} or the number of an HDF5 filter"
             raise ValueError(f"compression {self.compression!r}: give {known}")
@@ -94,6 +104,10 @@ class Filters:
         native = self.compression in _NATIVE_CODECS.values()
         shuffle = native and dtype.itemsize > 1 if self.shuffle is None else self.shuffle
         cut = chunk_shape(shape, dtype, chunks, growing)
+        if (size := math.prod(cut) * dtype.itemsize) > _MOST_CHUNK_BYTES:
+            raise ValueError(
+                f"dataset {name!r}: chunks of {size:,} bytes, and HDF5 has none of 4 GiB: give smaller ones"
+            )
         return {**self._compression(), "shuffle": shuffle, "chunks": cut, "fletcher32": self.fletcher32}
 
     def _chunks(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Chunks:
@@ -101,11 +115,15 @@ class Filters:
             chunks: Any = self.chunks.get(name)
         else:
             chunks = self.chunks(name, shape, dtype) if callable(self.chunks) else self.chunks
-        if chunks is not None and not isinstance(chunks, (bool, int, tuple)):
-            raise TypeError(f"dataset {name!r}: chunks {chunks!r}: give a number of rows, a tuple of sizes, or None")
         if chunks is False and self._filtered:
             raise ValueError(f"dataset {name!r}: chunks=False, but filters work on chunks: leave it out")
-        return chunks
+        if chunks is None or isinstance(chunks, bool):
+            return chunks
+        try:
+            return tuple(map(operator.index, chunks)) if isinstance(chunks, tuple) else operator.index(chunks)
+        except TypeError:
+            way_out = "give a number of rows, a tuple of sizes, or None"
+            raise TypeError(f"dataset {name!r}: chunks {chunks!r}: {way_out}") from None
 
     def _compression(self) -> dict[str, Any]:
         if self.compression == "zstd":

@@ -14,6 +14,7 @@ from onecopy._hdf5.filters import Filters
 from onecopy._hdf5.opening import Path, find_dataset, open_file
 from onecopy._hdf5.storage import describe, from_storage
 from onecopy._hdf5.writer import Hdf5Writer
+from onecopy._names import check_name, is_text
 
 # A file, in which the dataset has the name of the joined one, or a file and the dataset in it.
 Source = Path | tuple[Path, str]
@@ -54,13 +55,14 @@ def join_hdf5(path: Path, datasets: Mapping[str, Iterable[Source]], *, stack: bo
     FileExistsError
         Mode "x" and the file exists.
     ValueError
-        The sources have different types or shapes, there are none, or one of them is the new file.
+        The sources have different types or shapes, there are none, or one of them is the new file. A name that HDF5
+        cannot hold.
 
     Notes
     -----
     The joined dataset sees what its sources hold when it is read. Rows that are added to a source later do not become
-    part of it. A source that is missing then is an error in `from_hdf5`; libhdf5, and so h5py, reads zeros in its
-    place.
+    part of it. A source that is missing then, or has fewer rows, is an error in `from_hdf5`; libhdf5, and so h5py,
+    reads zeros in the place of one that is missing.
 
     Examples
     --------
@@ -73,7 +75,11 @@ def join_hdf5(path: Path, datasets: Mapping[str, Iterable[Source]], *, stack: bo
     >>> oc.from_hdf5(os.path.join(folder, "all.h5"), "pos")
     array([1, 2, 3])
     """
-    parts = {name: [_part(name, source, path) for source in sources] for name, sources in datasets.items()}
+    if not isinstance(datasets, Mapping):
+        raise TypeError(f"{datasets!r:.80}: give a mapping of names to their sources, {{'calls': [file, file]}}")
+    parts = {
+        name: [_part(name, source, path) for source in _listed(name, several)] for name, several in datasets.items()
+    }
     for name, several in parts.items():
         _check_alike(name, several, stack)
     with Hdf5Writer(path, mode, Filters()) as writer:
@@ -84,8 +90,23 @@ def join_hdf5(path: Path, datasets: Mapping[str, Iterable[Source]], *, stack: bo
             writer.link(name, layout, like, [part.path + part.name for part in several])
 
 
+def _listed(name: str, sources: Iterable[Source]) -> Iterable[Source]:
+    check_name(name)
+    if isinstance(sources, (str, os.PathLike)) or not isinstance(sources, Iterable):
+        raise TypeError(f"the sources of {name!r} are {sources!r:.80}: give a list of files, or of (file, dataset)")
+    return sources
+
+
 def _part(name: str, source: Source, destination: Path) -> Part:
-    file, inner = source if isinstance(source, tuple) else (source, name)
+    match source:
+        case (str() | os.PathLike() as file, str() as inner):
+            pass
+        case str() | os.PathLike() as file:
+            inner = name
+        case _:
+            raise TypeError(f"{source!r:.80} is no file, and no pair (file, dataset)")
+    if not is_text(os.path.realpath(file)):
+        raise ValueError(f"{os.fspath(file)!r}: its name is no UTF-8, as HDF5 asks of a source: rename it")
     with open_file(file) as opened:
         if os.path.exists(destination) and os.path.samefile(file, destination):
             raise ValueError(f"{os.fspath(file)} is a source and the destination: give another name")
@@ -124,8 +145,11 @@ def _layout(parts: Sequence[Part], folder: str, stack: bool) -> h5py.VirtualLayo
     begin = 0
     for part in parts:
         end = begin + (1 if stack else part.shape[0])
-        source = h5py.VirtualSource(os.path.relpath(part.path, folder), part.name, part.shape, part.stored)
+        path, name = (text.replace("%", "%%") for text in (os.path.relpath(part.path, folder), part.name))
+        source = h5py.VirtualSource(path, name, part.shape, part.stored)
         if end > begin and 0 not in layout.shape:
-            layout[begin if stack else slice(begin, end)] = source
+            # As a selection of so many: libhdf5 takes a source as a whole for whatever it has by then.
+            chosen = source[tuple(slice(0, size) for size in part.shape)] if part.shape else source
+            layout[begin if stack else slice(begin, end)] = chosen
         begin = end
     return layout

@@ -12,6 +12,7 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,7 @@ class Journal:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(path)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self.records, self._end = _read(self._fd)
         # What was being appended when the writer died.
@@ -75,6 +77,13 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+    def remove(self) -> None:
+        """Remove and close the file, unless its name is that of another one by now."""
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._fd), os.stat(self._path)):
+                os.unlink(self._path)
+        self.close()
 
 
 def apply(pages: Mapping[int, bytes | bytearray], fd: int) -> None:

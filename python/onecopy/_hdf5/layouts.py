@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from onecopy import _native
+from onecopy._hdf5.edges import NO_FILTERS, has_plain_edges, reaches_beyond
 from onecopy._hdf5.filters import has_numpy_bytes, native_codec
 from onecopy._hdf5.opening import open_file
 from onecopy._hdf5.storage import Array
@@ -29,6 +30,9 @@ def read_rows(dataset: h5py.Dataset, array: Array, first: int, threads: int, *, 
     """Fill a C-contiguous array, which nobody else uses, with as many rows of a dataset as it has, from `first` on."""
     if not array.size:
         return
+    if dataset.dtype.subdtype is not None:
+        # Elements that are arrays have axes of their own in numpy, but not in the file.
+        array = array.reshape(-1).view(_element(dataset)).reshape(len(array), *dataset.shape[1:])
     if dataset.is_virtual:
         _read_virtual(dataset, array, first, threads, depth)
     elif not _is_native(dataset):
@@ -58,7 +62,24 @@ def _descriptor(dataset: h5py.Dataset) -> int:
 
 
 def _read_by_libhdf5(dataset: h5py.Dataset, array: Array, first: int) -> None:
-    dataset.read_direct(array, np.s_[first : first + len(array)] if array.ndim else None)
+    rows = np.s_[first : first + len(array)] if array.ndim else ()
+    if dataset.dtype.subdtype is None:
+        dataset.read_direct(array, rows)
+    else:
+        array[...] = np.ascontiguousarray(dataset[rows]).reshape(-1).view(array.dtype).reshape(array.shape)
+
+
+def _element(dataset: h5py.Dataset) -> np.dtype[np.void]:
+    return np.dtype((np.void, dataset.dtype.itemsize))
+
+
+def _fill(dataset: h5py.Dataset, array: Array) -> None:
+    """Set what nobody has written."""
+    value = dataset.fillvalue
+    if dataset.dtype.subdtype is not None:
+        base, shape = dataset.dtype.subdtype
+        value = np.frombuffer(np.full(shape, value, base).tobytes(), array.dtype)[0]
+    array[...] = value
 
 
 # ---------------------------------------------------------------- contiguous
@@ -90,13 +111,15 @@ def _read_chunked(dataset: h5py.Dataset, array: Array, first: int, threads: int)
 
 
 def _read_whole_chunks(dataset: h5py.Dataset, array: Array, first: int, threads: int) -> None:
+    codec = native_codec(dataset)
+    assert codec is not None
     stored = list(_chunks_between(dataset, first, first + len(array)))
+    if codec.filters:
+        stored = _with_plain_edges(dataset, stored, first)
     counts = (-(-size // side) for size, side in zip(array.shape, dataset.chunks, strict=True))
     if len(stored) < math.prod(counts):
         # A chunk that was never written has no place in the file.
-        array[...] = dataset.fillvalue
-    codec = native_codec(dataset)
-    assert codec is not None
+        _fill(dataset, array)
     _native.read_chunks(
         _descriptor(dataset) if _has_places(dataset) else None,
         array,
@@ -118,6 +141,19 @@ def _chunks_between(dataset: h5py.Dataset, first: int, end: int) -> Iterator[Chu
         row, *others = chunk.chunk_offset
         if first <= row < end and chunk.byte_offset is not None:
             yield (row - first, *others), (chunk.byte_offset, chunk.size), chunk.filter_mask
+
+
+def _with_plain_edges(dataset: h5py.Dataset, chunks: list[Chunk], first: int) -> list[Chunk]:
+    """Let chunks at the edge say so when no filter has seen them; they are as long as they were then."""
+    whole = math.prod(dataset.chunks) * dataset.dtype.itemsize
+
+    def may_be_plain(chunk: Chunk) -> bool:
+        (row, *others), (_, size), _ = chunk
+        return size == whole and reaches_beyond((row + first, *others), dataset.chunks, dataset.shape)
+
+    if not any(map(may_be_plain, chunks)) or not has_plain_edges(dataset):
+        return chunks
+    return [(chunk[0], chunk[1], NO_FILTERS) if may_be_plain(chunk) else chunk for chunk in chunks]
 
 
 def _all_chunks(dataset: h5py.Dataset) -> list[h5py.h5d.StoreInfo]:
@@ -160,7 +196,7 @@ def _read_virtual(dataset: h5py.Dataset, array: Array, first: int, threads: int,
         end = first + len(array)
         wanted = [piece for piece in whole if piece.first < end and first < piece.first + piece.rows]
         if sum(piece.rows for piece in whole) < len(dataset):
-            array[...] = dataset.fillvalue
+            _fill(dataset, array)
         for piece in wanted:
             _read_piece(piece, array, first, threads, depth)
 
@@ -177,33 +213,63 @@ def _read_piece(piece: _Piece, array: Array, first: int, threads: int, depth: in
 
 def _piece(dataset: h5py.Dataset, mapping: h5py.VDSmap, sources: _Sources) -> _Piece | None:
     """Return what a mapping of whole rows to whole rows of a source of the same type says, else None."""
-    if "%" in mapping.file_name or "%" in mapping.dset_name:
+    if _is_pattern(mapping.file_name) or _is_pattern(mapping.dset_name):
         return None
     source = sources.find(mapping)
+    _check_unchanged(dataset, mapping, source)
     here = _row_range(mapping.vspace, dataset.shape)
     if here is None or source.dtype != dataset.dtype or not source.shape:
         return None
+    there = _row_range(mapping.src_space, source.shape)
+    if there is None:
+        return None
     if source.shape[1:] == dataset.shape[1:]:
-        there = _row_range(mapping.src_space, source.shape)
-        fits = there is not None and len(there) == len(here) and there.stop <= len(source)
-        return _Piece(here.start, len(here), source, there.start) if fits and there is not None else None
-    whole = mapping.src_space.get_select_type() == h5py.h5s.SEL_ALL or _row_range(
-        mapping.src_space, source.shape
-    ) == range(len(source))
-    return _Piece(here.start, 1, source, 0) if whole and len(here) == 1 and source.shape == dataset.shape[1:] else None
+        return _Piece(here.start, len(here), source, there.start) if len(there) == len(here) else None
+    whole = there == range(len(source)) and len(here) == 1 and source.shape == dataset.shape[1:]
+    return _Piece(here.start, 1, source, 0) if whole else None
+
+
+def _is_pattern(name: str) -> bool:
+    """Tell whether libhdf5 makes several names of this one; a doubled "%" stands for itself."""
+    return "%" in name.replace("%%", "")
+
+
+def _check_unchanged(dataset: h5py.Dataset, mapping: h5py.VDSmap, source: h5py.Dataset) -> None:
+    """Raise `OSError` when a source no longer has what the virtual dataset takes of it."""
+    taken = _taken(mapping.src_space, mapping.vspace, source.shape)
+    if len(taken) != len(source.shape) or any(end > size for end, size in zip(taken, source.shape, strict=True)):
+        what = f"dataset {mapping.dset_name!r} has the shape {source.shape}, and the virtual dataset {dataset.name!r}"
+        whose = f"in {dataset.file.filename} takes {taken} of it: one of them was changed, join them again"
+        raise OSError(errno.ESTALE, f"{what} {whose}", source.file.filename)
+
+
+def _taken(space: h5py.h5s.SpaceID, target: h5py.h5s.SpaceID, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return where what is taken of a source ends on each axis; its own shape where that is all that is known."""
+    if space.get_select_type() == h5py.h5s.SEL_HYPERSLABS and not _is_endless(space):
+        return tuple(last + 1 for last in space.get_select_bounds()[1])
+    # All of it, whatever its shape was.
+    fits = _is_endless(target) or target.get_select_npoints() == math.prod(shape)
+    return shape if fits else tuple(target.shape)
+
+
+def _is_endless(space: h5py.h5s.SpaceID) -> bool:
+    """Tell whether a selection grows with what it is of."""
+    if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
+        return False
+    _, _, count, block = space.get_regular_hyperslab()
+    return h5py.h5s.UNLIMITED in (*count, *block)
 
 
 def _row_range(space: h5py.h5s.SpaceID, shape: tuple[int, ...]) -> range | None:
     """Return the rows that a selection takes whole, when they are consecutive and it takes nothing else."""
     if space.get_select_type() == h5py.h5s.SEL_ALL:
         return range(shape[0])
-    if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or len(space.shape) != len(shape):
+    if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or len(space.shape) != len(shape) or _is_endless(space):
         return None
-    (begin, *starts), (end, *ends) = space.get_select_bounds()
-    box = all(low == 0 and high == size - 1 for low, high, size in zip(starts, ends, shape[1:], strict=True))
-    if not box or space.get_select_npoints() != (end - begin + 1) * math.prod(shape[1:]):
-        return None
-    return range(begin, end + 1)
+    (begin, *_), (end, *_) = space.get_select_bounds()
+    # So many elements are in these rows that none of them is left out.
+    whole = space.get_select_npoints() == (end - begin + 1) * math.prod(shape[1:])
+    return range(begin, end + 1) if whole else None
 
 
 class _Sources:
@@ -224,14 +290,15 @@ class _Sources:
         """Return the source. libhdf5 takes one that is missing for fill values; here it is an error."""
         file = self._dataset.file
         if mapping.file_name != ".":
-            path = self._path(mapping.file_name)
+            path = self._path(mapping.file_name.replace("%%", "%"))
             if path not in self._files:
                 self._files[path] = open_file(path)
             file = self._files[path]
-        source = file.get(mapping.dset_name)
-        if isinstance(source, h5py.Dataset):
+        name = mapping.dset_name.replace("%%", "%")
+        source = file.get(name)
+        if isinstance(source, h5py.Dataset) and source.shape is not None:
             return source
-        raise OSError(errno.ENOENT, f"has no dataset {mapping.dset_name!r}, {self._needed()}", file.filename)
+        raise OSError(errno.ENOENT, f"has no dataset {name!r}, {self._needed()}", file.filename)
 
     def _path(self, name: str) -> str:
         # Where libhdf5 looks: beside the file, and for a file that has moved with its sources by their mere names.

@@ -12,6 +12,7 @@ import h5py
 from onecopy import _native
 from onecopy._hdf5.dimensions import is_without_values
 from onecopy._hdf5.storage import OPEN_BYTES
+from onecopy._names import is_text
 
 Path = str | os.PathLike[str]
 
@@ -53,7 +54,7 @@ def dataset_names(file: h5py.File) -> list[str]:
 
 def find_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     """Return a dataset by its name; the error for another name lists those that there are."""
-    node = file.get(name)
+    node = file.get(name) if is_text(name) else None
     if isinstance(node, h5py.Dataset):
         return node
     raise KeyError(f"no dataset {name!r} in {file.filename}; there are: {', '.join(dataset_names(file)) or 'none'}")

@@ -20,6 +20,14 @@ def write_all(fd: int, data: memoryview, position: int) -> None:
         position += written
 
 
+def _read_all(fd: int, buffer: memoryview, position: int) -> int:
+    """Read until a buffer is full or the file ends, which one call need not do; how much there was."""
+    done = 0
+    while done < len(buffer) and (read := os.preadv(fd, [buffer[done:]], position + done)):
+        done += read
+    return done
+
+
 class Overlay:
     """What h5py's driver ``fileobj`` asks of a file.
 
@@ -67,7 +75,7 @@ class Overlay:
         """Read at the position as libhdf5 has written; what nobody wrote is zeros."""
         into = memoryview(buffer).cast("B")
         start, stop = self._position, self._position + len(into)
-        found = os.preadv(self._fd, [into], start)
+        found = _read_all(self._fd, into, start)
         into[found:] = bytes(len(into) - found)
         for number in self._changed(start, stop):
             first = number * PAGE
@@ -127,7 +135,8 @@ class Overlay:
             if page is None:
                 # Of the page that holds the end, the part behind it changes in the file.
                 length = min(PAGE, self.end - number * PAGE)
-                page = bytearray(os.pread(self._fd, length, number * PAGE).ljust(length, b"\0"))
+                page = bytearray(length)
+                _read_all(self._fd, memoryview(page), number * PAGE)
                 self.pages[number] = page
             page[offset : offset + len(part)] = part
             done += len(part)

@@ -101,7 +101,9 @@ def _read(dataset: h5py.Dataset, rows: slice | None, fields: Fields | None, thre
     if fields is not None:
         _check_fields(dataset, fields)
     with named_errors(dataset):
-        if dataset.dtype.hasobject or dataset.shape is None:
+        if dataset.shape is None:
+            return np.empty(0, dataset.dtype)
+        if dataset.dtype.hasobject:
             return _read_objects(dataset, rows, fields)
         if rows is None and fields is None:
             array = empty(dataset.shape, dataset.dtype)
@@ -125,7 +127,8 @@ def _check_fields(dataset: h5py.Dataset, fields: Fields) -> None:
 def _read_objects(dataset: h5py.Dataset, rows: slice | None, fields: Fields | None) -> Array:
     """Leave strings of any length to h5py."""
     text = h5py.check_string_dtype(dataset.dtype) is not None
-    data = np.asarray(dataset.asstr()[()] if text else dataset[()])
+    # Bytes that are no UTF-8 stay what they are, as in names of files: `os.fsencode` gives them back.
+    data = np.asarray(dataset.asstr(errors="surrogateescape")[()] if text else dataset[()])
     chosen = data if rows is None else data[rows]
     if fields is None:
         return chosen

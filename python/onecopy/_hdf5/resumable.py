@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from onecopy._atomic import JOURNAL, PARTIAL, AtomicFile, Mode, hidden_name, lock_file, sync_directory
+from onecopy._atomic import JOURNAL, PARTIAL, AtomicFile, Mode, cannot_create, sync_directory
 from onecopy._hdf5.journal import Journal, Note, Record, apply
 from onecopy._hdf5.overlay import PAGE, Overlay
+from onecopy._temporaries import hidden_name, lock_file
 
 
 class ResumableFile(AtomicFile):
@@ -30,6 +31,8 @@ class ResumableFile(AtomicFile):
     ----------
     notes : list of dict
         What was noted about each saved state, in order.
+    complete : bool
+        Whether all was saved, so that only the name is missing.
     image : Overlay
         The file as libhdf5 is to see it.
 
@@ -61,12 +64,11 @@ class ResumableFile(AtomicFile):
                 errno.EBUSY, "is being written by another process: wait until it is done", self.given
             ) from None
         except OSError as error:
-            raise self._cannot_create(error) from None
+            raise cannot_create(self.given, error) from None
         try:
             self._take_up()
         except BaseException:
-            os.close(self._fd)
-            self._fd = -1
+            self._close()
             raise
         return self
 
@@ -105,8 +107,7 @@ class ResumableFile(AtomicFile):
         self.save({"complete": True})
         os.ftruncate(self._fd, self.image.size)
         super().commit()
-        self._journal.close()
-        os.unlink(self._journal_path)
+        self._journal.remove()
 
     def _take_up(self) -> None:
         if not os.fstat(self._fd).st_size:
@@ -129,6 +130,7 @@ class ResumableFile(AtomicFile):
             raise
         self.image = Overlay(self._fd, last.end)
         self.notes = [record.note for record in saved if "complete" not in record.note]
+        self.complete = len(self.notes) < len(saved)
 
     def _begin(self) -> None:
         os.ftruncate(self._fd, 0)
@@ -160,8 +162,7 @@ class ResumableFile(AtomicFile):
                 with suppress(FileNotFoundError):
                     os.unlink(name)
         self._journal.close()
-        os.close(self._fd)
-        self._fd = -1
+        self._close()
 
 
 def partial_path(path: str | os.PathLike[str]) -> Path:
@@ -174,7 +175,7 @@ def _open_locked(path: Path) -> int:
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            if not lock_file(fd, wait=False):
+            if not lock_file(fd, False):
                 raise BlockingIOError(errno.EAGAIN, "locked by another process", str(path))
             # Between the two calls, the one before may have become complete, or was removed.
             if os.fstat(fd).st_nlink and os.path.samestat(os.fstat(fd), os.stat(path)):

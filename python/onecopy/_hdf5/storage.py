@@ -122,6 +122,13 @@ def has_unicode(dtype: np.dtype[Any]) -> bool:
     return base.kind == "U"
 
 
+def has_no_bytes(dtype: np.dtype[Any]) -> bool:
+    """Tell whether a type, or a field of it, takes no room."""
+    if dtype.names:
+        return any(has_no_bytes(dtype[name].base) for name in dtype.names)
+    return not dtype.itemsize
+
+
 def _encode(array: Array) -> Array:
     try:
         stored = array.astype("S")

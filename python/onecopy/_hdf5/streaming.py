@@ -9,6 +9,7 @@ import h5py
 
 from onecopy._atomic import AtomicFile
 from onecopy._hdf5.room import ALIGNED_BYTES, DATASET_BYTES, FILE_BYTES
+from onecopy._hdf5.rows import RowWriter
 from onecopy._hdf5.storage import Array, describe, to_storage
 
 # Longer than any dataset, and shorter than what file systems allow for a file.
@@ -39,14 +40,12 @@ class RowStream:
         The name of the dataset, at which there is none.
     make : callable
         Makes it.
-    write : callable
-        Writes an array at a place of the file; with `later`, it may still be on its way when that returns.
+    rows : RowWriter
+        Writes rows.
     """
 
-    def __init__(
-        self, file: AtomicFile, h5: h5py.File, name: str, make: Make, write: Callable[[Array, int, bool], None]
-    ) -> None:
-        self._file, self._h5, self._name, self._make, self._write = file, h5, name, make, write
+    def __init__(self, file: AtomicFile, h5: h5py.File, name: str, make: Make, rows: RowWriter) -> None:
+        self._file, self._h5, self._name, self._make, self._writer = file, h5, name, make, rows
         make(1, placed_when_written())
         self._placeholder = h5.create_dataset(None, (_MOST_BYTES,), "u1", dcpl=placed_at_once())
         self._start: int = self._placeholder.id.get_offset()
@@ -59,7 +58,7 @@ class RowStream:
         if end > self._start + _MOST_BYTES:
             raise ValueError(f"dataset {self._name!r} has more than {_MOST_BYTES:,} bytes of rows: give chunks=True")
         self._file.reserve(end + FILE_BYTES + DATASET_BYTES)
-        self._write(rows, self._start + self._size, later)
+        self._writer.write_at(rows, self._start + self._size, later)
         self._size += rows.nbytes
         self._rows += len(rows)
 
@@ -68,7 +67,7 @@ class RowStream:
         del self._placeholder
 
     def finish(self) -> h5py.Dataset:
-        """Return the dataset, with the rows in it, of which none is on its way any more."""
+        """Return the dataset, with the rows in it or on their way there."""
         # Small ones may be put anywhere, also between other things of libhdf5.
         small = self._read(0, self._size) if self._size < ALIGNED_BYTES else None
         # The last reference: libhdf5 frees what nobody can reach.
@@ -91,6 +90,7 @@ class RowStream:
             os.pwrite(self._file.fileno(), self._read(done, min(_MOVE_BYTES, self._size - done)), place + done)
 
     def _read(self, first: int, size: int) -> bytes:
+        self._writer.settle()
         read = os.pread(self._file.fileno(), size, self._start + first)
         if len(read) < size:
             raise OSError(f"{self._file.temporary} was truncated while it was written: nothing is kept")

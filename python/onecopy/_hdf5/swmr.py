@@ -11,7 +11,8 @@ from pathlib import Path
 
 import h5py
 
-from onecopy._atomic import AtomicFile, lock_file
+from onecopy._atomic import AtomicFile
+from onecopy._temporaries import lock_file
 
 # Of a superblock of version 3: signature, version, sizes of offsets and lengths, flags, base, extension, end of the
 # file, root; then the check sum of all that.
@@ -54,8 +55,7 @@ class InPlaceFile(AtomicFile):
             self._lock()
             self._repair()
         except BaseException:
-            os.close(self._fd)
-            self._fd = -1
+            self._close()
             raise
         return self
 
@@ -78,20 +78,18 @@ class InPlaceFile(AtomicFile):
             fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             raise self._busy() from None
-        if not lock_file(self._fd, wait=False):
+        if not lock_file(self._fd, False):
             raise self._busy()
 
     def commit(self) -> None:
         """Put the rows on the disk."""
         self._give_back()
         os.fsync(self._fd)
-        os.close(self._fd)
-        self._fd = -1
+        self._close()
 
     def _discard(self) -> None:
         self._give_back()
-        os.close(self._fd)
-        self._fd = -1
+        self._close()
 
     def _give_back(self) -> None:
         """Give back what was reserved behind the end."""

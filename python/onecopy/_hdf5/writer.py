@@ -18,19 +18,32 @@ import numpy.typing as npt
 from onecopy import _native
 from onecopy._arrays import is_masked
 from onecopy._atomic import AtomicFile, Mode
+from onecopy._hdf5.attributes import write_attributes
 from onecopy._hdf5.dimensions import label_axes
-from onecopy._hdf5.filters import Filters, thread_count
+from onecopy._hdf5.edges import has_plain_edges
+from onecopy._hdf5.filters import Filters, native_codec, thread_count
 from onecopy._hdf5.growing import GrowingDataset, check_rows
 from onecopy._hdf5.journal import Note
 from onecopy._hdf5.resumable import ResumableFile
 from onecopy._hdf5.room import ALIGNED_BYTES, DATASET_BYTES, PAGE, Room
 from onecopy._hdf5.rows import Report, RowWriter
-from onecopy._hdf5.storage import OPEN_BYTES, Array, cf_attributes, describe, from_storage, has_unicode, to_storage
+from onecopy._hdf5.storage import (
+    OPEN_BYTES,
+    Array,
+    cf_attributes,
+    describe,
+    from_storage,
+    has_no_bytes,
+    has_unicode,
+    to_storage,
+)
 from onecopy._hdf5.streaming import AsStored, RowStream, placed_at_once
 from onecopy._hdf5.swmr import InPlaceFile, is_there, open_for_swmr, take_back_rows
+from onecopy._names import check_name, is_text
 
 # HDF5 describes a type in 64 KiB: somewhere above this many fields, that is too little.
 _MANY_FIELDS = 500
+_MOST_AXES = 32
 
 
 class Hdf5Writer:
@@ -103,6 +116,11 @@ class Hdf5Writer:
         """Whether what is saved can be resumed."""
         return isinstance(self._file, ResumableFile)
 
+    @property
+    def complete(self) -> bool:
+        """Whether an earlier writer has saved all, and only could not give the file its name."""
+        return isinstance(self._file, ResumableFile) and self._file.complete
+
     def save(self, note: Note) -> None:
         """Keep what has been written, whatever happens from now on; without `resume`, do nothing."""
         if isinstance(self._file, ResumableFile):
@@ -149,11 +167,18 @@ class Hdf5Writer:
         self._room.take(DATASET_BYTES + sum(2 * (len(os.fsencode(source)) + 256) for source in sources))
         self._describe(self._h5.create_virtual_dataset(name, layout), like.dtype, None)
 
-    def label(self, axes: Mapping[str, Sequence[str]], coords: Mapping[str, Array]) -> None:
-        """Name the axes of datasets, and write coordinates along them."""
+    def label(
+        self,
+        axes: Mapping[str, Sequence[str]],
+        coords: Mapping[str, Array],
+        attrs: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Name the axes of datasets, and write coordinates along them, with their attributes."""
+        if not axes:
+            return
         for name, values in coords.items():
             # Chunks of the grid would not fit them.
-            self.write(name, values, filters=Filters())
+            self.write(name, values, (attrs or {}).get(name), filters=Filters())
         self._finish_rows()
         self._room.take(DATASET_BYTES * sum(2 + len(names) for names in axes.values()))
         label_axes(self._h5, axes)
@@ -182,7 +207,7 @@ class Hdf5Writer:
         if array.dtype.hasobject or array.dtype.kind == "T":
             dataset = self._create_object(name, array)
         else:
-            stored = to_storage(array)
+            stored = _stored(name, array)
             options = (filters or self.filters).for_dataset(name, stored.shape, stored.dtype)
             if "chunks" not in options:
                 options["dcpl"] = placed_at_once()
@@ -212,27 +237,25 @@ class Hdf5Writer:
             return self._stream(name, np.empty((0, *row_shape), dtype), arrays, attrs)
         for array in arrays:
             self.append(name, array)
-        self._set_attributes(self._h5[name], attrs)
+        write_attributes(self._h5[name], name, attrs or {})
         return (len(self._growing[name]), *row_shape)
 
     def _stream(
         self, name: str, empty: Array, arrays: Iterator[Array], attrs: Mapping[str, Any] | None
     ) -> tuple[int, ...]:
         _check_fixed_size(name, empty.dtype)
-        self._finish_rows()
         self._check_new(name)
         dtype = to_storage(empty).dtype
 
         def make(count: int, properties: h5py.h5p.PropDCID) -> h5py.Dataset:
             return _create_in(self._h5, name, dtype, shape=(count, *empty.shape[1:]), dcpl=properties)
 
-        stream = RowStream(self._file, self._h5, name, make, self._rows.write_at)
+        stream = RowStream(self._file, self._h5, name, make, self._rows)
         try:
             for array in map(AsStored(name), arrays):
                 # Before it is an argument, and so referred to once more.
                 later = _native.is_exclusive(array)
                 stream.append(array, later=later)
-            self._rows.settle()
         except BaseException:
             # As long as it is there, libhdf5 takes the file for a very large one.
             stream.give_up()
@@ -252,7 +275,7 @@ class Hdf5Writer:
             raise ValueError(f"dataset {name!r}: attrs cannot be given in place: add them without swmr")
         growing = self.grow(name, array.dtype, array.shape[1:])
         growing.append(array)
-        self._set_attributes(self._h5[name], attrs)
+        write_attributes(self._h5[name], name, attrs or {})
 
     def grow(self, name: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> GrowingDataset:
         """Begin a dataset to which arrays of rows of one shape are appended, or go on with one that is there."""
@@ -264,6 +287,9 @@ class Hdf5Writer:
         if name in self:
             dataset = self._h5[name]
             check_rows(dataset, empty, len(dataset))
+            if (codec := native_codec(dataset)) is not None and codec.filters and has_plain_edges(dataset):
+                way_out = "chunks at its end are not filtered; copy it, for example with h5repack"
+                raise ValueError(f"dataset {dataset.name!r} cannot grow: {way_out}")
         else:
             dataset = self._create_growing(name, empty)
         growing = self._growing[name] = GrowingDataset(dataset, empty, self._rows.write)
@@ -273,13 +299,18 @@ class Hdf5Writer:
         self._check_new(name)
         stored = to_storage(empty)
         options = self.filters.for_dataset(name, stored.shape, stored.dtype, growing=True)
-        maxshape = (None, *stored.shape[1:])
+        # A chunk is no longer than an axis that has an end, and an axis without elements has chunks all the same.
+        maxshape = (None, *(size or None for size in stored.shape[1:]))
         dataset = _create_in(self._h5, name, stored.dtype, shape=stored.shape, maxshape=maxshape, **options)
         self._describe(dataset, empty.dtype, None)
         return dataset
 
     def __contains__(self, name: str) -> bool:
         return isinstance(self._h5.get(name), h5py.Dataset)
+
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a dataset that is there."""
+        return tuple(self._h5[name].shape)
 
     def rows_of(self, name: str) -> int:
         """Return how many rows a dataset has; 0 when there is none."""
@@ -324,6 +355,11 @@ class Hdf5Writer:
         """Leave types with Python objects inside (strings of any length) to h5py."""
         try:
             return self._h5.create_dataset(name, data=array)
+        except UnicodeEncodeError as error:
+            raise _no_text(name, error) from error
+        except ValueError as error:
+            way_out = "; text with NUL can be converted with array.astype('U')" if "NULL" in str(error) else ""
+            raise ValueError(f"dataset {name!r} cannot be stored: {error}{way_out}") from error
         except TypeError as error:
             way_out = "convert it first, for example array.astype('S') or array.astype('f8')"
             raise TypeError(f"dataset {name!r}: HDF5 cannot hold dtype {array.dtype} ({error}): {way_out}") from error
@@ -332,11 +368,8 @@ class Hdf5Writer:
         dataset.attrs["dtype"] = describe(dtype)
         if dataset.shape:
             dataset.attrs["rows"] = len(dataset)
-        self._set_attributes(dataset, {**cf_attributes(dtype), **(attrs or {})})
-
-    def _set_attributes(self, dataset: h5py.Dataset, attrs: Mapping[str, Any] | None) -> None:
-        for key, value in (attrs or {}).items():
-            dataset.attrs[key] = value
+        dataset.attrs.update(cf_attributes(dtype))
+        write_attributes(dataset, str(dataset.name).lstrip("/"), attrs or {})
 
 
 def _check_fixed_size(name: str, dtype: np.dtype[Any]) -> None:
@@ -355,20 +388,41 @@ def _file_for(
 
 
 def _create_in(file: h5py.File, name: str, dtype: np.dtype[Any], **options: Any) -> h5py.Dataset:
+    what = f"dataset {name!r}: dtype {dtype!s:.100}"
+    if not all(map(is_text, dtype.names or ())):
+        raise ValueError(f"dataset {name!r}: HDF5 cannot hold the field names of {dtype}, rename them")
+    if len(options["shape"]) > _MOST_AXES:
+        way_out = f"HDF5 has {_MOST_AXES} at most: reshape it"
+        raise ValueError(f"dataset {name!r} has {len(options['shape'])} axes, and {way_out}")
     try:
         dataset = file.create_dataset(name, dtype=dtype, **options)
     except (TypeError, ValueError) as error:
+        if has_no_bytes(dtype):
+            raise ValueError(f"{what} has values of no bytes, which HDF5 cannot hold: leave them out") from error
         way_out = "; columns of one type can be one array instead" if len(dtype.names or ()) > _MANY_FIELDS else ""
-        raise type(error)(f"dataset {name!r}: dtype {dtype!s:.100} cannot be stored: {error}{way_out}") from error
+        raise type(error)(f"{what} cannot be stored: {error}{way_out}") from error
     if dataset.dtype.names != dtype.names:
         raise ValueError(f"dataset {name!r}: HDF5 cannot hold the field names of {dtype}, rename them")
     return dataset
 
 
+def _stored(name: str, array: Array) -> Array:
+    try:
+        return to_storage(array)
+    except UnicodeEncodeError as error:
+        raise _no_text(name, error) from error
+
+
+def _no_text(name: str, error: UnicodeEncodeError) -> ValueError:
+    way_out = "encode it first, for example numpy.char.encode(array, 'utf-8', 'surrogateescape')"
+    return ValueError(
+        f"dataset {name!r} has text that is no Unicode: {str(error.object)!r:.60} has surrogates; {way_out}"
+    )
+
+
 def writable(name: str, data: Any) -> Array:
     """Return data as an array, when it can be a dataset."""
-    if not isinstance(name, str) or not name.strip("/"):
-        raise TypeError(f"{name!r} is no name for a dataset: give a string that is not empty")
+    check_name(name)
     if is_masked(data):
         raise TypeError(f"dataset {name!r} is a masked array, and HDF5 has no mask: give array.filled(value)")
     return np.asarray(data)
