@@ -19,6 +19,7 @@ from onecopy._pool.pace import LEAST_AHEAD, Pace
 from onecopy._pool.pickling import dumps
 from onecopy._pool.sending import Sender
 from onecopy._pool.tasks import Source, Task
+from onecopy._pool.telling import deliver, settle
 from onecopy._pool.workers import Worker, Workers
 
 #: Letters that are looked at before tasks are given out again.
@@ -160,12 +161,12 @@ class Dispatcher:
         self._backlog.returned.clear()
         tasks += [task for task in self._backlog.drop_sources() if task.begin()]
         for task in tasks:
-            _settle(task.fail, Fault(again(error)))
+            settle(task.fail, Fault(again(error)))
 
     def _cancel_rest(self) -> None:
         if self._cancel is not None:
             for task in self._backlog.drop_sources():
-                _settle(self._cancel, task)
+                settle(self._cancel, task)
 
     # Letters.
 
@@ -213,11 +214,11 @@ class Dispatcher:
         self._failed_starts = 0
         task.pace.learn(letter.extra)
         auditing.note_result(task, letter)
-        tell = _deliver(task, letter)
+        tell = deliver(task, letter)
         # With the task go its arguments, and the result is nowhere but where the caller gets it.
         del task
         if tell is not None:
-            _settle(tell)
+            settle(tell)
 
     def _handle_failure(self, letter: _native.Letter, number: int) -> None:
         task = self._take(number)
@@ -228,10 +229,10 @@ class Dispatcher:
             failure = Failure(*letter.take())
             error = error_of(failure)
         except Exception as unreadable:
-            return _settle(task.fail, Fault(unreadable, stage))
+            return settle(task.fail, Fault(unreadable, stage))
         if stage == letters.UNPICKLING and not task.by_value and isinstance(error, (AttributeError, ImportError)):
             return self._send_by_value(task)
-        return _settle(task.fail, Fault(error, stage, failure.done, failure.shown))
+        return settle(task.fail, Fault(error, stage, failure.done, failure.shown))
 
     def _send_by_value(self, task: Task) -> None:
         """Try again a task that arrived where a name in it is not known."""
@@ -293,7 +294,7 @@ class Dispatcher:
                 self._backlog.put_back([task])
             else:
                 del self._tasks[task.number]
-                _settle(task.fail, Fault(death(worker.pid, exitcode, task.describe())))
+                settle(task.fail, Fault(death(worker.pid, exitcode, task.describe())))
 
     def _replace(self) -> None:
         wanted = self._open or self._backlog.sources or self._tasks or self._feeders
@@ -397,7 +398,7 @@ class Dispatcher:
             self._backlog.returned.appendleft(task)
         else:
             del self._tasks[task.number]
-            _settle(task.fail, Fault(unsent(error, task.describe())))
+            settle(task.fail, Fault(unsent(error, task.describe())))
 
     def _may_pass(self, task: Task) -> bool:
         """Say whether memory may still come for a task."""
@@ -435,31 +436,3 @@ _START_ADVICE = (
 def _load(worker: Worker) -> int:
     """How much it has to do; that it has to start is as much as one task."""
     return len(worker.assigned) + (not worker.ready)
-
-
-def _deliver(task: Task, letter: _native.Letter) -> Callable[[], object] | None:
-    """Have a task keep the result that is in a letter; return what tells of it."""
-    try:
-        value = letter.take()
-    except BaseException as error:
-        _settle(task.fail, Fault(error, letters.OPENING))
-        return None
-    try:
-        return task.succeed(value, letter.extra)
-    except BaseException:
-        _report()
-        return None
-
-
-def _settle(tell: Callable[..., object], *what: Any) -> None:
-    """Tell a task what became of it; an error in a callback of the user's is reported, and the pool goes on."""
-    try:
-        tell(*what)
-    except BaseException:
-        _report()
-
-
-def _report() -> None:
-    import sys
-
-    sys.excepthook(*sys.exc_info())
