@@ -1,14 +1,31 @@
 """What every test may rely on."""
 
 import gc
+import multiprocessing
 import signal
 from collections.abc import Iterator
 
 import pytest
 
 import onecopy as oc
+from workloads import METHODS
 
 FIGURES = ("blocks", "used_bytes", "handles_in_flight")
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def pool(request: pytest.FixtureRequest) -> Iterator[oc.Pool]:
+    """Two workers, under each start method."""
+    with oc.Pool(2, context=multiprocessing.get_context(request.param)) as made:
+        yield made
+    made.join()
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def executor(request: pytest.FixtureRequest) -> Iterator[oc.ProcessPoolExecutor]:
+    """The same behind futures."""
+    with oc.ProcessPoolExecutor(2, multiprocessing.get_context(request.param)) as made:
+        yield made
 
 
 def held() -> list[int]:

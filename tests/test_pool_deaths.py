@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 import onecopy as oc
+from workloads import METHODS
 
-METHODS = ("fork", "spawn", "forkserver")
 #: Workers that are killed in each run of the test with random kills; 200 in the long mode.
 KILLS = int(os.environ.get("ONECOPY_POOL_KILLS", "25"))
 
@@ -100,13 +100,6 @@ def expected(cause: str, moment: str) -> type[BaseException] | tuple[type[BaseEx
     if moment == "returning" or cause.startswith("exception that"):
         return MaybeEncodingError
     return ValueError
-
-
-@pytest.fixture(scope="module", params=METHODS)
-def pool(request: pytest.FixtureRequest) -> Iterator[oc.Pool]:
-    with oc.Pool(2, context=multiprocessing.get_context(request.param)) as made:
-        yield made
-    made.join()
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

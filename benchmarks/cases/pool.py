@@ -1,9 +1,11 @@
 """Pools of two workers: arrays in and out, many small tasks, and the time until the first results."""
 
+import compileall
 import multiprocessing
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,10 @@ def run(scale: Scale) -> Table:
     add(table, CHUNKS, chosen)
     add(table, SINGLE, measure(table, 1, small, CHUNKING, count, 1))
     add(table, SINGLE, {name: values for name, values in chosen.items() if name not in CHUNKING})
+    # An installed package has its byte code, as the standard library has.
+    package = find_spec("onecopy")
+    for folder in (package and package.submodule_search_locations) or ():
+        compileall.compile_dir(folder, quiet=2)
     for method in ("fork", "spawn", "forkserver"):
         names = ("onecopy", "multiprocessing.Pool")
         add(table, f"{START} {method}", measure(table, min(scale.rounds, 4), start, names, method))

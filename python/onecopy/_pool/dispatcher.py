@@ -13,12 +13,13 @@ from onecopy import _native
 from onecopy._errors import OnecopyError, OutOfMemoryError, ShutDownError
 from onecopy._pool import auditing, letters
 from onecopy._pool.backlog import Backlog
-from onecopy._pool.errors import Fault, again, death, error_of
+from onecopy._pool.errors import Fault, again, death, error_of, unsent
 from onecopy._pool.failures import Failure
 from onecopy._pool.pace import LEAST_AHEAD, Pace
 from onecopy._pool.pickling import dumps
 from onecopy._pool.sending import Sender
 from onecopy._pool.tasks import Source, Task
+from onecopy._pool.telling import deliver, settle
 from onecopy._pool.workers import Worker, Workers
 
 #: Letters that are looked at before tasks are given out again.
@@ -60,7 +61,6 @@ class Dispatcher:
         self._backlog = Backlog(size)
         self._tasks: dict[int, Task] = {}
         self._numbers = itertools.count()
-        self._awake = False
         self._open = True
         self._feeders = 0
         self._terminated = False
@@ -113,8 +113,9 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Have the thread look what there is to do."""
-        if not self._awake:
-            self._awake = True
+        # It looks after whatever it takes out of its queue. There is no flag that says that it has been told: Ctrl-C
+        # between setting that and telling would be the last that it heard.
+        if self._results.empty():
             self._results._post(letters.WAKE, 0, 0, None, dumps)
 
     def start(self) -> None:
@@ -160,12 +161,12 @@ class Dispatcher:
         self._backlog.returned.clear()
         tasks += [task for task in self._backlog.drop_sources() if task.begin()]
         for task in tasks:
-            _settle(task.fail, Fault(again(error)))
+            settle(task.fail, Fault(again(error)))
 
     def _cancel_rest(self) -> None:
         if self._cancel is not None:
             for task in self._backlog.drop_sources():
-                _settle(self._cancel, task)
+                settle(self._cancel, task)
 
     # Letters.
 
@@ -198,8 +199,6 @@ class Dispatcher:
             self._handle_end(number)
         elif topic == letters.UNFIT:
             self._handle_unfit(letter)
-        elif topic == letters.WAKE:
-            self._awake = False
 
     def _take(self, number: int) -> Task | None:
         task = self._tasks.pop(number, None)
@@ -213,18 +212,13 @@ class Dispatcher:
         if task is None:
             return
         self._failed_starts = 0
-        pace = letter.extra
-        task.pace.learn(pace)
+        task.pace.learn(letter.extra)
         auditing.note_result(task, letter)
-        try:
-            value = letter.open()
-        except BaseException as error:
-            _settle(task.fail, Fault(error, letters.OPENING))
-            return
-        try:
-            task.succeed(value, pace)
-        except BaseException:
-            _report()
+        tell = deliver(task, letter)
+        # With the task go its arguments, and the result is nowhere but where the caller gets it.
+        del task
+        if tell is not None:
+            settle(tell)
 
     def _handle_failure(self, letter: _native.Letter, number: int) -> None:
         task = self._take(number)
@@ -232,13 +226,13 @@ class Dispatcher:
             return None
         stage = letter.extra
         try:
-            failure = Failure(*letter.open())
+            failure = Failure(*letter.take())
             error = error_of(failure)
         except Exception as unreadable:
-            return _settle(task.fail, Fault(unreadable, stage))
+            return settle(task.fail, Fault(unreadable, stage))
         if stage == letters.UNPICKLING and not task.by_value and isinstance(error, (AttributeError, ImportError)):
             return self._send_by_value(task)
-        return _settle(task.fail, Fault(error, stage, failure.done, failure.shown))
+        return settle(task.fail, Fault(error, stage, failure.done, failure.shown))
 
     def _send_by_value(self, task: Task) -> None:
         """Try again a task that arrived where a name in it is not known."""
@@ -248,9 +242,14 @@ class Dispatcher:
 
     def _handle_ready(self, serial: int) -> None:
         worker = self._workers.get(serial)
-        if worker is not None:
-            worker.ready, worker.cradle = True, None
-            self._failed_starts = 0
+        if worker is None:
+            return
+        worker.ready, worker.cradle = True, None
+        self._failed_starts = 0
+        # One that may begin now need not wait for what was meant for those that are still starting.
+        for other in self._workers:
+            if not other.ready and not other.stopping:
+                self._return(other)
 
     def _handle_unfit(self, letter: _native.Letter) -> None:
         worker = self._workers.get(letter.number)
@@ -295,7 +294,7 @@ class Dispatcher:
                 self._backlog.put_back([task])
             else:
                 del self._tasks[task.number]
-                _settle(task.fail, Fault(death(worker.pid, exitcode, task.describe())))
+                settle(task.fail, Fault(death(worker.pid, exitcode, task.describe())))
 
     def _replace(self) -> None:
         wanted = self._open or self._backlog.sources or self._tasks or self._feeders
@@ -338,6 +337,8 @@ class Dispatcher:
         """Assign tasks to workers, one by one; with each goes how many of its kind a worker may have."""
         ahead = self._pace.ahead()
         free = [worker for worker in self._workers if not worker.stopping]
+        # Those that are starting are given tasks only where there are no others.
+        free = [worker for worker in free if worker.ready] or free
         free.sort(key=_load)
         while free:
             for worker in free:
@@ -397,7 +398,7 @@ class Dispatcher:
             self._backlog.returned.appendleft(task)
         else:
             del self._tasks[task.number]
-            _settle(task.fail, Fault(error))
+            settle(task.fail, Fault(unsent(error, task.describe())))
 
     def _may_pass(self, task: Task) -> bool:
         """Say whether memory may still come for a task."""
@@ -417,6 +418,8 @@ class Dispatcher:
         """Take the tasks back that a worker has not begun."""
         for number in worker.take_back():
             worker.assigned.pop(number, None)
+            if worker.quota is not None:
+                worker.quota += 1
             if number in self._tasks:
                 self._backlog.put_back([self._tasks[number]])
 
@@ -433,17 +436,3 @@ _START_ADVICE = (
 def _load(worker: Worker) -> int:
     """How much it has to do; that it has to start is as much as one task."""
     return len(worker.assigned) + (not worker.ready)
-
-
-def _settle(tell: Callable[..., object], *what: Any) -> None:
-    """Tell a task what became of it; an error in a callback of the user's is reported, and the pool goes on."""
-    try:
-        tell(*what)
-    except BaseException:
-        _report()
-
-
-def _report() -> None:
-    import sys
-
-    sys.excepthook(*sys.exc_info())

@@ -18,9 +18,16 @@ from onecopy import _native
 from onecopy._errors import OnecopyError, WorkerDiedError
 from onecopy._pool import auditing, letters
 from onecopy._pool.dispatcher import Dispatcher
-from onecopy._pool.errors import Fault
+from onecopy._pool.errors import Fault, UnsendableError, explained
 from onecopy._pool.progress import Progress, ProgressOption
-from onecopy._pool.start import check_count, check_initializer, check_may_have_children, prepare, processors
+from onecopy._pool.start import (
+    check_context,
+    check_count,
+    check_initializer,
+    check_may_have_children,
+    prepare,
+    processors,
+)
 from onecopy._pool.tasks import Function, Functions, Single, Task
 from onecopy._pool.workers import Workers
 
@@ -78,10 +85,20 @@ def _as_told(fault: Fault) -> BaseException:
         return _broken(error)
     if fault.stage in (letters.UNPICKLING, letters.OPENING):
         what = "task" if fault.stage == letters.UNPICKLING else "result"
-        told = TransferError(f"the {what} cannot be unpickled: {type(error).__name__}: {error}")
+        advice = "send and return what can be unpickled where it arrives"
+        told = TransferError(f"the {what} cannot be unpickled: {type(error).__name__}: {error}; {advice}")
         told.__cause__ = error
         return told
-    return error
+    if fault.stage == letters.PICKLING:
+        return explained(error, f"the result cannot be sent back: {error}; return what can be pickled")
+    return _of_the_same_type(error) if isinstance(error, UnsendableError) else error
+
+
+def _of_the_same_type(error: UnsendableError) -> BaseException:
+    """Make what the standard library raises for an exception that cannot be sent back, with what is said here."""
+    told = TransferError(str(error)) if error.reason is None else explained(error.reason, str(error))
+    told.__cause__ = error.__cause__
+    return told
 
 
 def _broken(error: OnecopyError) -> OnecopyError:
@@ -152,6 +169,7 @@ class ProcessPoolExecutor(Executor):
             check_count("retries", retries, 0)
         if mp_context is None:
             mp_context = get_context("spawn") if max_tasks_per_child is not None else get_context()
+        check_context(mp_context)
         self._context = mp_context
         self._forks = mp_context.get_start_method() == "fork"
         if max_tasks_per_child is not None:
@@ -290,10 +308,14 @@ class ProcessPoolExecutor(Executor):
             on_demand=not self._forks,
             name="onecopy executor",
         )
-        if self._forks:
-            # Now, while this process may still have one thread; others are started as they are needed.
-            for _ in range(self._max_workers):
+        try:
+            # All that are forked are so now, while this process may still have one thread. Of others one is started, as
+            # somebody waits for it; the rest are when they are needed.
+            for _ in range(self._max_workers if self._forks else 1):
                 workers.start()
+        except BaseException:
+            workers.kill()
+            raise
         dispatcher.start()
         _running.add(dispatcher)
         self._dispatcher = dispatcher

@@ -14,8 +14,9 @@ class Failure(NamedTuple):
 
     traceback: str
     shown: str
-    #: The exception, or a text that says why that could not be pickled.
+    #: The exception, or what was raised when that should be pickled.
     pickled: bytes
+    is_itself: bool
     #: What had been done of the task before it failed.
     done: list[Any]
 
@@ -27,14 +28,21 @@ def dumps_failure(about: Any) -> bytes:
 
     error, shown, done = about
     text = "".join(traceback.format_exception(type(error), error, _users_part(error.__traceback__)))
+    pickled, is_itself = _pickled(error)
     try:
-        pickled = dumps(error)
-    except Exception as refused:
-        pickled = dumps(f"cannot be pickled: {refused!r}")
-    try:
-        return dumps(Failure(text, repr(error) if shown is None else shown, pickled, done))
+        return dumps(Failure(text, repr(error) if shown is None else shown, pickled, is_itself, done))
     except Exception:
-        return dumps(Failure(text, type(error).__name__, pickled, []))
+        return dumps(Failure(text, type(error).__name__, pickled, is_itself, []))
+
+
+def _pickled(error: BaseException) -> tuple[bytes, bool]:
+    try:
+        return dumps(error), True
+    except Exception as refused:
+        try:
+            return dumps(refused), False
+        except Exception:
+            return dumps(TypeError(str(refused))), False
 
 
 def _users_part(frames: TracebackType | None) -> TracebackType | None:

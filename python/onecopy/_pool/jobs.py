@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from onecopy._errors import OnecopyError
@@ -24,7 +24,7 @@ def as_told(fault: Fault) -> BaseException:
         return error
     how = "sent back" if fault.stage == letters.PICKLING else "unpickled"
     told = f"the result cannot be {how}: {type(error).__name__}: {error}; return what can be pickled and unpickled"
-    made = UnsendableError(told, exc=repr(error), value=fault.shown)
+    made = UnsendableError(told, exc=repr(error), value=fault.shown, reason=error if how == "sent back" else None)
     made.__cause__ = error
     return made
 
@@ -46,6 +46,10 @@ class Job(Generic[T]):
 
     def keep_error(self, start: int, count: int, error: BaseException) -> None:
         """Keep what was raised for the item of number `start`, with which `count` items were not done."""
+        raise NotImplementedError
+
+    def publish(self) -> None:
+        """Tell those who wait what has been kept."""
         raise NotImplementedError
 
     def advance(self, count: int) -> None:
@@ -75,12 +79,13 @@ class Chunk(Task):
         items = f"item {self._start}" if self.count == 1 else f"items {self._start} to {last}"
         return f"{self.function.describe()} on {items}"
 
-    def succeed(self, value: Any, nanoseconds: int) -> None:
+    def succeed(self, value: Any, nanoseconds: int) -> Callable[[], object]:
         """Take the results."""
         self._job._chunks.learn(self.count, nanoseconds)
         # First, as the bar is closed with the last result.
         self._job.advance(self.count)
         self._job.keep(self._start, [value] if self.what == letters.ONE else value)
+        return self._job.publish
 
     def fail(self, fault: Fault) -> None:
         """Take the results before the failure, and it."""
@@ -89,6 +94,7 @@ class Chunk(Task):
         if done:
             self._job.keep(self._start, list(fault.done))
         self._job.keep_error(self._start + done, self.count - done, as_told(fault))
+        self._job.publish()
 
 
 class Listed:
@@ -97,17 +103,20 @@ class Listed:
     def __init__(self, job: Job[Any], items: Sequence[Any]) -> None:
         self._job = job
         self._items: Sequence[Any] = items
+        self._total = len(items)
         self._next = 0
 
     def next_task(self, workers: int) -> Chunk | None:
         """Return the next chunk."""
-        start, total = self._next, len(self._items)
+        start, total = self._next, self._total
         if start >= total:
-            self._items = ()
             return None
         end = min(start + self._job._chunks.next_size(total - start, workers), total)
-        self._next = end
-        return Chunk(self._job, start, self._items[start:end])
+        self._next, items = end, self._items[start:end]
+        if end == total:
+            # They are with their tasks now, and go with these.
+            self._items = ()
+        return Chunk(self._job, start, items)
 
 
 class Call(Task):
@@ -119,13 +128,15 @@ class Call(Task):
         super().__init__(letters.CALL, function, (arguments, keywords), function.pace, auditing.site())
         self._result = result
 
-    def succeed(self, value: Any, nanoseconds: int) -> None:
+    def succeed(self, value: Any, nanoseconds: int) -> Callable[[], object]:
         """Take the result."""
-        self._result.settle(True, value)
+        self._result.keep_outcome(True, value)
+        return self._result.tell  # type: ignore[no-any-return]
 
     def fail(self, fault: Fault) -> None:
         """Take the error."""
-        self._result.settle(False, as_told(fault))
+        self._result.keep_outcome(False, as_told(fault))
+        self._result.tell()
 
 
 def chunks_of(items: Iterable[Any], job: Job[Any], workers: int) -> Iterator[Chunk]:

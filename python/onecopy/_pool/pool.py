@@ -16,7 +16,14 @@ from onecopy._pool.dispatcher import Dispatcher
 from onecopy._pool.jobs import Call, Listed, chunks_of
 from onecopy._pool.progress import Progress, ProgressOption
 from onecopy._pool.results import AsyncResult, Callback, MapResult, ResultIterator, Stream
-from onecopy._pool.start import check_count, check_initializer, check_may_have_children, prepare, processors
+from onecopy._pool.start import (
+    check_context,
+    check_count,
+    check_initializer,
+    check_may_have_children,
+    prepare,
+    processors,
+)
 from onecopy._pool.tasks import Functions, Single
 from onecopy._pool.workers import Workers
 
@@ -109,6 +116,7 @@ class Pool:
         check_initializer(initializer)
         check_may_have_children()
         self._ctx = context or mp_context or get_context()
+        check_context(self._ctx)
         self._progress = progress
         self._processes = processes
         self._pid = os.getpid()
@@ -327,9 +335,16 @@ class Pool:
             self._dispatcher.submit(Listed(stream, items))
             stream.set_length(len(items))
         else:
-            self._dispatcher.feed(+1)
             arguments = (self._dispatcher, stream, iterable, self._processes)
-            threading.Thread(target=_feed, args=arguments, name="onecopy pool: items", daemon=True).start()
+            feeder = threading.Thread(target=_feed, args=arguments, name="onecopy pool: items", daemon=True)
+            self._dispatcher.feed(+1)
+            try:
+                feeder.start()
+            except BaseException:
+                # There may be no more threads, or Ctrl-C has come: nobody shall wait for this one.
+                if feeder.ident is None:
+                    self._dispatcher.feed(-1)
+                raise
         return ResultIterator(stream)
 
     def _bar(self, progress: ProgressOption, total: int | None) -> Progress:
@@ -387,6 +402,7 @@ def _feed(dispatcher: Dispatcher, stream: Stream, iterable: Iterable[Any], worke
         # Of the iterable's own; it takes the place of the item that did not come.
         stream.set_length(count + 1)
         stream.keep_error(count, 1, error)
+        stream.publish()
     else:
         stream.set_length(count)
     finally:

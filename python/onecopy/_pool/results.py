@@ -33,14 +33,17 @@ class AsyncResult(ApplyResult):  # type: ignore[type-arg]
         self._success = True
         self._value: Any = None
 
-    def settle(self, success: bool, value: Any) -> None:
-        """Take the result, or the exception."""
+    def keep_outcome(self, success: bool, value: Any) -> None:
+        """Keep the result, or the exception."""
         self._success, self._value = success, value
-        callback = self._callback if success else self._error_callback
+
+    def tell(self) -> None:
+        """Tell those who wait that the outcome is there."""
+        callback = self._callback if self._success else self._error_callback
         self._callback = self._error_callback = self._pool = None
         try:
             if callback:
-                callback(value)
+                callback(self._value)
         finally:
             self._event.set()
 
@@ -63,29 +66,26 @@ class MapResult(AsyncResult, Job[Any]):
         Job.__init__(self, function, star, chunksize, progress)
         self._left = count
         self._value: Any = [None] * count
-        if count == 0:
-            self._done()
+        self.publish()
 
     def keep(self, start: int, values: list[Any]) -> None:
         """Keep some results."""
         if self._success:
             self._value[start : start + len(values)] = values
         self._left -= len(values)
-        if self._left == 0:
-            self._done()
 
     def keep_error(self, start: int, count: int, error: BaseException) -> None:
         """Keep the first error; the other items are still waited for."""
         if self._success:
             self._success, self._value = False, error
         self._left -= count
-        if self._left == 0:
-            self._done()
 
-    def _done(self) -> None:
-        self._progress.close()
-        self._function = None  # type: ignore[assignment]
-        self.settle(self._success, self._value)
+    def publish(self) -> None:
+        """Tell those who wait, if that was all."""
+        if self._left == 0:
+            self._progress.close()
+            self._function = None  # type: ignore[assignment]
+            self.tell()
 
 
 class Stream(Job[Any]):
@@ -106,6 +106,8 @@ class Stream(Job[Any]):
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._waiting = 0
+        #: Numbers of first items, and results from there on, that have been kept and not been published.
+        self._new: deque[tuple[int, list[tuple[bool, Any]]]] = deque()
         self._ready: deque[tuple[bool, Any]] = deque()
         self._early: dict[int, tuple[bool, Any]] = {}
         self._arrived = self._given = 0
@@ -132,27 +134,32 @@ class Stream(Job[Any]):
 
     def keep(self, start: int, values: list[Any]) -> None:
         """Keep some results."""
-        self._add(start, [(True, value) for value in values])
+        self._new.append((start, [(True, value) for value in values]))
 
     def keep_error(self, start: int, count: int, error: BaseException) -> None:
         """Keep an error, which stands for all items that were not done with it."""
-        self._add(start, [(False, error)] + [(False, None)] * (count - 1))
+        self._new.append((start, [(False, error)] + [(False, None)] * (count - 1)))
 
-    def _add(self, start: int, results: list[tuple[bool, Any]]) -> None:
+    def publish(self) -> None:
+        """Let those who want results have what has been kept, and tell those who wait."""
         with self._lock:
-            self._arrived += len(results)
-            if not self._ordered:
-                self._ready.extend(results)
-            elif start == self._next:
-                self._ready.extend(results)
-                self._next += len(results)
-                while self._next in self._early:
-                    self._ready.append(self._early.pop(self._next))
-                    self._next += 1
-            else:
-                self._early.update(zip(itertools.count(start), results, strict=False))
+            while self._new:
+                self._add(*self._new.popleft())
             self._end_if_done()
             self._tell()
+
+    def _add(self, start: int, results: list[tuple[bool, Any]]) -> None:
+        self._arrived += len(results)
+        if not self._ordered:
+            self._ready.extend(results)
+        elif start == self._next:
+            self._ready.extend(results)
+            self._next += len(results)
+            while self._next in self._early:
+                self._ready.append(self._early.pop(self._next))
+                self._next += 1
+        else:
+            self._early.update(zip(itertools.count(start), results, strict=False))
 
     def advance(self, count: int) -> None:
         """Make room for another chunk."""

@@ -29,6 +29,13 @@ def prepare(context: BaseContext) -> None:
         server.set_forkserver_preload(["__main__", "onecopy._pool.worker"])
 
 
+def check_context(context: Any) -> None:
+    """Refuse what is no context, such as the name of a start method."""
+    if not hasattr(context, "get_start_method"):
+        name = context if isinstance(context, str) else "spawn"
+        raise AttributeError(f"{context!r} is not a context: pass multiprocessing.get_context({name!r})")
+
+
 def check_count(name: str, count: Any, least: int) -> int:
     """Return a number of something, or refuse it."""
     try:

@@ -83,8 +83,11 @@ class Task:
         """Name it for messages."""
         return self.function.describe()
 
-    def succeed(self, value: Any, nanoseconds: int) -> None:
-        """Take the result."""
+    def succeed(self, value: Any, nanoseconds: int) -> Callable[[], object] | None:
+        """Take the result, and return what tells of it.
+
+        That is called when nobody else has the result any more, so that its memory is free when the caller drops it.
+        """
         raise NotImplementedError
 
     def fail(self, fault: Fault) -> None:

@@ -10,7 +10,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from onecopy import _auditor
-from onecopy._native import Letter, Queue
+from onecopy._native import Letter, Queue, Sealed
 from onecopy._pool import letters
 from onecopy._pool.failures import dumps_failure
 from onecopy._pool.pickling import dumps
@@ -83,29 +83,39 @@ class _Functions(dict[int, Callable[..., Any]]):
 
 
 def _work(fetched: list[Letter], functions: _Functions, results: Queue, leaves: bool) -> None:
-    began = perf_counter_ns()
     letter = fetched.pop()
+    task = letter.number
+    answer = _answer(letter, functions, results, leaves)
+    # Now nothing of the task is left here: whoever gets the result and drops it finds its memory free.
+    try:
+        answer.post()
+    except BaseException as error:
+        results._post(letters.FAILED, task, letters.PICKLING, (error, None, []), dumps_failure)
+
+
+def _answer(letter: Letter, functions: _Functions, results: Queue, leaves: bool) -> Sealed:
+    began = perf_counter_ns()
     task = letter.number
     stage, shown = letters.UNPICKLING, None
     done: list[Any] = []
     try:
         what, by_value, number = letters.unpack_order(letter.extra)
-        function, given = functions[number], letter.open()
+        function, given = functions[number], letter.take()
         stage = letters.RUNNING
         value = function(given) if what == letters.ONE else _do(what, function, given, done)
         stage = letters.PICKLING
         # As soon as the result is known, nobody needs what came with the task.
-        del letter, given
+        del given
         pickle: Callable[[Any], bytes] = dumps if by_value else dumps_by_name
         if _auditor.note is not None:
             pickle = _audited(function, pickle)
-        results._post(letters.RESULT, task, perf_counter_ns() - began, value, pickle)
+        return results._seal(letters.RESULT, task, perf_counter_ns() - began, value, pickle)
     except BaseException as error:
         if leaves and isinstance(error, SystemExit):
             raise
         if stage == letters.PICKLING:
             shown, done = _shown(value), []
-        results._post(letters.FAILED, task, stage, (error, shown, done), dumps_failure)
+        return results._seal(letters.FAILED, task, stage, (error, shown, done), dumps_failure)
 
 
 def _audited(function: Callable[..., Any], pickle: Callable[[Any], bytes]) -> Callable[[Any], bytes]:

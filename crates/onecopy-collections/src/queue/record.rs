@@ -198,6 +198,11 @@ impl Batch {
         Some(self.blocks.swap_remove(position))
     }
 
+    /// The blocks that received messages refer to, those of the first message first. The messages go.
+    pub fn into_blocks(self) -> impl Iterator<Item = Block> {
+        self.blocks.into_iter()
+    }
+
     /// Headers and records from a position that lies between two.
     #[inline]
     pub(super) fn records(&self, from: usize) -> impl Iterator<Item = (Header, &[u8])> {

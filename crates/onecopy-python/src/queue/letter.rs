@@ -1,14 +1,20 @@
 //! Letters: objects with a stamp that says what for, which is read before anything of the object is.
 //!
 //! A pool needs them. Whoever takes a letter knows which task it is even if the object kills the process that unpickles
-//! it, and arrays stay until the letter is dropped, opened or not. The stamp stands behind the object's bytes.
+//! it, and arrays stay until the letter is emptied or dropped. The stamp stands behind the object's bytes.
+//!
+//! A letter is sealed first and put into its queue later where its sender has to let go of the object in between: who
+//! gets the object and drops it is to find its memory free.
 
-use std::sync::Arc;
+use std::mem;
+use std::sync::{Mutex, PoisonError};
 
-use onecopy::{Batch, Block, Message, Payload, ValueKind};
+use onecopy::{Batch, Block, Payload, ValueKind};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
+use super::Queue;
 use crate::errors::OrRaise;
 use crate::value::{self, Raised, bytes_of, changed, loads};
 
@@ -49,10 +55,8 @@ pub(super) struct Letter {
     kind: ValueKind,
     len: usize,
     bytes: Py<PyBytes>,
-    /// Keeps the blocks that the object refers to.
-    batch: Arc<Batch>,
-    /// Which message of the batch it is.
-    place: usize,
+    /// Those that the object refers to.
+    blocks: Mutex<Vec<Block>>,
 }
 
 #[pymethods]
@@ -74,12 +78,7 @@ impl Letter {
 
     /// Bytes of the object in the letter, and bytes of the blocks that it refers to.
     fn sizes(&self) -> (usize, u64) {
-        let message = self.batch.messages().nth(self.place);
-        let is_long = message
-            .is_some_and(|message| matches!(onecopy::Queue::contents(&self.batch, &message), Ok(Payload::Block(_))));
-        // The first block of a long letter is the letter.
-        let enclosed = message.iter().flat_map(Message::enclosed).skip(usize::from(is_long));
-        (self.len, enclosed.filter_map(|enclosed| self.batch.block(enclosed.block)).map(Block::len).sum())
+        (self.len, self.blocks.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Block::len).sum())
     }
 
     /// Return the object; it is made anew each time.
@@ -88,6 +87,49 @@ impl Letter {
         match self.kind {
             ValueKind::Pickle => loads(py, bytes),
             kind => value::decode(py, kind, &Payload::Inline(&bytes.as_bytes()[..self.len])),
+        }
+    }
+
+    /// Return the object, which alone keeps the blocks that it refers to from then on, and lets go of them if it cannot be
+    /// made.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let object = self.open(py);
+        drop(mem::take(&mut *self.blocks.lock().unwrap_or_else(PoisonError::into_inner)));
+        object
+    }
+}
+
+/// A letter that is ready to be put into its queue, and is dropped if nobody does so.
+#[pyclass(frozen, module = "onecopy._native")]
+pub(super) struct Sealed {
+    queue: Py<Queue>,
+    batch: Mutex<Option<Batch>>,
+}
+
+#[pymethods]
+impl Sealed {
+    /// Put the letter into its queue, once.
+    fn post(&self, py: Python<'_>) -> PyResult<()> {
+        let batch = self.take().ok_or_else(|| PyValueError::new_err("the letter has been posted"))?;
+        self.queue.get().put_batch(py, &batch, None).map(drop)
+    }
+}
+
+impl Sealed {
+    pub(super) fn new(queue: &Bound<'_, Queue>, batch: Batch) -> Self {
+        Self { queue: queue.clone().unbind(), batch: Mutex::new(Some(batch)) }
+    }
+
+    fn take(&self) -> Option<Batch> {
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        if let Some(batch) = self.take() {
+            // What cannot be let go of now goes with the queue.
+            let _ = self.queue.get().inner.drop_rest(&batch, 0);
         }
     }
 }
@@ -126,17 +168,25 @@ pub(super) fn push_described(
     push(queue, batch, Stamp { topic, number, extra }, &letter.get_item(3)?, dumps)
 }
 
-/// The letters of a batch that was taken.
+/// The letters of a batch that was taken, each with the blocks of its own.
 pub(super) fn all_of(py: Python<'_>, batch: Batch) -> PyResult<Vec<Letter>> {
-    let batch = Arc::new(batch);
-    let letter = |(place, message)| {
+    let read = |message| {
         let payload = onecopy::Queue::contents(&batch, &message).or_raise(py)?;
         let bytes = bytes_of(py, &payload)?;
         let (stamp, kind, len) = Stamp::read(bytes.as_bytes()).ok_or_else(changed)?;
         if ValueKind::of(&message).or_raise(py)? != ValueKind::Letter {
             return Err(changed());
         }
-        Ok(Letter { stamp, kind, len, bytes: bytes.unbind(), batch: Arc::clone(&batch), place })
+        // The first block of a long letter is the letter, which has been copied out.
+        let is_long = usize::from(matches!(payload, Payload::Block(_)));
+        let letter = Letter { stamp, kind, len, bytes: bytes.unbind(), blocks: Mutex::default() };
+        Ok((letter, is_long, message.enclosed().len()))
     };
-    batch.messages().enumerate().map(letter).collect()
+    let letters: Vec<_> = batch.messages().map(read).collect::<PyResult<_>>()?;
+    let mut blocks = batch.into_blocks();
+    let with_blocks = |(letter, skipped, count): (Letter, usize, usize)| {
+        let own = blocks.by_ref().take(count).skip(skipped).collect();
+        Letter { blocks: Mutex::new(own), ..letter }
+    };
+    Ok(letters.into_iter().map(with_blocks).collect())
 }

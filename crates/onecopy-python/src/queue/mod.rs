@@ -17,7 +17,7 @@ mod letter;
 mod messages;
 mod waits;
 
-use letter::{Letter, Stamp};
+use letter::{Letter, Sealed, Stamp};
 pub(crate) use messages::{decode, push};
 use messages::{decode_alone, not_put};
 use waits::how_long;
@@ -25,6 +25,7 @@ pub(crate) use waits::stopped;
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Letter>()?;
+    m.add_class::<Sealed>()?;
     m.add_class::<Queue>()
 }
 
@@ -270,6 +271,20 @@ impl Queue {
         let mut batch = Batch::new();
         letter::push(&self.inner, &mut batch, Stamp { topic, number, extra }, obj, dumps)?;
         self.put_batch(py, &batch, None).map(drop)
+    }
+
+    /// The same in two steps: the object may be let go of before what this returns is posted.
+    fn _seal(
+        slf: &Bound<'_, Self>,
+        topic: u8,
+        number: i64,
+        extra: i64,
+        obj: &Bound<'_, PyAny>,
+        dumps: &Bound<'_, PyAny>,
+    ) -> PyResult<Sealed> {
+        let mut batch = Batch::new();
+        letter::push(&slf.get().inner, &mut batch, Stamp { topic, number, extra }, obj, dumps)?;
+        Ok(Sealed::new(slf, batch))
     }
 
     /// Put letters, each a topic, two numbers and an object as for `_post`; answers how many of the first went in.
