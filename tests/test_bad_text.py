@@ -1,6 +1,8 @@
 """Texts that are wrong, or that change, on every way in: the error names the place, and nothing is left."""
 
+import bz2
 import gzip
+import lzma
 import os
 import random
 import signal
@@ -42,11 +44,24 @@ def members(data: bytes) -> bytes:
     return b"".join(gzip.compress(data[start : start + 50_000]) for start in range(0, len(data), 50_000))
 
 
-PACKED = pytest.mark.parametrize("pack", [plain, gzip.compress, members, bgzf, zstd])
+def mixed(data: bytes) -> bytes:
+    """Write BGZF to which gzip of another kind was appended, and zeros to that."""
+    half = len(data) // 2
+    return bgzf(data[:half]) + gzip.compress(data[half:]) + bytes(100)
+
+
+PACKED = pytest.mark.parametrize(
+    "pack", [plain, gzip.compress, members, bgzf, mixed, zstd, bz2.compress, lzma.compress]
+)
 
 
 def all_blocks(path: Any, **options: Any) -> list[Any]:
     return list(oc.iter_text(path, rows=7000, **options))
+
+
+def all_blocks_of_an_open_file(path: Path, **options: Any) -> list[Any]:
+    with path.open("rb") as file:
+        return all_blocks(file, **options)
 
 
 READERS = pytest.mark.parametrize(
@@ -57,6 +72,8 @@ READERS = pytest.mark.parametrize(
         lambda path, **options: oc.loadtxt([path, path], **options),
         lambda path, **options: oc.loadtxt(path, converters={1: int}, **options),
         lambda path, **options: oc.loadtxt(path, return_index=True, **options),
+        lambda path, **options: all_blocks(path, converters={1: int}, **options),
+        all_blocks_of_an_open_file,
     ],
 )
 
@@ -125,7 +142,13 @@ def rewrite(path: Path) -> None:
         file.write(content)
 
 
-CHANGES = pytest.mark.parametrize("change", [cut, empty, extend, rewrite])
+def extend_and_hide_when(path: Path) -> None:
+    kept = path.stat()
+    extend(path)
+    os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+
+
+CHANGES = pytest.mark.parametrize("change", [cut, empty, extend, rewrite, extend_and_hide_when])
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +214,9 @@ print("interrupted", oc.stats()["blocks"])
         "oc.loadtxt([sys.argv[1]], int)",
         "blocks = list(oc.iter_text(sys.argv[1], int, rows=1 << 28))",
         "for blocks in oc.iter_text(sys.argv[1], int, rows=10): pass",
+        "for blocks in oc.iter_text(sys.argv[1], int, rows=10, converters={0: int}): pass",
+        "for blocks in oc.iter_text(open(sys.argv[1], 'rb'), int, rows=10): pass",
+        "blocks = list(oc.iter_text(sys.argv[1], None, rows=1 << 24))",
     ],
 )
 def test_ctrl_c_ends_every_way_of_reading_and_leaves_nothing(

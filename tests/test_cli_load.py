@@ -1,14 +1,18 @@
 """`onecopy load`."""
 
+import bz2
 import contextlib
 import gzip
+import hashlib
 import json
+import lzma
 import os
 import pty
 import signal
 import subprocess
 import sys
 import termios
+import threading
 from pathlib import Path
 
 import h5py
@@ -208,6 +212,10 @@ def test_force_replaces_and_only_force(capsys):
         (["a.txt", "-o", "out.h5", "--dtype", "f4", "--names", "a"], "--names gives 1 names for 1 fields"),
         (["a.txt", "h.txt", "-o", "out.h5", "--layout", "concat"], "h.txt has the columns chr, pos, pct, but a.txt f0"),
         (["wide.csv", "-o", "out.h5"], "columns of one type can be one array instead"),
+        (["a.txt", "-o", "out.h5", "--names", "a,b,c", "--columns", "5"], "no column 5 for --columns; there are a, b"),
+        (["a.txt", "-o", "out.h5", "--checksum", "--layout", "stack"], "--checksum is for HDF5 with --layout per-file"),
+        (["a.txt", "-o", "out.parquet", "--checksum"], "--checksum is for HDF5 with --layout per-file"),
+        (["twice.txt", "-o", "out.h5"], "twice.txt: the header has 'x' more than once"),
         (["empty.txt", "-o", "out.h5"], "empty.txt: there are no lines of data"),
         ([os.fsdecode(b"\xff.txt"), "-o", "out.h5"], "its name is no UTF-8, which HDF5 asks for: rename it"),
         ([os.fsdecode(b"\xff.txt"), "-o", "out.h5", "--layout", "concat"], "rename it"),
@@ -218,6 +226,7 @@ def test_force_replaces_and_only_force(capsys):
 def test_refused_before_anything_is_loaded(capsys, monkeypatch, args, words):
     Path("h.txt").write_text("chr\tpos\tpct\n" + CALLS)
     Path("empty.txt").write_text("# nothing\n")
+    Path("twice.txt").write_text("x x\n1 2\n")
     Path(os.fsdecode(b"\xff.txt")).write_text(CALLS)
     Path("wide.csv").write_text(",".join(f"column_{i}" for i in range(3000)) + "\n" + ",".join(["1"] * 3000) + "\n")
     monkeypatch.setattr(_text, "load", lambda *args, **options: pytest.fail("loaded"))
@@ -241,6 +250,7 @@ def test_refused_before_anything_is_loaded(capsys, monkeypatch, args, words):
         (["a.txt", "-o", "x.h5", "--missing", "NA"], "NA=nan"),
         (["a.txt", "-o", "x.h5", "--jobs", "0"], "at least 1"),
         (["a.txt", "-o", "x.h5", "--skip-rows", "-1"], "whole number"),
+        (["a.txt", "-o", "x.h5", "--skip-rows", "9" * 19], "at most 18 digits"),
         (["a.txt", "-o", "x.h5", "--columns", "1,,2"], "0,2,-1"),
         (["a.txt", "-o", "x.h5", "--names", "a,a"], "different names"),
         (["a.txt", "-o", "x.h5", "--quote", "''"], "one character"),
@@ -259,6 +269,41 @@ def test_a_bad_field_leaves_no_output(capsys, layout):
     )
     assert "bad.txt" in message
     assert "'pos'" in message
+
+
+@pytest.mark.usefixtures("time_limit")
+def test_a_pipe_is_read_once_and_whole():
+    os.mkfifo("pipe")
+    text = "".join(f"chr{n % 22}\t{n}\n" for n in range(200_000))
+    feeder = threading.Thread(target=Path("pipe").write_text, args=(text,), daemon=True)
+    feeder.start()
+    assert main(["load", "pipe", "a.txt", "-o", "out.h5"]) == 0
+    feeder.join()
+    assert (oc.from_hdf5("out.h5", "pipe")["f1"] == np.arange(200_000)).all()
+    with h5py.File("out.h5") as file:
+        assert file["pipe"].attrs["source_bytes"] == len(text)
+
+
+def test_check_sums_of_sources_are_stored():
+    wanted = [hashlib.sha256(text.encode()).hexdigest() for text in (CALLS, MORE)]
+    assert main(["load", "a.txt", "b.txt", "-o", "each.h5", "--checksum"]) == 0
+    with h5py.File("each.h5") as file:
+        assert [file[name].attrs["source_sha256"] for name in ("a", "b")] == wanted
+    concat = ["--layout", "concat", "-o", "all.h5", "--append"]
+    for more in ([], ["--checksum"], []):
+        assert main(["load", "a.txt", "b.txt", *concat, *more]) == 0
+    with h5py.File("all.h5") as file:
+        index = file["data_sources"]
+        assert [text.decode() for text in index["source_sha256"]] == ["", "", *wanted, "", ""]
+        assert index["first_row"].tolist() == [0, 3, 5, 8, 10, 13]
+        assert [text.decode() for text in index["source"]] == ["a.txt", "b.txt"] * 3
+
+
+def test_every_compression_is_read_and_no_part_of_the_name():
+    for ending, pack in (("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)):
+        Path(f"{ending}.tsv.{ending}").write_bytes(pack(CALLS.encode()))
+    assert main(["load", "gz.tsv.gz", "bz2.tsv.bz2", "xz.tsv.xz", "-o", "out.h5"]) == 0
+    assert [oc.from_hdf5("out.h5", name).shape for name in ("gz", "bz2", "xz")] == [(3,)] * 3
 
 
 def test_delimiters_and_comments():

@@ -171,3 +171,35 @@ def test_a_command_that_is_stopped_is_gone_on_with(here, parsed, how, layout):
     expected, found = oc.from_hdf5("whole.h5"), oc.from_hdf5("out.h5")
     assert list(found) == list(expected)
     assert all(found[name].tolist() == expected[name].tolist() for name in expected)
+
+
+def test_a_complete_result_of_other_options_is_not_the_one(here, parsed):
+    assert load("t0.txt", "--max-rows", "1") == 0
+    parsed.clear()
+    assert load("t0.txt", "--force") == 0
+    assert parsed == ["t0.txt"]
+
+
+@pytest.mark.parametrize("layout", ["per-file", "concat"])
+def test_a_check_sum_tells_what_size_and_time_do_not(here, parsed, capsys, layout):
+    options = ["--layout", layout, "--checksum"]
+    assert load(*TEXTS, *options) == 0
+    parsed.clear()
+    assert load(*TEXTS, *options) == 0
+    assert parsed == [], "a complete result is left as it is"
+    kept, content = os.stat("t0.txt"), Path("t0.txt").read_text()
+    changed = content.replace("1", "2", 1)
+    assert len(changed) == len(content) and changed != content
+    Path("t0.txt").write_text(changed)
+    os.utime("t0.txt", ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    assert load(*TEXTS, *options, "--force") == 0
+    assert parsed[0] == "t0.txt", "it is made again"
+    # The same while it is gone on with.
+    os.remove("out.h5")
+    Path("t2.txt").write_text("chr1\tone\t1\n")
+    assert load(*TEXTS, *options) == 1
+    Path("t0.txt").write_text(content)
+    os.utime("t0.txt", ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    capsys.readouterr()
+    assert load(*TEXTS, *options) == 1
+    assert "file 1 has changed: its check sum is another one" in capsys.readouterr().err

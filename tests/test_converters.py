@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onecopy as oc
@@ -81,6 +81,7 @@ def test_functions_are_called_row_by_row_in_this_thread(calls: Path) -> None:
     assert {thread for _, thread in called} == {threading.get_ident()}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-9, 9), st.text("ab \"#'é", max_size=4)), min_size=1, max_size=9))
 def test_functions_get_the_texts_that_numpy_gives(rows: list[tuple[int, str]]) -> None:
     text = "".join(f'{n},"{word.replace(chr(34), chr(34) * 2)}"\n' for n, word in rows)
@@ -143,6 +144,15 @@ def test_an_exception_that_no_program_handles_is_told_as_numpy_does(calls: Path)
         assert isinstance(caught.value.__cause__, KeyboardInterrupt)
 
 
+def test_a_text_that_is_not_utf8_is_not_the_fault_of_a_function(tmp_path: Path) -> None:
+    path = tmp_path / "cafe.txt"
+    path.write_bytes(b"1 ok\n2 caf\xe9\n")
+    for read in (oc.loadtxt, lambda *args, **options: list(oc.iter_text(*args, **options))):
+        with pytest.raises(oc.ParseError, match=r"cafe.txt:2:3: .*: it is not UTF-8; set encoding='latin-1'"):
+            read(path, "i4,U4", converters={1: str.upper})
+    assert oc.loadtxt(path, "i4,U4", converters={1: str.upper}, encoding="latin1")["f1"][1] == "CAF\xc9"
+
+
 def test_columns_by_name_with_names_and_missing(tmp_path: Path) -> None:
     path = tmp_path / "calls.csv"
     path.write_text("pos,pct\n1,50%\nNA,7%\n")
@@ -159,14 +169,16 @@ def test_columns_by_name_with_names_and_missing(tmp_path: Path) -> None:
     "converters", [3, {9: float}, {"a": float}, {0: 3}, {1.5: float}, {-3: float}, {2**80: float}, {0: float, 1: None}]
 )
 def test_converters_that_make_no_sense_are_refused_as_numpy_does(converters: Any) -> None:
-    with pytest.raises((TypeError, ValueError)) as theirs:
+    with pytest.raises((TypeError, ValueError)) as expected:
         np.loadtxt(["1 2"], converters=converters)
-    with pytest.raises(theirs.type):
+    with pytest.raises(expected.type):
         oc.loadtxt(["1 2"], converters=converters)
     # Without rows nobody looks at them.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert oc.loadtxt(["# 1 2"], converters=converters).shape == np.loadtxt(["# 1 2"], converters=converters).shape
+        for lines, most in ((["# 1 2"], None), (["1 2"], 0)):
+            theirs = np.loadtxt(lines, converters=converters, max_rows=most)
+            assert oc.loadtxt(lines, converters=converters, max_rows=most).shape == theirs.shape
 
 
 def test_a_function_may_load_and_share_itself(calls: Path) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import onecopy as oc
+from onecopy._text.converters import are_plain
+from onecopy._text.lines import Joiner
 from samples import identical
 
 INPUTS = int(os.environ.get("ONECOPY_INPUTS", "20000"))
@@ -159,3 +161,48 @@ def test_random_inputs_give_what_numpy_gives(first: int) -> None:
         told = f"input {seed}: {content!r}, {options}: {ours!r} {our_error!r}, numpy: {theirs!r} {their_error!r}"
         assert same_exception(our_error, their_error), told
         assert our_error is not None or (same(ours, theirs) and our_warning == their_warning), told
+
+
+@pytest.mark.parametrize("first", range(SEED, SEED + INPUTS // 4, BATCH))
+def test_blocks_of_random_inputs_are_the_rows_of_loadtxt(first: int) -> None:
+    for seed in range(first, first + min(BATCH, INPUTS // 4)):
+        rng = random.Random(seed)
+        dtype, fields = rng.choice(
+            [(dtype, fields) for dtype, fields in DTYPES if dtype not in ("S", "U", object, "g")]
+        )
+        options, delimiter, quoted = arguments(rng, dtype)
+        is_plain = are_plain(options["converters"](), names=False) if "converters" in options else True
+        if options.pop("ndmin", 0) not in (0, 1, 2) or not is_plain or str(options.get("usecols")) == "[]":
+            continue  # `loadtxt` alone has that to say; and rows without columns are in no block
+        options.pop("unpack", None)
+        # A file that gives carriage returns is for `loadtxt` one of lines that end with line feeds alone.
+        content = text(rng, np.dtype(dtype), fields, delimiter, quoted).replace("\r", "\n")
+        make: Callable[[], Any] = rng.choice(
+            [
+                lambda content=content: io.StringIO(content),
+                lambda content=content: io.BytesIO(content.encode()),
+                lambda content=content: content.split("\n"),
+                lambda content=content: (line for line in content.splitlines(keepends=True)),
+            ]
+        )
+        options["truncate"] = True
+        ndmin = 1 if np.dtype(dtype).names else 2
+        whole, whole_error, _ = outcome(oc.loadtxt, make, {**options, "ndmin": ndmin})
+        rows, threads = rng.randint(1, 5), rng.randint(1, 3)
+        blocks, error, _ = outcome(
+            lambda source, rows=rows, threads=threads, **options: list(
+                oc.iter_text(source, rows=rows, threads=threads, **options)
+            ),
+            make,
+            options,
+        )
+        told = f"input {seed}: {content!r}, {options}, {rows=}: {blocks!r} {error!r}, whole: {whole!r} {whole_error!r}"
+        if isinstance(error, Joiner.Odd):
+            continue  # only numpy's reader joins these lines
+        assert same_exception(error, whole_error), told
+        if error is None:
+            assert [len(block) for block in blocks[:-1]] == [rows] * (len(blocks) - 1), told
+            assert all(block.dtype == whole.dtype for block in blocks), told
+            # Together they would have the byte order of this machine.
+            together = np.concatenate(blocks).astype(whole.dtype) if blocks else whole[:0]
+            assert same(together, whole), told

@@ -469,8 +469,9 @@ class Connection:
 def pipe(duplex: bool) -> tuple[Connection, Connection]: ...
 
 # text
+def is_compressed(head: bytes) -> bool: ...
 def load(
-    input: str | PathLike[str] | bytes,
+    input: str | PathLike[str] | tuple[str, bytes],
     dtype: np.dtype[Any],
     dialect: dict[str, Any],
     threads: int,
@@ -484,16 +485,24 @@ def load_many(
     tick: Callable[[int], None] | None,
 ) -> list[tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None, list[str] | None, int, int | None]]: ...
 def infer(
-    input: str | PathLike[str] | bytes, dialect: dict[str, Any], guess_delimiter: bool, guess_header: bool
+    input: str | PathLike[str] | tuple[str, bytes], dialect: dict[str, Any], guess_delimiter: bool, guess_header: bool
 ) -> tuple[list[tuple[str, str]], list[str] | None, str | None, str | None, bool]: ...
 
 @final
 class TextBlocks:
     def __new__(
-        cls, input: str | PathLike[str] | bytes, dtype: np.dtype[Any], dialect: dict[str, Any], threads: int, rows: int
+        cls,
+        input: str | PathLike[str] | tuple[str, Callable[[], bytes]],
+        dtype: np.dtype[Any],
+        dialect: dict[str, Any],
+        threads: int,
+        rows: int,
+        converters: dict[str, Any] | None,
     ) -> Self: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None]: ...
+    @property
+    def names(self) -> list[str] | None: ...
     @property
     def bytes_read(self) -> int: ...
 

@@ -48,6 +48,11 @@ impl fmt::Display for FieldId {
 pub enum FieldProblem {
     /// Not a spelling of the type.
     Malformed,
+    /// Listed as a missing value, but what is to be stored for it is not of the type either.
+    Missing {
+        /// What is to be stored.
+        fill: String,
+    },
     /// A number outside the range of the type.
     Overflow {
         /// The range, for example `-128 to 127`.
@@ -97,7 +102,14 @@ pub struct FieldError {
 
 impl FieldError {
     /// For a raw field that the caller cannot make an element of: row `row` of the result, in `file`.
-    pub fn of_raw(file: &str, row: u64, target: &RawTarget, field: &RawField, text: &[u8], reason: String) -> Self {
+    pub fn of_raw(
+        file: &str,
+        row: u64,
+        target: &RawTarget,
+        field: &RawField,
+        text: &[u8],
+        problem: FieldProblem,
+    ) -> Self {
         Self {
             at: Location { file: file.into(), line: field.line, column: field.byte },
             row,
@@ -105,7 +117,7 @@ impl FieldError {
             field: target.field.clone(),
             text: shorten(text),
             expected: target.scalar,
-            problem: FieldProblem::Converter { reason },
+            problem,
         }
     }
 }
@@ -121,6 +133,9 @@ impl fmt::Display for FieldError {
         match problem {
             FieldProblem::Malformed => {
                 write!(f, "; correct it, choose another dtype, or list it as a missing value")
+            }
+            FieldProblem::Missing { fill } => {
+                write!(f, ": it is listed as missing, but '{fill}' is no {expected} either; list another value")
             }
             FieldProblem::Overflow { range } => write!(f, ": it does not fit ({range}); choose a wider dtype"),
             FieldProblem::TooLong { length, width } => {
@@ -147,6 +162,10 @@ pub enum Compression {
     Bgzf,
     /// Zstandard.
     Zstd,
+    /// bzip2, of one or many streams.
+    Bzip2,
+    /// xz, of one or many streams; also the older `.lzma`.
+    Xz,
 }
 
 impl fmt::Display for Compression {
@@ -155,6 +174,8 @@ impl fmt::Display for Compression {
             Self::Gzip => "gzip",
             Self::Bgzf => "BGZF",
             Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
+            Self::Xz => "xz",
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Parallel reader of delimited text into packed records.
 //!
-//! [`read`] takes a [`Source`] (a file, a pipe, bytes in memory; plain, gzip, BGZF or zstd), the [`Options`] of the
+//! [`read`] takes a [`Source`] (a file, a pipe, bytes in memory; plain, gzip, BGZF, zstd, bzip2 or xz), the [`Options`] of the
 //! dialect, which are those of `numpy.loadtxt`, and a [`Schema`], and gives packed records to a [`Sink`]. What the file
 //! looks like can be guessed from a [`Sample`].
 //!
@@ -50,4 +50,4 @@ pub use progress::Progress;
 pub use read::{Summary, read};
 pub use sample::Sample;
 pub use sink::{Batch, Expected, MemorySink, RawField, RawTarget, Sink};
-pub use source::Source;
+pub use source::{Source, is_compressed};

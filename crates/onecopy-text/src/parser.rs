@@ -219,12 +219,13 @@ impl<'a> Parser<'a> {
             let parsed = self.parse_batch(block, batch.clone(), &mut out);
             // What stands before a flaw is whole, and who reads in parts shall have it.
             let whole = parsed.as_ref().map_or_else(|flaw| flaw.row - first, |()| batch.len());
+            let raw = &out.raw[..whole * self.plan.raw.len()];
             let batch = Batch {
                 first_record: first_record + first as u64,
                 records: &out.records[..whole * record_size],
                 lines: if self.plan.lines { &out.lines[..whole] } else { &[] },
-                raw: &out.raw[..whole * self.plan.raw.len()],
-                raw_text: &out.raw_text,
+                raw,
+                raw_text: &out.raw_text[..raw.last().map_or(0, |field| field.end)],
             };
             outcome = sink.write(&batch).map_err(Failure::Sink);
             if let (Ok(()), Err(flaw)) = (&outcome, parsed) {
@@ -357,9 +358,13 @@ impl<'a> Parser<'a> {
                 ReadError::NoSuchColumn { at, row, column: self.plan.targets[target].column, found }
             }
             Problem::Field { target, column, text, fault } => {
-                let Target { id, cell, .. } = &self.plan.targets[target];
+                let target = &self.plan.targets[target];
+                let Target { id, cell, .. } = target;
                 let problem = match fault {
-                    Fault::Bad => FieldProblem::Malformed,
+                    Fault::Bad => match target.unfit_for(&text, self.plan.rules) {
+                        Some(fill) => FieldProblem::Missing { fill: fill.into() },
+                        None => FieldProblem::Malformed,
+                    },
                     Fault::Overflow => FieldProblem::Overflow { range: cell.range() },
                     Fault::TooLong { length, width } => FieldProblem::TooLong { length, width },
                     Fault::Utf8 => FieldProblem::InvalidUtf8,

@@ -29,6 +29,8 @@ pub(crate) struct Target {
     pub(crate) raw: bool,
     /// Texts of missing values and the bytes that stand for them.
     missing: Vec<(Vec<u8>, Box<[u8]>)>,
+    /// Texts of missing values for all fields, and the values, which are not of this one's type.
+    unfit: Vec<(Vec<u8>, String)>,
 }
 
 impl Target {
@@ -49,6 +51,12 @@ impl Target {
 
     pub(crate) fn has_missing(&self) -> bool {
         !self.missing.is_empty()
+    }
+
+    /// What was to be stored for `text`, if only that is not of the type.
+    pub(crate) fn unfit_for(&self, text: &[u8], rules: Rules) -> Option<&str> {
+        let text = trim(text, rules.encoding);
+        self.unfit.iter().find(|(missing, _)| missing == text).map(|(_, fill)| fill.as_str())
     }
 
     /// The bytes to store if `text` stands for a missing value.
@@ -105,7 +113,9 @@ impl Plan {
         let named = matches!(schema, Schema::Records(_));
         let mut targets = targets(&layout, &chosen, named, first);
         set_missing(&mut targets, &options.missing, rules)?;
-        let raw = if first.columns == 0 { Vec::new() } else { raw(options, &targets, first)? };
+        // Without rows nobody looks at them, as in numpy.
+        let is_empty = first.columns == 0 || options.max_rows == Some(0);
+        let raw = if is_empty { Vec::new() } else { raw(options, &targets, first)? };
         for (i, target) in targets.iter_mut().enumerate() {
             target.raw = raw.iter().any(|raw| raw.element == i);
         }
@@ -163,7 +173,7 @@ fn targets(layout: &Layout, chosen: &[i64], named: bool, first: &FirstLines) -> 
         let cell = Cell { scalar: field.scalar, big_endian: field.big_endian };
         let offset = field.offset + i * field.scalar.size();
         let id = FieldId::Name(field.name.clone());
-        let mut target = Target { column, cell, offset, id, raw: false, missing: Vec::new() };
+        let mut target = Target { column, cell, offset, id, raw: false, missing: Vec::new(), unfit: Vec::new() };
         if !named {
             let index = target.column_of(first.columns);
             let name = index.and_then(|index| first.names.as_ref()?.get(index));
@@ -187,7 +197,7 @@ fn set_missing(targets: &mut [Target], missing: &[Missing], rules: Rules) -> Res
             let mut bytes = vec![0; target.cell.scalar.size()].into_boxed_slice();
             match target.cell.convert(fill.as_bytes(), rules, &mut bytes) {
                 Ok(()) => target.missing.push((text.clone().into_bytes(), bytes)),
-                Err(_) if field.is_none() => {}
+                Err(_) if field.is_none() => target.unfit.push((text.clone().into_bytes(), fill.clone())),
                 Err(_) => {
                     let (id, scalar) = (&target.id, target.cell.scalar);
                     return refuse(format!(

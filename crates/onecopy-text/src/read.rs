@@ -79,7 +79,9 @@ pub fn read(
     }
     let plan = Plan::new(&file, options, schema, &preamble.first)?;
     let size = feed.text_size();
-    sink.begin(&expected(&plan, options, &preamble, size)).map_err(ReadError::Sink)?;
+    let names = preamble.first.names.as_ref().map(|names| plan.select(names));
+    let expected = Expected { names: names.clone(), ..expected(&plan, options, &preamble, size) };
+    sink.begin(&expected).map_err(ReadError::Sink)?;
     let rest = std::mem::take(&mut preamble.rest);
     let skipped = Total {
         lines: preamble.lines,
@@ -109,7 +111,7 @@ pub fn read(
     Ok(Summary {
         records: total.records,
         columns: plan.targets.len(),
-        names: preamble.first.names.map(|names| plan.select(&names)),
+        names,
         blank_line: total.blank_line,
         bytes_in: total.bytes_in,
         bytes_text: total.bytes_text,
@@ -136,7 +138,7 @@ fn expected(plan: &Plan, options: &Options, preamble: &Preamble, size: TextSize)
     let limit = |records: u64| Some(records.min(max_rows));
     let record_size = plan.record_size;
     if preamble.first_length == 0 {
-        return Expected { record_size, at_most: Some(0), estimate: Some(0), raw: Vec::new() };
+        return Expected { record_size, at_most: Some(0), estimate: Some(0), names: None, raw: Vec::new() };
     }
     let raw = plan.raw.clone();
     match size {
@@ -146,9 +148,9 @@ fn expected(plan: &Plan, options: &Options, preamble: &Preamble, size: TextSize)
             let shortest = plan.shortest_line(options.delimiter.is_none()) as u64;
             let at_most = limit(bytes / shortest);
             let estimate = limit(bytes / preamble.first_length as u64 + 1).min(at_most);
-            Expected { record_size, at_most, estimate, raw }
+            Expected { record_size, at_most, estimate, names: None, raw }
         }
-        _ => Expected { record_size, at_most: options.max_rows, estimate: None, raw },
+        _ => Expected { record_size, at_most: options.max_rows, estimate: None, names: None, raw },
     }
 }
 

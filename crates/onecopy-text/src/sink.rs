@@ -15,6 +15,8 @@ pub struct Expected {
     pub at_most: Option<u64>,
     /// A guess from the length of the first line; `None` as above.
     pub estimate: Option<u64>,
+    /// The names that the header gives to the columns of the records, if there is one.
+    pub names: Option<Vec<String>>,
     /// The fields that the sink has to make of their texts, in the order in which [`Batch::raw`] has them.
     pub raw: Vec<RawTarget>,
 }

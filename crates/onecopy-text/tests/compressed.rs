@@ -4,8 +4,10 @@ mod support;
 
 use std::io::{self, Read, Write};
 
+use proptest::prelude::*;
+
 use onecopy_text::{MemorySink, Options, Progress, ReadError, Scalar, Schema, Source, read};
-use support::{bgzf, bgzf_block, gzip, read_bytes, zstd};
+use support::{bgzf, bgzf_block, bzip2, gzip, lzma, read_bytes, xz, zstd};
 
 const ROWS: usize = 300;
 
@@ -27,7 +29,16 @@ fn forms() -> Vec<(&'static str, Vec<u8>)> {
         ("bgzf of small blocks", bgzf(&text, 100)),
         ("bgzf of one block", bgzf(&text, 60_000)),
         ("zstd", zstd(&text)),
+        ("bgzf and gzip", [bgzf(head, 100), gzip(tail)].concat()),
+        ("bgzf between gzip", [gzip(b""), bgzf(head, 5000), gzip(tail)].concat()),
+        ("bgzf and a short gzip", [bgzf(&text[..text.len() - 4], 900), gzip(&text[text.len() - 4..])].concat()),
+        ("bgzf, padded", [bgzf(&text, 1000), vec![0; 700]].concat()),
         ("zstd of two frames", [zstd(head), zstd(tail)].concat()),
+        ("bzip2", bzip2(&text)),
+        ("bzip2 of two streams", [bzip2(head), bzip2(tail)].concat()),
+        ("xz", xz(&text)),
+        ("xz of two streams", [xz(head), xz(tail)].concat()),
+        ("lzma", lzma(&text)),
     ]
 }
 
@@ -88,7 +99,17 @@ fn truncation_at_any_byte_is_an_error_or_harmless() {
             "gzip of an empty and a full member, padded" => {
                 (bytes.len() - 700..bytes.len()).chain([gzip(b"").len()]).collect()
             }
+            "bgzf and gzip" => vec![bgzf(&text()[..1234], 100).len()],
+            "bgzf between gzip" => {
+                let (empty, marker) = (gzip(b"").len(), bgzf(b"", 1).len());
+                let end = empty + bgzf(&text()[..1234], 5000).len();
+                vec![empty, end - marker, end]
+            }
+            "bgzf and a short gzip" => vec![bgzf(&text()[..text().len() - 4], 900).len()],
+            "bgzf, padded" => (bytes.len() - 700..bytes.len()).collect(),
             "zstd of two frames" => vec![zstd(&text()[..1234]).len()],
+            "bzip2 of two streams" => vec![bzip2(&text()[..1234]).len()],
+            "xz of two streams" => vec![xz(&text()[..1234]).len()],
             _ => vec![],
         };
         for length in 0..bytes.len() {
@@ -113,7 +134,7 @@ fn damage_at_any_byte_is_an_error_or_harmless() {
             damaged[at] ^= 0x10;
             // Some bytes of a header carry nothing, and some errors show as text that is no number.
             if let Ok(records) = read_i32(&damaged, 500, 2) {
-                assert!(records == expected || name.contains("padded"), "{name} at {at}");
+                assert!(records == expected || name.contains("padded") || name == "lzma", "{name} at {at}");
             }
         }
     }
@@ -127,6 +148,13 @@ fn damage_is_named_with_its_place() {
     let message = read_i32(&bytes, 500, 2).unwrap_err().to_string();
     assert!(message.starts_with(&format!("test.txt: corrupt BGZF data at byte {second}: ")), "{message}");
     assert!(message.ends_with("; copy or download it again"), "{message}");
+
+    for (size, reason) in [(1001_u32, "a block is shorter than it says"), (u32::MAX, "a block of more than 64 KiB")] {
+        let mut bytes = bgzf(&text(), 1000);
+        bytes[second - 4..second].copy_from_slice(&size.to_le_bytes());
+        let message = read_i32(&bytes, 500, 2).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("test.txt: corrupt BGZF data at byte 0: {reason}")), "{message}");
+    }
 
     let mut bytes = gzip(&text());
     let length = bytes.len();
@@ -163,5 +191,55 @@ fn rows_before_the_damage_are_enough_when_no_more_are_wanted() {
         let cut = &bytes[..bytes.len() - 10];
         let (summary, _) = read_bytes(cut, &Schema::rows(Scalar::I32), &options).unwrap();
         assert_eq!(summary.records, 3);
+    }
+}
+
+/// Lines of numbers, notes and quotes, some of which are wrong.
+fn lines() -> impl Strategy<Value = String> {
+    let line = prop_oneof![
+        8 => (0..99_i32, 0..9999_i32).prop_map(|(a, b)| format!("{a},{b}")),
+        1 => Just("# \"note".to_owned()),
+        1 => Just(String::new()),
+        1 => Just("7,\"12\"".to_owned()),
+        1 => prop_oneof![20 => Just("1,2 # tail"), 1 => Just("1,x"), 1 => Just("1,2,3")].prop_map(str::to_owned),
+    ];
+    let end = prop_oneof![6 => Just("\n"), 1 => Just("\r\n"), 1 => Just("\r")];
+    prop::collection::vec((line, end), 0..80)
+        .prop_map(|lines| lines.into_iter().flat_map(|(line, end)| [line, end.into()]).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    #[test]
+    fn members_of_any_kind_and_size_are_the_plain_text(
+        text in lines(),
+        cuts in prop::collection::vec(0..700_usize, 0..6),
+        kinds in prop::collection::vec(0..3_usize, 7),
+        other in 0..3_usize,
+        block_size in 1..200_usize,
+        threads in 1..4_usize,
+    ) {
+        let text = text.as_bytes();
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).chain([0, text.len()]).collect();
+        cuts.sort_unstable();
+        let parts = || cuts.windows(2).map(|pair| &text[pair[0]..pair[1]]);
+        let members = parts().zip(&kinds).map(|(part, kind)| match kind {
+            0 => gzip(part),
+            1 => bgzf(part, 37),
+            _ => part.chunks(53).flat_map(bgzf_block).collect(),
+        });
+        // A file of blocks ends with its marker.
+        let members: Vec<u8> = members.chain([bgzf(b"", 1)]).flatten().collect();
+        let others: Vec<u8> = parts().flat_map([zstd, bzip2, xz][other]).collect();
+        let outcome = |bytes: &[u8], block_size, threads| {
+            let delimiter = Some(b",".to_vec());
+            let options = Options { block_size, threads, delimiter, quote: Some(b'"'), ..Options::default() };
+            let read = read_bytes(bytes, &Schema::rows(Scalar::I32), &options);
+            read.map(|(summary, bytes)| (summary.records, bytes)).map_err(|error| error.to_string())
+        };
+        let plain = outcome(text, 1 << 20, 1);
+        prop_assert_eq!(&outcome(text, block_size, threads), &plain);
+        prop_assert_eq!(&outcome(&members, block_size, threads), &plain);
+        prop_assert_eq!(&outcome(&others, block_size, threads), &plain);
     }
 }

@@ -219,9 +219,9 @@ fn expectations_bound_the_records() {
         sink.0.into_inner().unwrap().unwrap()
     };
     let expected = expect("# c\n10 20\n1 2\n3 4", &Options::default());
-    assert_eq!(expected, Expected { record_size: 4, at_most: Some(3), estimate: Some(3), raw: vec![] });
+    assert_eq!(expected, Expected { record_size: 4, at_most: Some(3), estimate: Some(3), names: None, raw: vec![] });
     let expected = expect("1\n2\n3", &Options { max_rows: Some(2), ..Options::default() });
-    assert_eq!(expected, Expected { record_size: 2, at_most: Some(2), estimate: Some(2), raw: vec![] });
+    assert_eq!(expected, Expected { record_size: 2, at_most: Some(2), estimate: Some(2), names: None, raw: vec![] });
     assert_eq!(expect("", &Options::default()).at_most, Some(0));
 }
 

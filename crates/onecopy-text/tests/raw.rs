@@ -109,7 +109,9 @@ proptest! {
         let all = notes(&text, &Options { raw: Raw::All, ..base.clone() });
         let texts: Vec<Vec<_>> = all.iter().map(|(_, _, fields)| fields.iter().map(|field| field.4.clone()).collect()).collect();
         prop_assert_eq!(&texts, &rows);
+        let at_once = notes(&text, &Options { lines: true, block_size: 1 << 20, threads: 1, ..base.clone() });
         let lines: Vec<u64> = notes(&text, &Options { lines: true, ..base }).iter().map(|seen| seen.1).collect();
+        prop_assert_eq!(&lines, &at_once.iter().map(|seen| seen.1).collect::<Vec<_>>());
         prop_assert_eq!(&lines, &seen.iter().map(|seen| seen.1).collect::<Vec<_>>());
         if !quoted {
             prop_assert_eq!(lines, expected_lines(&text, &delimited(",")));
@@ -155,4 +157,30 @@ fn columns_are_meant_as_numpy_means_them() {
             .to_string()
             .starts_with("converter specified for column -3, which is invalid for the number")
     );
+}
+
+#[test]
+fn of_two_entries_for_one_column_the_later_counts() {
+    let entries = |raw| {
+        let (sink, options) = (Notes::default(), Options { raw: Raw::Columns(raw), ..Options::default() });
+        let source = Source::memory("test.txt", b"a b\n");
+        read(source, &Schema::rows(Scalar::Bytes(1)), &options, &sink, &Progress::new()).unwrap();
+        let expected = sink.expected.into_inner().unwrap().unwrap();
+        expected.raw.iter().map(|target| (target.element, target.entry)).collect::<Vec<_>>()
+    };
+    assert_eq!(entries(vec![Column::Index(1), Column::Index(-1)]), [(1, 1)]);
+    assert_eq!(entries(vec![Column::Index(-2), Column::Index(1), Column::Index(0)]), [(0, 2), (1, 1)]);
+}
+
+#[test]
+fn a_flawed_record_has_no_raw_fields() {
+    for line in ["5 x", "5 x # note"] {
+        let options = Options { raw: Raw::Columns(vec![Column::Index(0)]), ..Options::default() };
+        let text = format!("1 2\n3 4 # note\n{line}\n7 8\n");
+        let (sink, source) = (Notes::default(), Source::memory("test.txt", text.as_bytes()));
+        read(source, &Schema::rows(Scalar::I32), &options, &sink, &Progress::new()).unwrap_err();
+        let seen = sink.seen.into_inner().unwrap();
+        let texts: Vec<_> = seen.iter().map(|(record, line, fields)| (*record, *line, fields[0].4.as_str())).collect();
+        assert_eq!(texts, [(0, 0, "1"), (1, 1, "3")], "{line}");
+    }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use onecopy_text::{Batch, Expected, RawField, RawTarget, Sink};
+
+use crate::doorbell::Doorbell;
 
 /// Where threads that read wait until their records have been finished.
 ///
@@ -14,6 +16,8 @@ use onecopy_text::{Batch, Expected, RawField, RawTarget, Sink};
 pub struct InOrder {
     state: Mutex<State>,
     changed: Condvar,
+    /// Rung when there is a batch, for one that does not wait in [`next`](Self::next).
+    bell: Option<Arc<Doorbell>>,
 }
 
 /// A batch of records whose raw elements are still to be made.
@@ -60,6 +64,10 @@ impl InOrder {
         Self::default()
     }
 
+    pub(crate) fn ringing(bell: Arc<Doorbell>) -> Self {
+        Self { bell: Some(bell), ..Self::default() }
+    }
+
     /// The next records in the order of the text; waits for them for at most `timeout`.
     pub fn next(&self, timeout: Duration) -> Next {
         let state = self.lock();
@@ -85,6 +93,16 @@ impl InOrder {
         let mut state = self.lock();
         state.next += batch.records.len().checked_div(state.record_size).unwrap_or(0) as u64;
         state.finished.insert(batch.first_record, batch.records);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Gives back a batch of which only the first `records` have been finished, and ends the reading behind them.
+    pub fn end_after(&self, mut batch: Unfinished, records: usize) {
+        let mut state = self.lock();
+        batch.records.truncate(records * state.record_size);
+        state.finished.insert(batch.first_record, batch.records);
+        state.refused = true;
         drop(state);
         self.changed.notify_all();
     }
@@ -129,16 +147,23 @@ impl<S: Sink> Sink for Finished<'_, S> {
         if batch.records.is_empty() {
             return Ok(());
         }
-        let Batch { first_record, records, raw, raw_text, .. } = *batch;
+        let Batch { first_record, records, lines, raw, raw_text } = *batch;
         let unfinished =
             Unfinished { first_record, records: records.into(), raw: raw.into(), raw_text: raw_text.into() };
         let mut state = self.in_order.lock();
         state.waiting.insert(first_record, unfinished);
         self.in_order.changed.notify_all();
+        if let Some(bell) = &self.in_order.bell {
+            bell.ring();
+        }
         loop {
-            if let Some(records) = state.finished.remove(&first_record) {
+            if let Some(finished) = state.finished.remove(&first_record) {
+                let whole = finished.len().checked_div(state.record_size).unwrap_or(0);
                 drop(state);
-                return self.inner.write(&Batch { records: &records, raw: &[], raw_text: &[], ..*batch });
+                let lines = &lines[..whole.min(lines.len())];
+                self.inner.write(&Batch { first_record, records: &finished, lines, raw: &[], raw_text: &[] })?;
+                let is_all = finished.len() == records.len();
+                return if is_all { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) };
             }
             if state.refused {
                 return Err(io::ErrorKind::Interrupted.into());

@@ -17,7 +17,7 @@ from onecopy._hdf5.writer import Hdf5Writer
 from onecopy._text import LoadedFile
 
 # What a text file may be called besides its own name.
-_COMPRESSED = (".gz", ".bgz", ".bgzf", ".zst", ".zstd")
+_COMPRESSED = (".gz", ".bgz", ".bgzf", ".zst", ".zstd", ".bz2", ".xz", ".lzma")
 
 
 class Dataset(TypedDict):
@@ -87,21 +87,41 @@ def write_concatenated(
 
 
 def _index(sources: Sequence[Source], counts: Sequence[int], before: int) -> Array:
-    width, mtime = (max(map(len, texts)) for texts in zip(*((s.source, s.source_mtime) for s in sources), strict=True))
-    fields = [("source", f"U{width}"), ("first_row", "i8"), ("rows", "i8"), ("source_bytes", "i8")]
     first = [before + sum(counts[:n]) for n in range(len(counts))]
-    rows = [
-        (source.source, start, count, source.source_bytes, source.source_mtime)
-        for source, start, count in zip(sources, first, counts, strict=True)
-    ]
-    return np.array(rows, [*fields, ("source_mtime", f"U{mtime}")])
+    columns: dict[str, Sequence[str] | Sequence[int]] = {
+        "source": [source.source for source in sources],
+        "first_row": first,
+        "rows": counts,
+        "source_bytes": [source.source_bytes for source in sources],
+        "source_mtime": [source.source_mtime for source in sources],
+    }
+    if any(source.source_sha256 for source in sources):
+        columns["source_sha256"] = [source.source_sha256 for source in sources]
+    arrays = {name: np.asarray(column) for name, column in columns.items()}
+    index = np.empty(len(sources), [(name, array.dtype) for name, array in arrays.items()])
+    for name, array in arrays.items():
+        index[name] = array
+    return index
 
 
 def _write_index(writer: Hdf5Writer, name: str, index: Array, *, added: bool) -> None:
     """Write the index; with `added`, behind the one that is there."""
     if name in writer:
         if added:
-            index = np.concatenate([writer.read(name), index])
+            earlier = writer.read(name)
+            index = np.concatenate([_with_fields(earlier, index), _with_fields(index, earlier)])
         # Otherwise an earlier writer was killed between completing the file and giving it its name.
         writer.remove(name)
     writer.write(name, index)
+
+
+def _with_fields(index: Array, other: Array) -> Array:
+    """Return an index with the fields of another, too; there may or may not be check sums. What it lacks is empty."""
+    more = [name for name in other.dtype.names or () if name not in (index.dtype.names or ())]
+    if not more:
+        return index
+    names = index.dtype.names or ()
+    extended = np.zeros(len(index), [(name, index.dtype[name]) for name in names] + [(name, "U1") for name in more])
+    for name in names:
+        extended[name] = index[name]
+    return extended

@@ -21,6 +21,7 @@ from onecopy._cli.sources import Source, check_complete, recorded_options, sourc
 from onecopy._hdf5.filters import Filters, thread_count
 from onecopy._hdf5.writer import Hdf5Writer
 from onecopy._names import check_name, is_text
+from onecopy._text.lines import is_read_once
 
 _OUTPUT = "the HDF5 file to write; .parquet, .arrow (or .feather) and .zarr stand for these formats"
 
@@ -30,8 +31,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser = commands.add_parser(
         "load",
         help="load text files into one HDF5 file",
-        description="Load delimited text files (plain, gzip, BGZF or zstd) on all cores into one HDF5 file, which "
-        "appears only when it is complete.",
+        description="Load delimited text files (plain, gzip, BGZF, zstd, bzip2 or xz) on all cores into one HDF5 file, "
+        "which appears only when it is complete.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("files", nargs="+", metavar="FILE", help="text file")
@@ -47,6 +48,11 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--resume",
         action="store_true",
         help="keep each file that is loaded, whatever happens, and go on with what an earlier run with --resume kept",
+    )
+    parser.add_argument(
+        "--checksum",
+        action="store_true",
+        help="store the SHA-256 of each file, and tell also by it whether one has changed; each is read twice more",
     )
     _add_text_options(parser.add_argument_group("text"))
     _add_output_options(parser.add_argument_group("HDF5"))
@@ -130,9 +136,11 @@ def run(args: argparse.Namespace) -> int:
     kind = export.format_of(args.output)
     if kind is not None:
         export.check_options(args, kind)
+    if args.checksum and (kind is not None or args.layout == "stack"):
+        raise ValueError("--checksum is for HDF5 with --layout per-file or concat: leave it out")
     if kind in (None, "zarr"):
         _check_names(args)
-    sources = [Source.of(path) for path in args.files]
+    sources = [Source.of(path, checksum=args.checksum) for path in args.files]
     done = complete_result(args.output, sources, recorded_options(args)) if args.resume else None
     if done is not None:
         _summarise(args, Loaded(done, 0, len(sources)), time.monotonic() - start)
@@ -215,8 +223,9 @@ def _check_inputs(paths: Sequence[str], output: str) -> None:
     for path in paths:
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, "is a directory: name the files in it, for example with *.txt", path)
-        with open(path, "rb"):
-            pass
+        if not is_read_once(path):
+            with open(path, "rb"):
+                pass
         if os.path.exists(output) and os.path.samefile(path, output):
             raise ValueError(f"{output} is an input and the output: give another output")
 

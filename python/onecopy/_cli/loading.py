@@ -39,7 +39,7 @@ def loading(plans: Sequence[Plan], jobs: int, args: argparse.Namespace) -> Itera
             stop()
             bar.update(size)
 
-        file = _text.load(plan.path, plan.dtype, threads=jobs // workers, progress=report, **plan.dialect)
+        file = _text.load(plan.source.text, plan.dtype, threads=jobs // workers, progress=report, **plan.dialect)
         plan.source.check_unchanged()
         return file
 

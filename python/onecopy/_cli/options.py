@@ -15,6 +15,9 @@ from onecopy._hdf5.filters import Filters
 Invalid = argparse.ArgumentTypeError
 DType = np.dtype[Any]
 
+#: Of a number that fits 64 bits.
+_DIGITS = 18
+
 _WORDS = {"tab": "\t", "comma": ",", "semicolon": ";", "space": " ", "white space": None, "whitespace": None}
 
 
@@ -146,8 +149,8 @@ def one_character(text: str) -> str:
 
 def count(text: str) -> int:
     """Parse a number that is not negative."""
-    if not text.isdecimal():
-        raise Invalid(f"{text!r}: give a whole number from 0")
+    if not text.isdecimal() or len(text) > _DIGITS:
+        raise Invalid(f"{text!r}: give a whole number from 0 with at most {_DIGITS} digits")
     return int(text)
 
 

@@ -66,8 +66,8 @@ def make_plans(args: argparse.Namespace, sources: Sequence[Source]) -> list[Plan
 def _table(source: Source, args: argparse.Namespace) -> Plan:
     """Plan a table of numbers; with a column of row coordinates, records of that and of all the others."""
     path, dialect, index = source.source, _dialect(args), args.index_column
-    columns = _column_numbers(path, args, dialect) if args.columns is not None else None
-    inferred = _text.infer(path, **dialect)
+    columns = _column_numbers(source, args, dialect) if args.columns is not None else None
+    inferred = _text.infer(source.text, **dialect)
     dialect.update(delimiter=inferred.delimiter, quotechar=inferred.quotechar, header=inferred.header)
     types = [inferred.dtype[name] for name in inferred.dtype.names or ()]
     if index is not None and index >= len(types):
@@ -129,15 +129,15 @@ def _plan(source: Source, args: argparse.Namespace) -> Plan:
     path = source.source
     dialect = _dialect(args)
     if args.columns is not None:
-        dialect["usecols"] = _column_numbers(path, args, dialect)
-    inferred = _text.infer(path, **dialect)
+        dialect["usecols"] = _column_numbers(source, args, dialect)
+    inferred = _text.infer(source.text, **dialect)
     dialect.update(delimiter=inferred.delimiter, quotechar=inferred.quotechar, header=inferred.header)
     dtype = inferred.dtype if args.dtype is None else args.dtype
     if dtype.names == ():
         raise ValueError(f"{path}: there are no lines of data, so nothing says which columns there are: give --dtype")
     names = args.names if args.names is not None else inferred.names
     if names is not None and dialect["usecols"] is not None:
-        names = [names[column] for column in dialect["usecols"]]
+        names = _chosen(names, dialect["usecols"], path)
     named = _named(dtype, names, path, must=args.names is not None)
     return Plan(source, named if args.dtype is not None or names is not None else _alike(named), dialect)
 
@@ -159,17 +159,24 @@ def _dialect(args: argparse.Namespace) -> dict[str, Any]:
     return dialect
 
 
-def _column_numbers(path: str, args: argparse.Namespace, dialect: dict[str, Any]) -> list[int]:
+def _column_numbers(source: Source, args: argparse.Namespace, dialect: dict[str, Any]) -> list[int]:
     if all(isinstance(column, int) for column in args.columns):
         return list(args.columns)
     if args.names is None:
         # Names need a header; what looks like none may be one.
         dialect.setdefault("header", True)
-    inferred = _text.infer(path, **dialect)
+    inferred = _text.infer(source.text, **dialect)
     names = list(args.names or inferred.names or [])
     if not names:
-        raise ValueError(f"{path}: no header line with names for --columns: give numbers, or --names")
-    return [column if isinstance(column, int) else _find(column, names, path) for column in args.columns]
+        raise ValueError(f"{source.source}: no header line with names for --columns: give numbers, or --names")
+    return [column if isinstance(column, int) else _find(column, names, source.source) for column in args.columns]
+
+
+def _chosen(names: Sequence[str], columns: Sequence[int], path: str) -> list[str]:
+    beyond = next((column for column in columns if not -len(names) <= column < len(names)), None)
+    if beyond is not None:
+        raise ValueError(f"{path}: no column {beyond} for --columns; there are {', '.join(names)}")
+    return [names[column] for column in columns]
 
 
 def _find(name: str, names: list[str], path: str) -> int:

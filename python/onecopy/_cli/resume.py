@@ -38,8 +38,10 @@ def _each(file: h5py.File, sources: Sequence[Source]) -> list[tuple[list[Source]
 
 def _concatenated(file: h5py.File, name: str) -> list[tuple[list[Source], Dataset]]:
     index = file[f"{name}_sources"]
-    texts = [(row["source"].decode(), int(row["source_bytes"]), row["source_mtime"].decode()) for row in index[:]]
-    found = [Source(*text) for text in texts]
+    found = [
+        source_of({key: value.decode() if isinstance(value, bytes) else value for key, value in row.items()})
+        for row in (dict(zip(index.dtype.names, values, strict=True)) for values in index[:].tolist())
+    ]
     return [(found, _described(file[name], name, found))]
 
 

@@ -15,8 +15,8 @@ Columns = SupportsIndex | str | Sequence[SupportsIndex | str]
 #: Text to the value that it stands for; or the name of a field to such texts of its own.
 Missing = Mapping[str, Any]
 
-#: The largest column that the compiled half can name.
-_MOST_COLUMNS = 1 << 63
+#: Numbers of lines and columns that the compiled half takes are below this.
+_MOST = 1 << 63
 
 
 def check_ndmin(ndmin: Any) -> None:
@@ -32,6 +32,20 @@ def _count(name: str, value: Any) -> int:
         raise TypeError(f"argument must be an integer: {name}={value!r}") from None
     if number < 0:
         raise ValueError(f"argument must be nonnegative: {name}={number}")
+    if number >= _MOST:
+        raise OverflowError(f"{name}={number} is more than any text has; the largest number is 2**63 - 1")
+    return number
+
+
+def thread_count(threads: Any) -> int:
+    """Return how many threads are to be used, 0 for all cores."""
+    return 0 if threads is None else _count("threads", threads)
+
+
+def block_rows(rows: Any) -> int:
+    """Return the rows of a block."""
+    if (number := _count("rows", rows)) == 0:
+        raise ValueError("rows=0: expected at least 1")
     return number
 
 
@@ -49,6 +63,8 @@ def dialect(
     return_index: bool,
 ) -> dict[str, Any]:
     """Return what the compiled half has to know about the text; refuse what makes no sense, in the order of numpy."""
+    if not isinstance(names, (bool, np.bool_)):
+        raise TypeError(f"names={names!r}: expected True or False; give names of your own with a structured dtype")
     begins = _comments(comments)
     if "" in begins:
         raise ValueError("comments cannot be an empty string; use comments=None to have none")
@@ -65,10 +81,10 @@ def dialect(
         "max_rows": None if max_rows is None else _count("max_rows", max_rows),
         **_control_characters(delimiter, begins, quotechar),
         "usecols": _columns(usecols, dtype, names),
-        "header": names,
+        "header": bool(names),
         "missing": _missing_values(missing),
-        "truncate": truncate,
-        "lines": return_index,
+        "truncate": bool(truncate),
+        "lines": bool(return_index),
     }
 
 
@@ -143,21 +159,45 @@ def _column(column: Any, named: bool) -> int | str:
             "usecols must be an int or a sequence of ints but it contains at least one element of type "
             f"{type(column).__name__!r}: {column!r}; names need names=True"
         ) from None
-    if not -_MOST_COLUMNS <= number < _MOST_COLUMNS:
+    if not -_MOST <= number < _MOST:
         raise OverflowError(f"usecols has {number}, and no file has so many columns")
     return number
 
 
-def _missing_values(missing: Missing | None) -> list[tuple[str, str, str | None]]:
+def _missing_values(missing: Any) -> list[tuple[str, str, str | None]]:
     """Return (text, what it stands for, field or none for all)."""
+    if missing is None:
+        return []
     everywhere: list[tuple[str, str, str | None]] = []
     of_fields: list[tuple[str, str, str | None]] = []
-    for key, value in (missing or {}).items():
+    for key, value in _items_of_missing(missing):
         if isinstance(value, Mapping):
-            of_fields.extend((text, str(fill), key) for text, fill in value.items())
+            of_fields.extend((text, _spelled(fill), key) for text, fill in _items_of_missing(value))
         else:
-            everywhere.append((key, str(value), None))
+            everywhere.append((key, _spelled(value), None))
     return of_fields + everywhere  # the first that fits is taken
+
+
+def _items_of_missing(missing: Any) -> list[tuple[str, Any]]:
+    if not isinstance(missing, Mapping):
+        raise TypeError(f"missing={missing!r}: expected texts and what to store for them, such as {{'NA': -1}}")
+    for key in missing:
+        if not isinstance(key, str):
+            raise TypeError(f"missing has {key!r}: expected a text, or the name of a field with a mapping for it")
+    return list(missing.items())
+
+
+def _spelled(fill: Any) -> str:
+    """Write a value as a text would hold it."""
+    if isinstance(fill, (bool, np.bool_)):
+        return str(int(fill))
+    return fill.decode("latin-1") if isinstance(fill, bytes) else str(fill)
+
+
+def check_encoding(encoding: Any) -> None:
+    """Refuse what is no name of an encoding."""
+    if encoding is not None and not isinstance(encoding, str):
+        raise ValueError(f"encoding={encoding!r}: expected the name of an encoding, such as 'latin-1'")
 
 
 def is_utf8(encoding: str | None) -> bool:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from onecopy import _native
 from onecopy._text import arguments
-from onecopy._text.lines import Text, as_files, text_of
-from onecopy._text.loading import dialect_for_native, header_of, item_of, with_names
-from onecopy._text.loadtxt import readable
+from onecopy._text.converters import are_plain, converters_for_native
+from onecopy._text.lines import Joiner, as_files, name_of
+from onecopy._text.loading import dialect_for_native, infer, with_names
+from onecopy._text.loadtxt import readable, unpacked
+from onecopy._text.pieces import check_source, long_text
 from onecopy._text.progress import showing
 
 if TYPE_CHECKING:
@@ -26,8 +27,10 @@ def iter_text(
     rows: int = 1 << 20,
     comments: str | bytes | Sequence[str | bytes] | None = "#",
     delimiter: str | bytes | None = None,
+    converters: Any = None,
     skiprows: int = 0,
     usecols: arguments.Columns | None = None,
+    unpack: bool = False,
     encoding: str | None = None,
     max_rows: int | None = None,
     quotechar: str | None = None,
@@ -41,7 +44,8 @@ def iter_text(
     """Load delimited text block by block, on all cores, in bounded memory.
 
     The next blocks are parsed while the caller works on one; a few of them is all that is in memory, however long the
-    text is.
+    text is. That holds for a file and for lines that a generator makes, too: they are read as they are needed, in the
+    thread that takes the blocks, and nothing says that they have an end.
 
     Parameters
     ----------
@@ -51,23 +55,30 @@ def iter_text(
         As for `loadtxt`, for each file.
     names, missing, truncate, return_index, threads : optional
         As for `loadtxt`, for each file.
+    converters : callable or dict, optional
+        As for `loadtxt`. Called row by row in the order of the text, in the thread that takes the blocks, and not much
+        further ahead than the next one needs; functions with a state keep it from file to file.
     rows : int, optional
         Rows of a block; the last one of a file may have fewer.
+    unpack : bool, optional
+        Yield the columns of each block: transposed, or a list of its fields.
     progress : bool or callable, optional
         As for `loadtxt`.
 
     Yields
     ------
-    numpy.ndarray
-        Shared: records of shape ``(rows,)`` for a structured dtype or with `names`, else ``(rows, columns)``. With
-        `return_index` a pair of this and the indices of its lines in the whole file.
+    numpy.ndarray or list of numpy.ndarray
+        Shared: records of shape ``(rows,)`` for a structured dtype or with `names`, else ``(rows, columns)``; no axis
+        is dropped. With `return_index` a pair of this and the indices of its lines in the whole file.
 
     Raises
     ------
     ParseError
-        The text does not hold what `dtype` says. Whole blocks before that place come first.
+        The text does not hold what `dtype` says, or a converter raised something. Whole blocks before that place come
+        first.
     ValueError, TypeError, OSError, OutOfMemoryError
-        As for `loadtxt`. A `dtype` or `encoding` that only numpy's reader knows is a `ValueError`.
+        As for `loadtxt`. A `dtype` or `encoding` that only numpy's reader knows is a `ValueError`. What a generator or
+        a file raises comes behind the whole blocks before it.
 
     Examples
     --------
@@ -75,7 +86,11 @@ def iter_text(
     >>> lines = (f"{n} {n * n}" for n in range(5))
     >>> [block[:, 1].sum().item() for block in oc.iter_text(lines, int, rows=2)]
     [1, 13, 16]
+    >>> [block.tolist() for block in oc.iter_text(["1 5%", "2 7%"], converters={1: lambda text: text[:-1]}, rows=1)]
+    [[[1.0, 5.0]], [[2.0, 7.0]]]
     """
+    count = arguments.block_rows(rows)
+    arguments.check_encoding(encoding)
     item = None if dtype is None else np.dtype(dtype)
     dialect = arguments.dialect(
         item, comments, delimiter, skiprows, usecols, max_rows, quotechar, names, missing, truncate, return_index
@@ -84,37 +99,38 @@ def iter_text(
         raise ValueError(f"dtype={item!r} is read by numpy alone, which cannot go on block by block; see loadtxt")
     if not (encoding in (None, "bytes") or arguments.is_utf8(encoding) or arguments.is_latin1(encoding)):
         raise ValueError(f"encoding={encoding!r}: only UTF-8 and Latin-1 are read block by block; see loadtxt")
-    if rows < 1:
-        raise ValueError(f"rows={rows}: expected at least 1")
+    if converters is not None and not are_plain(converters, names):
+        raise TypeError(f"converters={converters!r}: expected a function, or functions by the number of their column")
+    if converters is not None and item is None:
+        raise ValueError("dtype=None does not go together with converters; give a dtype")
     files = as_files(fname)
-    texts = [text_of(name, encoding, quotechar) for name in ([fname] if files is None else files)]
-    return _blocks(texts, item, rows, threads or 0, progress, dialect)
+    if files is None:
+        check_source(fname)
+    request = _Request(item, encoding, count, arguments.thread_count(threads), converters, dialect, unpack)
+    return _blocks([fname] if files is None else files, request, progress)
 
 
-def _blocks(
-    texts: list[Text],
-    item: np.dtype[Any] | None,
-    rows: int,
-    threads: int,
-    progress: bool | Callable[[int], None],
-    dialect: dict[str, Any],
-) -> Iterator[Any]:
-    with showing(progress, [text.content for text in texts]) as report:
-        for text in texts:
-            yield from _blocks_of(text, item_of(text, item, dialect), rows, threads, report, dialect)
+class _Request(NamedTuple):
+    """What each text is read with."""
+
+    item: np.dtype[Any] | None
+    encoding: str | None
+    rows: int
+    threads: int
+    converters: Any
+    dialect: dict[str, Any]
+    unpack: bool
 
 
-def _blocks_of(
-    text: Text,
-    item: np.dtype[Any],
-    rows: int,
-    threads: int,
-    report: Callable[[int], None] | None,
-    dialect: dict[str, Any],
-) -> Iterator[Any]:
-    content = _content(text)
-    blocks = _native.TextBlocks(content, item, dialect_for_native(encoding=text.encoding, **dialect), threads, rows)
-    header = header_of(text, dialect) if item.names is None else None
+def _blocks(sources: Sequence[Any], request: _Request, progress: bool | Callable[[int], None]) -> Iterator[Any]:
+    with showing(progress, sources) as report:
+        for source in sources:
+            yield from _blocks_of(source, request, report)
+
+
+def _blocks_of(source: Any, request: _Request, report: Callable[[int], None] | None) -> Iterator[Any]:
+    blocks, item = _start(source, request)
+    has_names = request.dialect["header"] and item.names is None
     reported = 0
 
     def finished(part: tuple[Any, Any]) -> Any:
@@ -124,14 +140,19 @@ def _blocks_of(
             report(read - reported)
             reported = read
         block, lines = part
-        named = block if header is None else with_names(block, header)
-        return named if lines is None else (named, lines)
+        named = with_names(block, blocks.names or (), name_of(source)) if has_names else block
+        result = unpacked(named) if request.unpack else named
+        return result if lines is None else (result, lines)
 
     # Keeps no block, so that who gets one has it alone.
     yield from map(finished, blocks)
 
 
-def _content(text: Text) -> str | os.PathLike[str] | bytes:
-    if text.content is None:
-        raise ValueError("lines with line ends inside of quotes are read by numpy alone; see loadtxt, or give a file")
-    return text.content
+def _start(source: Any, request: _Request) -> tuple[_native.TextBlocks, np.dtype[Any]]:
+    _, encoding, rows, threads, converters, dialect, _ = request
+    joiner = Joiner(encoding, dialect["quotechar"], dialect["delimiter"])
+    text = long_text(source, encoding, joiner, to_guess=request.item is None)
+    dialect = {"encoding": text.encoding, **dialect}
+    item = infer(text.sample(), **dialect).dtype if request.item is None else request.item
+    native = converters_for_native(converters, item, latin1=text.encoding == "latin-1", as_bytes=encoding == "bytes")
+    return _native.TextBlocks(text.content, item, dialect_for_native(**dialect), threads, rows, native), item

@@ -14,8 +14,6 @@ from onecopy._arrays import Array
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from onecopy._text.lines import Text
-
 Path = str | os.PathLike[str]
 
 
@@ -102,16 +100,17 @@ def dialect_for_native(
     }
 
 
-def infer(path: Path | bytes, **dialect: Any) -> Inferred:
+def infer(path: Path | tuple[str, bytes], **dialect: Any) -> Inferred:
     """Guess the delimiter (and with it the quote), the header and the types where `dialect` leaves them open."""
     fields, names, delimiter, quotechar, header = _native.infer(
         path, dialect_for_native(**dialect), "delimiter" not in dialect, "header" not in dialect
     )
-    return Inferred(np.dtype(fields), names, delimiter, quotechar, header)
+    file = path[0] if isinstance(path, tuple) else os.fspath(path)
+    return Inferred(_structure(fields, file), names, delimiter, quotechar, header)
 
 
 def load(
-    path: Path | bytes,
+    path: Path | tuple[str, bytes],
     dtype: npt.DTypeLike,
     *,
     threads: int = 0,
@@ -119,7 +118,7 @@ def load(
     converters: dict[str, Any] | None = None,
     **dialect: Any,
 ) -> LoadedFile:
-    """Load one text: a file, or the bytes of the text themselves.
+    """Load one text: a file, or what a text is called and its bytes.
 
     `progress` is called now and then with the bytes of the file read since its last call; what it raises ends the
     loading. The converters are those of `converters_for_native`, the dialect is that of `dialect_for_native`.
@@ -147,24 +146,17 @@ def _loaded_file(
     return LoadedFile(array, names, array.dtype, len(array), size, blank_line, lines)
 
 
-def item_of(text: Text, item: np.dtype[Any] | None, dialect: dict[str, Any]) -> np.dtype[Any]:
-    """Return the type of the items, guessed if there is none."""
-    if item is not None:
-        return item
-    return _inferred(text, dialect).dtype
-
-
-def header_of(text: Text, dialect: dict[str, Any]) -> Sequence[str] | None:
-    """Return the names that the header gives to the chosen columns, if there is a header."""
-    return _inferred(text, dialect).dtype.names if dialect["header"] else None
-
-
-def _inferred(text: Text, dialect: dict[str, Any]) -> Inferred:
-    assert text.content is not None
-    return infer(text.content, encoding=text.encoding, **dialect)
-
-
-def with_names(array: Array, names: Sequence[str]) -> Array:
+def with_names(array: Array, names: Sequence[str], file: str) -> Array:
     """Return rows of equal items as records, whose fields have the names of the header."""
     # Equal items side by side are a structure without padding.
-    return array.view([(name, array.dtype) for name in names])[:, 0]
+    return array.view(_structure([(name, array.dtype) for name in names], file))[:, 0]
+
+
+def _structure(fields: Sequence[tuple[str, Any]], file: str) -> np.dtype[Any]:
+    names = [name for name, _ in fields]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"{file}: the header has {twice!r} more than once; choose columns with usecols, or give a dtype"
+        )
+    return np.dtype(list(fields))

@@ -12,15 +12,12 @@ import numpy as np
 from onecopy._arrays import Array, asarray
 from onecopy._text import arguments
 from onecopy._text.converters import are_plain, converters_for_native
-from onecopy._text.lines import as_files, text_of
-from onecopy._text.loading import LoadedFile, Path, item_of, load, load_many, with_names
+from onecopy._text.lines import Joiner, as_files, encoding_of_path, is_read_once, name_of, text_of, whole
+from onecopy._text.loading import LoadedFile, Path, infer, load, load_many, with_names
 from onecopy._text.progress import showing
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-#: Compressions that numpy's reader knows by name and this one does not know by content.
-_ONLY_NUMPY_READS = (".bz2", ".xz", ".lzma")
 
 
 def loadtxt(
@@ -53,9 +50,10 @@ def loadtxt(
     Parameters
     ----------
     fname : path, file, iterable of lines, or sequence of paths
-        What to load. Plain text, gzip, BGZF and zstd are told apart by content. A sequence of `pathlib.Path`, or of
-        strings that all name existing files, is several files; any other sequence of strings holds lines, as for numpy.
-        A pattern with ``*``, ``?`` or ``[`` that is no file is all files that match it, sorted.
+        What to load. Plain text, gzip, BGZF, zstd, bzip2 and xz are told apart by content. A sequence that has a
+        `pathlib.Path`, or a string that names an existing file, is several files; any other sequence of strings holds
+        lines, as for numpy. A pattern with ``*``, ``?`` or ``[`` that is no file, also in a sequence of files, is all
+        files that match it, sorted.
     dtype : dtype-like or None, optional
         Type of the items; a structured dtype makes records with a field per column. None guesses the type of each
         column from the first lines: integers, floats, or strings with head-room. What does not fit later is an error.
@@ -149,6 +147,8 @@ def loadtxt(
     36
     """
     arguments.check_ndmin(ndmin)
+    arguments.check_encoding(encoding)
+    count = arguments.thread_count(threads)
     item = None if dtype is None else np.dtype(dtype)
     dialect = arguments.dialect(
         item, comments, delimiter, skiprows, usecols, max_rows, quotechar, names, missing, truncate, return_index
@@ -157,16 +157,15 @@ def loadtxt(
     only_numpy = not takes_converters or _only_numpy_can(item, encoding, quotechar, like)
     form = _Form(unpack, ndmin, max_rows, return_index)
     files = as_files(fname)
-    if files is not None and converters is None and not only_numpy and not any(map(_is_for_numpy, files)):
+    side_by_side = files is not None and converters is None and not (item is None and any(map(is_read_once, files)))
+    if files is not None and side_by_side and not only_numpy:
         results = []
-        for file, loaded in zip(
-            files, _load_files(files, item, encoding, quotechar, threads, progress, dialect), strict=True
-        ):
+        for file, loaded in zip(files, _load_files(files, item, encoding, count, progress, dialect), strict=True):
             results.append(_finished(loaded, item, file, dialect, form))
         return results
     options: dict[str, Any] = {
         "dtype": dtype, "comments": comments, "delimiter": delimiter, "converters": converters, "skiprows": skiprows,
-        "usecols": usecols, "unpack": unpack, "ndmin": ndmin, "encoding": encoding, "max_rows": max_rows,
+        "usecols": dialect["usecols"], "unpack": unpack, "ndmin": ndmin, "encoding": encoding, "max_rows": max_rows,
         "quotechar": quotechar, "like": like,
     }  # fmt: skip
     if files is not None:
@@ -175,7 +174,7 @@ def loadtxt(
             return [loadtxt(file, threads=threads, progress=report or False, **options, **more) for file in files]
     text = None
     if not only_numpy and not _is_for_numpy(fname, max_rows):
-        text = text_of(fname, encoding, quotechar)
+        text = text_of(fname, encoding, Joiner(encoding, quotechar, dialect["delimiter"]))
         fname = text.lines if text.content is None else fname
     if text is None or text.content is None:
         if names or missing or item is None or return_index:
@@ -185,13 +184,18 @@ def loadtxt(
             )
         read = np.loadtxt(fname, **options)
         return read if isinstance(read, list) or read.dtype.hasobject else asarray(read)
-    item = item_of(text, item, dialect)
+    content = text.content
+    if item is None and not isinstance(content, tuple) and is_read_once(content):
+        # Its first lines are looked at before.
+        content = whole(content)
+    if item is None:
+        item = infer(content, encoding=text.encoding, **dialect).dtype
     native = converters_for_native(converters, item, latin1=text.encoding == "latin-1", as_bytes=encoding == "bytes")
-    with showing(progress, [text.content]) as report:
+    with showing(progress, [content]) as report:
         loaded = load(
-            text.content,
+            content,
             item,
-            threads=threads or 0,
+            threads=count,
             progress=report,
             converters=native,
             encoding=text.encoding,
@@ -213,41 +217,41 @@ def _load_files(
     files: list[Path],
     item: np.dtype[Any] | None,
     encoding: str | None,
-    quotechar: str | None,
-    threads: int | None,
+    threads: int,
     progress: bool | Callable[[int], None],
     dialect: dict[str, Any],
 ) -> list[LoadedFile]:
-    texts = [text_of(file, encoding, quotechar) for file in files]
-    items = [item_of(text, item, dialect) for text in texts]
+    encoding = encoding_of_path(encoding)
+    items = [infer(file, encoding=encoding, **dialect).dtype if item is None else item for file in files]
     with showing(progress, files) as report:
         return load_many(
             list(zip(files, items, strict=True)),
-            threads=threads or 0,
+            threads=threads,
             progress=report,
-            encoding=texts[0].encoding,
+            encoding=encoding,
             **dialect,
         )
 
 
 def _finished(loaded: LoadedFile, item: np.dtype[Any] | None, fname: Any, dialect: dict[str, Any], form: _Form) -> Any:
     """Give what was loaded the form that was asked for."""
-    array = _shaped(_of_columns(loaded, item, dialect), form.ndmin)
+    array = _shaped(_of_columns(loaded, item, fname, dialect), form.ndmin)
     _warn(array, loaded.blank_line, fname, form.max_rows)
-    result = array if not form.unpack else _unpacked(array)
+    result = array if not form.unpack else unpacked(array)
     return (result, loaded.lines) if form.return_index else result
 
 
-def _unpacked(array: Array) -> Array | list[Array]:
+def unpacked(array: Array) -> Array | list[Array]:
+    """Return the columns, or one array per field."""
     return array.T if array.dtype.names is None else [array[name] for name in array.dtype.names]
 
 
-def _of_columns(loaded: LoadedFile, item: np.dtype[Any] | None, dialect: dict[str, Any]) -> Array:
+def _of_columns(loaded: LoadedFile, item: np.dtype[Any] | None, fname: Any, dialect: dict[str, Any]) -> Array:
     array = loaded.array
     if item is None or item.names is not None:
         return array
     if loaded.names is not None and array.ndim == 2:
-        return with_names(array, loaded.names)
+        return with_names(array, loaded.names, name_of(fname))
     if loaded.rows == 0 and dialect["usecols"] is None:
         # Nothing says how many columns there would have been: numpy takes one.
         return array.reshape(-1)[:0].reshape(0, 1)
@@ -276,12 +280,10 @@ def _only_numpy_can(dtype: np.dtype[Any] | None, encoding: str | None, quotechar
     )
 
 
-def _is_for_numpy(fname: Any, max_rows: int | None = None) -> bool:
+def _is_for_numpy(fname: Any, max_rows: int | None) -> bool:
     """Tell what is left to numpy's reader whatever it holds."""
-    if isinstance(fname, (str, os.PathLike)):
-        return os.fspath(fname).endswith(_ONLY_NUMPY_READS)
     # numpy leaves a file behind the last row that it returns, and a generator may have no end.
-    return max_rows is not None and not isinstance(fname, (list, tuple))
+    return max_rows is not None and not isinstance(fname, (str, os.PathLike, list, tuple))
 
 
 def readable(dtype: np.dtype[Any]) -> bool:

@@ -28,7 +28,9 @@ def _advance(bar: Any, size: int) -> None:
 
 def _size(sources: Sequence[Any]) -> int | None:
     """Bytes of all sources, as far as that is known."""
+    if not all(isinstance(source, (tuple, str, os.PathLike)) for source in sources):
+        return None
     try:
-        return sum(len(source) if isinstance(source, bytes) else os.path.getsize(source) for source in sources)
+        return sum(len(source[1]) if isinstance(source, tuple) else os.path.getsize(source) for source in sources)
     except OSError:
         return None  # the reader says what is wrong

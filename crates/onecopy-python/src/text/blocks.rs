@@ -1,13 +1,16 @@
 //! Texts that are larger than memory: an iterator over arrays.
 
-use std::io::Cursor;
+use std::sync::{Mutex, PoisonError};
 
 use numpy::PyArrayDescr;
-use onecopy::text::{Schema, Source};
-use onecopy::{DType, LoadError, TextBlocks as Blocks, check_work_memory, schema_of};
+use onecopy::text::{Raw, Schema, Source};
+use onecopy::{DType, InOrder, LoadError, Meanwhile, TextBlocks as Blocks, Unfinished, check_work_memory, schema_of};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
-use super::{Dialect, Input, THREAD_BUFFERS, threads_or_all, to_python};
+use super::converters::{Converters, Filler};
+use super::{Dialect, LongInput, THREAD_BUFFERS, threads_or_all, to_python};
 use crate::array::array_over;
 use crate::dtype;
 use crate::errors::OrRaise;
@@ -27,6 +30,16 @@ struct TextBlocks {
     dtype: Py<PyArrayDescr>,
     is_rows: bool,
     item_size: u64,
+    calls: Calls,
+    /// What one of them raised, to be told behind the whole blocks before it.
+    failure: Mutex<Option<PyErr>>,
+}
+
+/// What is called of Python while blocks are read, always by the thread that wants the next one.
+struct Calls {
+    file: String,
+    converters: Option<Converters>,
+    supply: Option<Py<PyAny>>,
 }
 
 #[pymethods]
@@ -34,11 +47,12 @@ impl TextBlocks {
     #[new]
     fn new(
         py: Python<'_>,
-        input: Input<'_>,
+        input: LongInput,
         dtype: Bound<'_, PyArrayDescr>,
         dialect: Dialect,
         threads: usize,
         rows: u64,
+        converters: Option<Converters>,
     ) -> PyResult<Self> {
         let encoded = dtype::encode(&dtype)?;
         let schema = schema_of(&DType::decode(&encoded).or_raise(py)?).or_raise(py)?;
@@ -46,14 +60,23 @@ impl TextBlocks {
             Schema::Rows { scalar, .. } => (true, scalar.size() as u64),
             Schema::Records(_) => (false, 0),
         };
-        let options = dialect.options(threads)?;
+        let mut options = dialect.options(threads)?;
+        options.raw = converters.as_ref().map_or(Raw::Nothing, Converters::raw);
         check_work_memory(threads_or_all(threads) + 2, THREAD_BUFFERS).or_raise(py)?;
-        let source = match input {
-            Input::Bytes(bytes) => Source::stream("<text>", Cursor::new(bytes.as_bytes().to_vec())),
-            Input::Path(path) => Source::path(path),
+        let arena = onecopy::session().or_raise(py)?;
+        let (file, supply, blocks) = match input {
+            LongInput::Path(path) => {
+                let source = Source::path(path);
+                (source.name().to_owned(), None, Blocks::start(arena, source, schema, options, rows))
+            }
+            LongInput::Supplied(name, supply) => {
+                let blocks = Blocks::start_supplied(arena, &name, schema, options, rows);
+                (name, Some(supply), blocks)
+            }
         };
-        let blocks = Blocks::start(onecopy::session().or_raise(py)?, source, schema, options, rows).or_raise(py)?;
-        Ok(Self { blocks, dtype: dtype.unbind(), is_rows, item_size })
+        let calls = Calls { file, converters, supply };
+        let (blocks, dtype) = (blocks.or_raise(py)?, dtype.unbind());
+        Ok(Self { blocks, dtype, is_rows, item_size, calls, failure: Mutex::new(None) })
     }
 
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -61,32 +84,31 @@ impl TextBlocks {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Parts<'py>>> {
-        let mut interruption = None;
-        let taken = py.detach(|| {
-            self.blocks.take(&mut || {
-                // Not at all when the interpreter has ended meanwhile, under a daemon thread.
-                interruption = Python::try_attach(|py| py.check_signals().err()).flatten();
-                interruption.is_some()
-            })
-        });
-        match (taken, interruption) {
-            (Err(LoadError::Interrupted), Some(interruption)) => Err(interruption),
-            (taken, _) => match taken.map_err(|error| to_python(py, &error))? {
-                None => Ok(None),
-                Some(part) => {
-                    let mut shape = vec![part.records];
-                    if self.is_rows {
-                        shape.push(part.record_size as u64 / self.item_size.max(1));
-                    }
-                    let lines = part
-                        .lines
-                        .map(|lines| array_over(py, lines, numpy::dtype::<i64>(py), &shape[..1], false))
-                        .transpose()?;
-                    let array = array_over(py, part.block, self.dtype.bind(py).clone(), &shape, false)?;
-                    Ok(Some((array, lines)))
-                }
-            },
+        let mut helper = Helper { calls: &self.calls, failure: &self.failure, interruption: None };
+        let taken = py.detach(|| self.blocks.take(&mut helper));
+        let part = match (taken, helper.interruption) {
+            (Ok(part), _) => part,
+            (Err(LoadError::Interrupted), Some(interruption)) => return Err(interruption),
+            (Err(error), _) => {
+                let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return Err(failure.unwrap_or_else(|| to_python(py, &error)));
+            }
+        };
+        let Some(part) = part else { return Ok(None) };
+        let mut shape = vec![part.records];
+        if self.is_rows {
+            shape.push(part.record_size as u64 / self.item_size.max(1));
         }
+        let lines =
+            part.lines.map(|lines| array_over(py, lines, numpy::dtype::<i64>(py), &shape[..1], false)).transpose()?;
+        let array = array_over(py, part.block, self.dtype.bind(py).clone(), &shape, false)?;
+        Ok(Some((array, lines)))
+    }
+
+    /// The names that the header gives to the columns; known with the first block.
+    #[getter]
+    fn names(&self) -> Option<Vec<String>> {
+        self.blocks.names()
     }
 
     /// Bytes of the source that have been read, before decompression.
@@ -94,4 +116,58 @@ impl TextBlocks {
     fn bytes_read(&self) -> u64 {
         self.blocks.progress().bytes_read()
     }
+}
+
+/// Calls into Python while a block is waited for.
+struct Helper<'a> {
+    calls: &'a Calls,
+    failure: &'a Mutex<Option<PyErr>>,
+    interruption: Option<PyErr>,
+}
+
+impl Helper<'_> {
+    /// Notes what was raised; the text ends there.
+    fn fail(&self, error: PyErr) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+}
+
+// Nothing is called when the interpreter has ended meanwhile, under a daemon thread.
+impl Meanwhile for Helper<'_> {
+    fn stop(&mut self) -> bool {
+        if self.interruption.is_none() {
+            self.interruption = Python::try_attach(|py| py.check_signals().err()).flatten();
+        }
+        self.interruption.is_some()
+    }
+
+    fn finish(&mut self, batch: &mut Unfinished, elements: &InOrder) -> Result<(), usize> {
+        let Some(converters) = &self.calls.converters else { return Err(0) };
+        let filled = Python::try_attach(|py| Filler::new(py, converters, &self.calls.file, elements).fill(batch));
+        filled.unwrap_or(Ok(())).map_err(|failed| {
+            self.fail(failed.error);
+            failed.records
+        })
+    }
+
+    fn supply(&mut self) -> Option<Vec<u8>> {
+        let supply = self.calls.supply.as_ref()?;
+        Python::try_attach(|py| match next_piece(supply.bind(py)) {
+            Ok(piece) => Some(piece),
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                self.fail(error);
+                None
+            }
+            // Ctrl-C does not wait for the blocks before it.
+            Err(error) => {
+                self.interruption = Some(error);
+                None
+            }
+        })?
+    }
+}
+
+fn next_piece(supply: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let piece = supply.call0()?;
+    Ok(piece.cast::<PyBytes>()?.as_bytes().to_vec())
 }

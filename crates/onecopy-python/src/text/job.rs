@@ -83,10 +83,10 @@ impl Job<'_> {
     }
 
     /// Runs on another thread, while this one calls the converters. The error is theirs, or as above.
-    pub(super) fn run_with_converters<'py>(
+    pub(super) fn run_with_converters(
         &self,
-        py: Python<'py>,
-        converters: &Converters<'py>,
+        py: Python<'_>,
+        converters: &Converters,
         tick: Option<Py<PyAny>>,
     ) -> PyResult<Loaded> {
         let mut ticker = Ticker { progress: self.progress, tick, reported: 0 };
@@ -109,10 +109,10 @@ impl Job<'_> {
         })
     }
 
-    fn convert_all<'py>(
+    fn convert_all(
         &self,
-        py: Python<'py>,
-        converters: &Converters<'py>,
+        py: Python<'_>,
+        converters: &Converters,
         batches: &InOrder,
         ticker: &mut Ticker<'_>,
     ) -> PyResult<()> {
@@ -124,7 +124,8 @@ impl Job<'_> {
                 Next::End => return Ok(()),
                 Next::Nothing => {}
                 Next::Batch(mut batch) => {
-                    filler.get_or_insert_with(|| Filler::new(py, converters, &file, batches)).fill(&mut batch)?;
+                    let filler = filler.get_or_insert_with(|| Filler::new(py, converters, &file, batches));
+                    filler.fill(&mut batch).map_err(|failed| failed.error)?;
                     batches.finish(batch);
                 }
             }

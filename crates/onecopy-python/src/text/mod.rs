@@ -34,29 +34,38 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     blocks::register(m)?;
     m.add_function(wrap_pyfunction!(load, m)?)?;
     m.add_function(wrap_pyfunction!(many::load_many, m)?)?;
+    m.add_function(wrap_pyfunction!(is_compressed, m)?)?;
     m.add_function(wrap_pyfunction!(infer, m)?)
 }
 
-/// A path, or the bytes of the text themselves.
+/// A path, or the bytes of the text themselves and what they are called in messages.
 #[derive(FromPyObject)]
 pub(crate) enum Input<'py> {
     #[pyo3(transparent)]
-    Bytes(Bound<'py, PyBytes>),
+    Path(PathBuf),
+    Bytes(String, Bound<'py, PyBytes>),
+}
+
+/// The same for a text that is read block by block: where there are no bytes, there is a function that gives the next
+/// ones.
+#[derive(FromPyObject)]
+pub(crate) enum LongInput {
     #[pyo3(transparent)]
     Path(PathBuf),
+    Supplied(String, Py<PyAny>),
 }
 
 /// The same without Python in it, for threads.
 #[derive(Clone, Copy)]
 enum Text<'a> {
-    Bytes(&'a [u8]),
+    Bytes(&'a str, &'a [u8]),
     Path(&'a Path),
 }
 
 impl Input<'_> {
     fn text(&self) -> Text<'_> {
         match self {
-            Self::Bytes(bytes) => Text::Bytes(bytes.as_bytes()),
+            Self::Bytes(name, bytes) => Text::Bytes(name, bytes.as_bytes()),
             Self::Path(path) => Text::Path(path),
         }
     }
@@ -66,14 +75,14 @@ impl<'a> Text<'a> {
     /// Bytes as stored, where that can be known before reading.
     fn stored(self) -> Option<u64> {
         match self {
-            Self::Bytes(bytes) => Some(bytes.len() as u64),
+            Self::Bytes(_, bytes) => Some(bytes.len() as u64),
             Self::Path(path) => path.metadata().ok().filter(std::fs::Metadata::is_file).map(|found| found.len()),
         }
     }
 
     fn source(self) -> Source<'a> {
         match self {
-            Self::Bytes(bytes) => Source::memory("<text>", bytes),
+            Self::Bytes(name, bytes) => Source::memory(name, bytes),
             Self::Path(path) => Source::path(path),
         }
     }
@@ -150,14 +159,11 @@ fn load<'py>(
     dialect: Dialect,
     threads: usize,
     tick: Option<Bound<'py, PyAny>>,
-    converters: Option<Converters<'py>>,
+    converters: Option<Converters>,
 ) -> PyResult<LoadedArrays<'py>> {
     let schema = schema_from(&dtype)?;
     let mut options = dialect.options(threads)?;
-    options.raw = converters.as_ref().map_or(Raw::Nothing, |converters| match converters.columns.clone() {
-        None => Raw::All,
-        Some(columns) => Raw::Columns(columns.into_iter().map(Column::from).collect()),
-    });
+    options.raw = converters.as_ref().map_or(Raw::Nothing, Converters::raw);
     check_work_memory(threads_or_all(threads) + 1, THREAD_BUFFERS).or_raise(py)?;
     let text = input.text();
     let progress = Progress::new();
@@ -195,6 +201,12 @@ fn arrays<'py>(
     let array = array_over(py, records, dtype, &shape, false)?;
     let lines = lines.map(|lines| array_over(py, lines, numpy::dtype::<i64>(py), &shape[..1], false)).transpose()?;
     Ok((array, lines, summary.names, summary.bytes_text, summary.blank_line))
+}
+
+/// Whether data that begins so is decompressed when it is loaded.
+#[pyfunction]
+fn is_compressed(head: &[u8]) -> bool {
+    onecopy::text::is_compressed(head)
 }
 
 /// Threads that will parse: all cores for 0.

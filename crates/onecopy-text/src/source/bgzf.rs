@@ -1,10 +1,12 @@
-//! BGZF: gzip members of at most 64 KiB that tell their size, so that each thread inflates its own.
+//! BGZF: gzip members of at most 64 KiB that tell their size, so that each thread inflates its own. What follows them
+//! may be gzip of any kind, as in a file to which others were appended: one thread at a time inflates that.
 
 use std::sync::{Mutex, PoisonError};
 
 use libdeflater::{Crc, Decompressor};
 
-use super::{Feed, Portion, ReadAt, TextSize};
+use super::stream::StreamFeed;
+use super::{Feed, Portion, ReadAt, Sequential, TextSize};
 use crate::block::Block;
 use crate::error::{Compression, ReadError};
 use crate::progress::Progress;
@@ -13,6 +15,10 @@ use crate::progress::Progress;
 const MAX_BLOCK: usize = 64 << 10;
 /// CRC-32 and size of the text at the end of each block.
 const TRAILER: usize = 8;
+/// Size of the header of a block; a whole gzip member is longer.
+const HEADER: usize = 18;
+/// Of every gzip member.
+const GZIP: &[u8] = &[0x1f, 0x8b, 8];
 
 /// Where the compressed data of the block at the start of `bytes` begins, and the size of the whole block.
 ///
@@ -38,16 +44,25 @@ pub(super) struct BgzfFeed<'a, R> {
     size: u64,
     name: String,
     block_size: usize,
-    state: Mutex<State>,
+    state: Mutex<State<'a>>,
     progress: &'a Progress,
 }
 
-struct State {
+struct State<'a> {
     offset: u64,
     next: u64,
     /// Whether the last block so far is empty; the last block of a complete file is.
     ends_with_marker: bool,
     finished: bool,
+    /// What follows the blocks, and the ticket of its first portion.
+    rest: Option<(StreamFeed<'a>, u64)>,
+}
+
+/// What there is at a place.
+enum Found {
+    Blocks(Taken),
+    /// gzip without sizes, or the zeros behind it.
+    Members,
 }
 
 /// Blocks that one thread has taken.
@@ -57,9 +72,9 @@ struct Taken {
     last: bool,
 }
 
-impl<'a, R: ReadAt> BgzfFeed<'a, R> {
+impl<'a, R: ReadAt + Clone + Send + 'a> BgzfFeed<'a, R> {
     pub(super) fn new(input: R, size: u64, name: String, block_size: usize, progress: &'a Progress) -> Self {
-        let state = State { offset: 0, next: 0, ends_with_marker: false, finished: false };
+        let state = State { offset: 0, next: 0, ends_with_marker: false, finished: false, rest: None };
         Self { input, size, name, block_size, state: Mutex::new(state), progress }
     }
 
@@ -73,7 +88,7 @@ impl<'a, R: ReadAt> BgzfFeed<'a, R> {
     }
 
     /// Takes blocks until they hold about `block_size` bytes of text.
-    fn take(&self, state: &mut State) -> Result<Taken, ReadError> {
+    fn take(&self, state: &mut State<'_>) -> Result<Found, ReadError> {
         let length = ((self.size - state.offset) as usize).min(MAX_BLOCK.max(self.block_size / 2));
         let mut compressed = vec![0; length];
         self.input
@@ -92,21 +107,35 @@ impl<'a, R: ReadAt> BgzfFeed<'a, R> {
             used += block.len();
         }
         if used == 0 {
-            return Err(self.no_block(&compressed, state.offset));
+            return self.no_block(&compressed, state.offset);
         }
         compressed.truncate(used);
         let offset = state.offset;
         state.offset += used as u64;
-        Ok(Taken { compressed, offset, last: state.offset == self.size })
+        Ok(Found::Blocks(Taken { compressed, offset, last: state.offset == self.size }))
     }
 
-    fn no_block(&self, rest: &[u8], offset: u64) -> ReadError {
-        let is_start = [0x1f, 0x8b, 8, 4].iter().zip(rest).all(|(a, b)| a == b);
-        if is_start && rest.len() < MAX_BLOCK {
-            self.truncated()
+    fn no_block(&self, rest: &[u8], offset: u64) -> Result<Found, ReadError> {
+        let is_start = GZIP.iter().zip(rest).all(|(a, b)| a == b);
+        if is_start && (block_size(rest).is_some() || rest.len() < HEADER) {
+            Err(self.truncated())
+        } else if is_start || rest[0] == 0 {
+            Ok(Found::Members)
         } else {
-            self.corrupt(offset, "no BGZF block begins here")
+            Err(self.corrupt(offset, "no BGZF block begins here"))
         }
+    }
+
+    fn members(&self, offset: u64) -> Result<StreamFeed<'a>, ReadError> {
+        let reader = Box::new(Sequential { input: self.input.clone(), size: self.size, offset });
+        StreamFeed::behind_bgzf(reader, offset, self.name.clone(), self.block_size, self.progress)
+    }
+
+    /// The next portion of what follows the blocks.
+    fn next_of_rest(state: &mut State<'_>, block: &mut Block) -> Option<Portion> {
+        let (feed, first) = state.rest.as_ref()?;
+        let portion = feed.next(block)?;
+        Some(Portion { ticket: portion.ticket + first, ..portion })
     }
 
     fn inflate(&self, taken: &Taken, block: &mut Block) -> Result<(), ReadError> {
@@ -144,15 +173,28 @@ fn text_size_of(block: &[u8]) -> usize {
     block.last_chunk().map_or(0, |size: &[u8; 4]| u32::from_le_bytes(*size) as usize)
 }
 
-impl<R: ReadAt> Feed for BgzfFeed<'_, R> {
+impl<'a, R: ReadAt + Clone + Send + 'a> Feed for BgzfFeed<'a, R> {
     fn next(&self, block: &mut Block) -> Option<Portion> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.rest.is_some() {
+            return Self::next_of_rest(&mut state, block);
+        }
         if state.finished {
             return None;
         }
         let ticket = state.next;
         state.next += 1;
-        let taken = self.take(&mut state);
+        let taken = match self.take(&mut state) {
+            Ok(Found::Blocks(taken)) => Ok(taken),
+            Ok(Found::Members) => match self.members(state.offset) {
+                Ok(members) => {
+                    state.rest = Some((members, ticket));
+                    return Self::next_of_rest(&mut state, block);
+                }
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
         let last = taken.as_ref().map_or(true, |taken| taken.last);
         let complete = !last || state.ends_with_marker;
         state.finished = last;

@@ -18,6 +18,11 @@ impl<R: BufRead> Members<R> {
         Self { member: Some(GzDecoder::new(input)) }
     }
 
+    /// What follows other members: more of them, or nothing.
+    pub(super) fn behind_others(input: R) -> io::Result<Self> {
+        Ok(Self { member: Self::next_member(input)? })
+    }
+
     /// Looks behind a member: another one, or the end.
     fn next_member(mut input: R) -> io::Result<Option<GzDecoder<R>>> {
         loop {

@@ -133,12 +133,26 @@ impl ReadAt for &[u8] {
 /// Longest piece of the start that [`recognise`] looks at.
 const HEAD: usize = 512;
 
+/// Whether data that begins with `head` would be decompressed, and is not read as it is.
+///
+/// ```
+/// assert!(onecopy_text::is_compressed(b"\x1f\x8b\x08\x00"));
+/// assert!(!onecopy_text::is_compressed(b"1 2 3"));
+/// ```
+pub fn is_compressed(head: &[u8]) -> bool {
+    recognise(&head[..head.len().min(HEAD)]).is_some()
+}
+
 /// The compression of data that begins with `head`; `None` for plain text.
 fn recognise(head: &[u8]) -> Option<Compression> {
     match head {
         [0x1f, 0x8b, 8, ..] if bgzf::block_size(head).is_some() => Some(Compression::Bgzf),
         [0x1f, 0x8b, 8, ..] => Some(Compression::Gzip),
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Compression::Zstd),
+        // Behind the name a level, and then the first block or the end: a text may well begin with BZh.
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]
+        | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => Some(Compression::Bzip2),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] | [0x5d, 0, 0, ..] => Some(Compression::Xz),
         _ => None,
     }
 }
@@ -169,7 +183,7 @@ impl<'a> Opener<'a> {
         }
     }
 
-    fn sized(self, input: impl ReadAt + Send + 'a, size: u64) -> Result<Box<dyn Feed + 'a>, ReadError> {
+    fn sized(self, input: impl ReadAt + Clone + Send + 'a, size: u64) -> Result<Box<dyn Feed + 'a>, ReadError> {
         let mut head = vec![0; HEAD.min(size as usize)];
         input.read_exact_at(&mut head, 0).map_err(|error| ReadError::from_io(&self.name, error))?;
         self.progress.add_total(size);
@@ -237,5 +251,10 @@ mod tests {
         assert_eq!(recognise(bgzf), Some(Compression::Bgzf));
         assert_eq!(recognise(b"\x28\xb5\x2f\xfd\x04"), Some(Compression::Zstd));
         assert_eq!(recognise(b"\x53\x2a\x4d\x18\x04"), Some(Compression::Zstd));
+        assert_eq!(recognise(b"BZh91AY&SY"), Some(Compression::Bzip2));
+        assert_eq!(recognise(b"BZh9\x17\x72\x45\x38\x50\x90"), Some(Compression::Bzip2));
+        assert_eq!(recognise(b"BZh9 is a gene"), None);
+        assert_eq!(recognise(b"\xfd7zXZ\0"), Some(Compression::Xz));
+        assert_eq!(recognise(b"]\0\0\x80"), Some(Compression::Xz));
     }
 }

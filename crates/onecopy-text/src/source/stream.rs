@@ -1,8 +1,12 @@
-//! Sources that only one thread at a time can advance: pipes, gzip, zstd. While one decompresses, the others parse.
+//! Sources that only one thread at a time can advance: pipes, gzip, zstd, bzip2, xz. While one decompresses, the others parse.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use bzip2::bufread::MultiBzDecoder;
+use liblzma::bufread::XzDecoder;
+use liblzma::stream as lzma;
 
 use super::{Feed, Portion, TextSize, gzip};
 use crate::block::Block;
@@ -11,6 +15,8 @@ use crate::progress::Progress;
 
 /// Bytes that are read from the source at a time.
 const INPUT_BUFFER: usize = 128 << 10;
+/// What xz may need to decompress; `xz -9` needs 65 MiB.
+const MOST_FOR_XZ: u64 = 1 << 30;
 
 pub(super) struct StreamFeed<'a> {
     state: Mutex<State<'a>>,
@@ -39,9 +45,8 @@ impl<'a> StreamFeed<'a> {
         block_size: usize,
         progress: &'a Progress,
     ) -> Result<Self, ReadError> {
-        let consumed = Arc::new(AtomicU64::new(0));
-        let buffer = BufReader::with_capacity(INPUT_BUFFER, reader);
-        let input = Counted { buffer, consumed: Arc::clone(&consumed), progress };
+        let input = Counted::new(reader, 0, progress);
+        let consumed = Arc::clone(&input.consumed);
         let reader: Box<dyn Read + Send + 'a> = match compression {
             None => Box::new(input),
             Some(Compression::Gzip | Compression::Bgzf) => Box::new(gzip::Members::new(input)),
@@ -49,9 +54,34 @@ impl<'a> StreamFeed<'a> {
                 let decoder = zstd::stream::read::Decoder::with_buffer(input);
                 Box::new(decoder.map_err(|error| ReadError::from_io(&name, error))?)
             }
+            Some(Compression::Bzip2) => Box::new(MultiBzDecoder::new(input)),
+            Some(Compression::Xz) => {
+                let stream = lzma::Stream::new_auto_decoder(MOST_FOR_XZ, lzma::CONCATENATED);
+                let stream = stream.map_err(|error| ReadError::from_io(&name, error.into()))?;
+                Box::new(XzDecoder::new_stream(input, stream))
+            }
         };
         let state = Mutex::new(State { reader: Some(reader), next: 0, reported: 0 });
         Ok(Self { state, name, compression, size, block_size, consumed, progress })
+    }
+
+    /// The gzip members from byte `offset` on, in front of which is BGZF.
+    pub(super) fn behind_bgzf(
+        reader: Box<dyn Read + Send + 'a>,
+        offset: u64,
+        name: String,
+        block_size: usize,
+        progress: &'a Progress,
+    ) -> Result<Self, ReadError> {
+        let input = Counted::new(reader, offset, progress);
+        let consumed = Arc::clone(&input.consumed);
+        let compression = Some(Compression::Gzip);
+        let empty = State { reader: None, next: 0, reported: offset };
+        let size = TextSize::Unknown;
+        let mut feed = Self { state: Mutex::new(empty), name, compression, size, block_size, consumed, progress };
+        let members = gzip::Members::behind_others(input).map_err(|error| feed.error(error))?;
+        feed.state.get_mut().unwrap_or_else(PoisonError::into_inner).reader = Some(Box::new(members));
+        Ok(feed)
     }
 
     fn error(&self, error: io::Error) -> ReadError {
@@ -62,7 +92,7 @@ impl<'a> StreamFeed<'a> {
         let offset = self.consumed.load(Ordering::Relaxed);
         match (self.compression, error.kind()) {
             (Some(compression), io::ErrorKind::UnexpectedEof) => ReadError::Truncated { file, compression, offset },
-            (Some(compression), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other) => {
+            (Some(compression), kind) if kind != io::ErrorKind::Interrupted && error.raw_os_error().is_none() => {
                 ReadError::Corrupt { file, compression, offset, reason: error.to_string() }
             }
             _ => ReadError::from_io(&file, error),
@@ -116,6 +146,14 @@ struct Counted<'a, R> {
     buffer: BufReader<R>,
     consumed: Arc<AtomicU64>,
     progress: &'a Progress,
+}
+
+impl<'a, R: Read> Counted<'a, R> {
+    /// Begins to count at `offset`.
+    fn new(reader: R, offset: u64, progress: &'a Progress) -> Self {
+        let buffer = BufReader::with_capacity(INPUT_BUFFER, reader);
+        Self { buffer, consumed: Arc::new(AtomicU64::new(offset)), progress }
+    }
 }
 
 impl<R: Read> BufRead for Counted<'_, R> {

@@ -56,6 +56,25 @@ pub(crate) fn zstd(text: &[u8]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
+pub(crate) fn bzip2(text: &[u8]) -> Vec<u8> {
+    let mut out = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::best());
+    out.write_all(text).unwrap();
+    out.finish().unwrap()
+}
+
+pub(crate) fn xz(text: &[u8]) -> Vec<u8> {
+    liblzma::encode_all(text, 6).unwrap()
+}
+
+/// What was there before xz, without a check sum.
+pub(crate) fn lzma(text: &[u8]) -> Vec<u8> {
+    let options = liblzma::stream::LzmaOptions::new_preset(6).unwrap();
+    let stream = liblzma::stream::Stream::new_lzma_encoder(&options).unwrap();
+    let mut out = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+    out.write_all(text).unwrap();
+    out.finish().unwrap()
+}
+
 /// One block of BGZF.
 pub(crate) fn bgzf_block(text: &[u8]) -> Vec<u8> {
     let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), Compression::new(6));

@@ -3,23 +3,25 @@
 #![expect(clippy::doc_markdown, reason = "the docstrings are Python's")]
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
-use onecopy::{ArrayHandle, Batch, Error, LockError, Message, Patience, Payload, QueueError, SharedObject, ValueKind};
-use pyo3::exceptions::{PyException, PyMemoryError, PyStopIteration, PyValueError};
-use pyo3::intern;
+use onecopy::{Batch, Patience, SharedObject};
+use pyo3::exceptions::{PyStopIteration, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::array;
 use crate::errors::OrRaise;
 use crate::locks::{handle_of, limit, wait};
-use crate::value::{self, Raised, changed};
 use crate::waiting::{Mailbox, Readiness, Watch, in_task};
 
 mod letter;
+mod messages;
+mod waits;
 
 use letter::{Letter, Sealed, Stamp};
+pub(crate) use messages::{decode, push};
+use messages::{decode_alone, not_put};
+use waits::how_long;
+pub(crate) use waits::stopped;
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Letter>()?;
@@ -440,126 +442,8 @@ impl Queue {
         }
         Ok(())
     }
-
-    fn put_batch(&self, py: Python<'_>, batch: &Batch, limit: Option<Duration>) -> PyResult<u32> {
-        self.used.store(true, Relaxed);
-        let mut from = 0;
-        // With room in the queue nothing has to be waited for, and the GIL is kept.
-        let put = match self.inner.put_rest(batch, &mut from, &Patience::none()) {
-            Err(Error::Queue(QueueError::TimedOut)) if limit != Some(Duration::ZERO) => {
-                wait(py, limit, |patience| self.inner.put_rest(batch, &mut from, patience).map_err(stopped))
-            }
-            Err(Error::Queue(QueueError::TimedOut)) => Ok(None),
-            Ok(put) if limit != Some(Duration::ZERO) && from < batch.len() => {
-                wait(py, limit, |patience| self.inner.put_rest(batch, &mut from, patience).map_err(stopped))
-                    .map(|more| Some(put + more.unwrap_or(0)))
-            }
-            other => other.map(Some).or_raise(py),
-        };
-        if from < batch.len() {
-            self.inner.drop_rest(batch, from).or_raise(py)?;
-        }
-        put?.ok_or_else(|| raise_from_queue(py, "Full"))
-    }
-
-    fn take(&self, py: Python<'_>, most: u32, batch: &mut Batch, limit: Option<Duration>) -> PyResult<()> {
-        let taken = self.take_within(py, most, batch, limit)?;
-        taken.map(drop).ok_or_else(|| raise_from_queue(py, "Empty"))
-    }
-
-    fn take_within(
-        &self,
-        py: Python<'_>,
-        most: u32,
-        batch: &mut Batch,
-        limit: Option<Duration>,
-    ) -> PyResult<Option<u32>> {
-        self.check_open()?;
-        let taken = match self.inner.take_batch(most, batch, &Patience::none()) {
-            Err(Error::Queue(QueueError::TimedOut)) if limit != Some(Duration::ZERO) => {
-                wait(py, limit, |patience| self.inner.take_batch(most, batch, patience).map_err(stopped))
-            }
-            Err(Error::Queue(QueueError::TimedOut)) => Ok(None),
-            other => other.map(Some).or_raise(py),
-        };
-        self.readiness.update(|| self.is_ready(), || Ok(self.inner.messages()));
-        taken
-    }
-}
-
-/// Adds an object to a batch for a queue.
-pub(crate) fn push(
-    py: Python<'_>,
-    queue: &onecopy::Queue,
-    batch: &mut Batch,
-    object: &Bound<'_, PyAny>,
-) -> PyResult<()> {
-    if let Some((kind, plain)) = value::plain_unless_audited(object) {
-        return queue.push(batch, kind, plain.as_bytes()).or_raise(py);
-    }
-    if let Some((block, handle)) = value::plain_array(object)? {
-        return queue.push_array(batch, &block, handle).or_raise(py);
-    }
-    queue.push_made(batch, || value::pickled(py, object)).map_err(|Raised(error)| error)
-}
-
-/// Raises for an object that cannot be pickled; or leaves that to a derived class that promises otherwise, as the standard
-/// library's queue does.
-fn not_put(queue: &Bound<'_, Queue>, object: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
-    let py = queue.py();
-    if !error.is_instance_of::<PyException>(py) || error.is_instance_of::<PyMemoryError>(py) {
-        return Err(error);
-    }
-    match queue.getattr_opt(intern!(py, "_on_queue_feeder_error"))? {
-        Some(report) => report.call1((error.into_value(py), object)).map(drop),
-        None => Err(error),
-    }
-}
-
-/// The object that the only message of a batch is.
-fn decode_alone(py: Python<'_>, mut batch: Batch) -> PyResult<Bound<'_, PyAny>> {
-    let message = batch.messages().next().ok_or_else(changed)?;
-    let is_array = ValueKind::of(&message).or_raise(py)? == ValueKind::Array;
-    match onecopy::Queue::contents(&batch, &message).or_raise(py)? {
-        Payload::Inline(handle) if is_array => {
-            let handle = ArrayHandle::decode(handle).or_raise(py)?;
-            array::taken_alone(py, &handle, &mut batch)
-        }
-        _ => decode(py, &batch, &message),
-    }
-}
-
-/// The object that a message is.
-pub(crate) fn decode<'py>(py: Python<'py>, batch: &Batch, message: &Message<'_>) -> PyResult<Bound<'py, PyAny>> {
-    let kind = ValueKind::of(message).or_raise(py)?;
-    let payload = onecopy::Queue::contents(batch, message).or_raise(py)?;
-    match (kind, &payload) {
-        // Its block came with it.
-        (ValueKind::Array, Payload::Inline(handle)) => array::taken(py, handle, batch),
-        (ValueKind::Array, _) => array::taken(py, value::bytes_of(py, &payload)?.as_bytes(), batch),
-        _ => value::decode(py, kind, &payload),
-    }
 }
 
 fn bound(maxsize: i64) -> Option<u32> {
     (maxsize > 0).then(|| u32::try_from(maxsize).unwrap_or(onecopy::MOST_MESSAGES))
-}
-
-/// How long the caller of a method waits, as the standard library reads these arguments.
-fn how_long(block: bool, timeout: Option<f64>) -> PyResult<Option<Duration>> {
-    if block { limit(timeout) } else { Ok(Some(Duration::ZERO)) }
-}
-
-pub(crate) fn stopped(error: Error) -> LockError {
-    match error {
-        Error::Queue(QueueError::TimedOut) => LockError::TimedOut,
-        Error::Queue(QueueError::Interrupted) => LockError::Interrupted,
-        other => LockError::Shared(other),
-    }
-}
-
-/// `queue.Full` or `queue.Empty`, without arguments as in the standard library.
-fn raise_from_queue(py: Python<'_>, name: &str) -> PyErr {
-    let made = py.import("queue").and_then(|module| module.getattr(name)).and_then(|class| class.call0());
-    made.map_or_else(|error| error, PyErr::from_value)
 }
