@@ -25,7 +25,7 @@ from onecopy.__main__ import main
 from onecopy._cli import interrupt
 from onecopy._cli.datasets import dataset_names
 from onecopy._cli.ordered import Stopped, in_order
-from programs import ENDLESS
+from endless import ENDLESS
 
 COMMAND = [sys.executable, "-m", "onecopy", "load"]
 CALLS = "chr1\t100\t87.5\nchr1\t250\t0.0\nchr10\t7\t12.25\n"
