@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 
 import onecopy as oc
+from endless import ENDLESS
 from onecopy import _text
 from onecopy.__main__ import main
 from onecopy._cli import interrupt
 from onecopy._cli.datasets import dataset_names
 from onecopy._cli.ordered import Stopped, in_order
-from endless import ENDLESS
 
 COMMAND = [sys.executable, "-m", "onecopy", "load"]
 CALLS = "chr1\t100\t87.5\nchr1\t250\t0.0\nchr10\t7\t12.25\n"

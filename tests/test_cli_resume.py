@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import onecopy as oc
-from onecopy.__main__ import main
 from endless import ENDLESS
+from onecopy.__main__ import main
 
 TEXTS = {f"t{n}.txt": "".join(f"chr{n}\t{n * 1000 + row}\t{row / 4}\n" for row in range(40 + n)) for n in range(4)}
 TYPES = ["--dtype", "chr:S8,pos:i4,pct:f8"]
