@@ -442,3 +442,10 @@ def test_ctrl_c_ends_a_load(tmp_path: Path) -> None:
             assert process.stdout.read() == "interrupted 0\n"
             stop.set()
         feeder.join()
+
+
+def test_ends_of_lines_inside_of_quotes_stay_as_they_are_given() -> None:
+    lines = ["1\n", '"\n', "a\r", '2"\n']
+    for source in (lines, iter(lines)):
+        read = oc.loadtxt(source, "U4", delimiter=",", quotechar='"', truncate=True)
+        assert read.tolist() == ["1", "\na\r2"]

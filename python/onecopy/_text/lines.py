@@ -119,6 +119,7 @@ class Joiner:
     def __init__(self, encoding: str | None, quote: str | None, delimiter: str | None) -> None:
         self._of_bytes = encoding_of_bytes(encoding)
         self._quote, self._delimiter = quote, delimiter
+        self._may_be_open = False
 
     def line(self, line: str | bytes) -> str:
         """Return a line with its end."""
@@ -126,9 +127,10 @@ class Joiner:
         inner = _without_end(line)
         # An error, unless it is quoted or in a line that is skipped.
         is_odd = "\n" in inner or "\r" in inner
-        if self._quote is not None and self._quote in line and line != inner + "\n":
-            # A quote that is open at the end of a line encloses that end as it stands.
-            is_odd |= not _is_closed(line, self._quote, self._delimiter)
+        # A quote that is open at the end of a line encloses that end as it stands, and those of the next lines.
+        if self._quote is not None and self._quote in line:
+            self._may_be_open |= not _is_closed(line, self._quote, self._delimiter)
+        is_odd |= self._may_be_open and line != inner + "\n"
         if is_odd:
             raise self.Odd(f"{line!r} has a line end inside, or a quote that stays open: see loadtxt, or give a file")
         return inner + "\n"
