@@ -109,22 +109,15 @@ impl Encoder {
         let (Compress::Deflate(zlib), Some(size)) = (&mut self.compress, self.pipeline.shuffle) else {
             return Plan::Whole;
         };
-        self.planes.resize(chunk.len(), 0);
-        shuffle(chunk, size, &mut self.planes);
-        zlib.plan(&self.planes, size)
+        zlib.plan(shuffled(chunk, size, &mut self.planes), size)
     }
 
     /// Encodes one chunk in the way that was found for it or for another one.
     pub(crate) fn encode_by(&mut self, plan: &Plan, chunk: &[u8]) -> Encoded {
-        let input = match self.pipeline.shuffle {
-            Some(size) => {
-                self.planes.resize(chunk.len(), 0);
-                shuffle(chunk, size, &mut self.planes);
-                self.planes.as_slice()
-            }
-            None => chunk,
+        let (input, size) = match self.pipeline.shuffle {
+            Some(size) => (shuffled(chunk, size, &mut self.planes), size),
+            None => (chunk, 1),
         };
-        let size = self.pipeline.shuffle.unwrap_or(1);
         let mut encoded = self.compress.run(input, size, plan, &mut self.output).map_or_else(
             || Encoded { bytes: input.to_vec(), filter_mask: self.pipeline.codec_bit() },
             |len| Encoded { bytes: self.output[..len].to_vec(), filter_mask: 0 },
@@ -135,6 +128,13 @@ impl Encoder {
         }
         encoded
     }
+}
+
+/// The planes of a chunk, in memory that is used again for the next one.
+fn shuffled<'a>(chunk: &[u8], size: usize, planes: &'a mut Vec<u8>) -> &'a [u8] {
+    planes.resize(chunk.len(), 0);
+    shuffle(chunk, size, planes);
+    planes
 }
 
 impl Compress {

@@ -128,8 +128,8 @@ class Joiner:
         # An error, unless it is quoted or in a line that is skipped.
         is_odd = "\n" in inner or "\r" in inner
         # A quote that is open at the end of a line encloses that end as it stands, and those of the next lines.
-        if self._quote is not None and self._quote in line:
-            self._may_be_open |= not _is_closed(line, self._quote, self._delimiter)
+        if self._quote is not None and self._quote in line and not self._may_be_open:
+            self._may_be_open = not _is_closed(line, self._quote, self._delimiter)
         is_odd |= self._may_be_open and line != inner + "\n"
         if is_odd:
             raise self.Odd(f"{line!r} has a line end inside, or a quote that stays open: see loadtxt, or give a file")
