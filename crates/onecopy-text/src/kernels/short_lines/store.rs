@@ -12,8 +12,6 @@ use crate::layout::Scalar;
 const MASKED: usize = 64;
 /// Every power of ten that is needed; a double holds each exactly.
 const POWERS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
-/// Integers up to here are doubles.
-const EXACT: i64 = 1 << 53;
 
 /// Groups of lines, and the records that they become.
 struct Job<'a> {
@@ -84,10 +82,10 @@ impl Job<'_> {
     #[inline(always)]
     fn floats<const N: usize>(&mut self, column: &Column, slot: Slot, narrow: impl Fn(f64) -> [u8; N]) -> usize {
         match slot.words {
-            1 => self.numbers(column, slot, |group, word| float::<1>(group, word).map(&narrow)),
-            2 => self.numbers(column, slot, |group, word| float::<2>(group, word).map(&narrow)),
-            3 => self.numbers(column, slot, |group, word| float::<3>(group, word).map(&narrow)),
-            _ => self.numbers(column, slot, |group, word| float::<4>(group, word).map(&narrow)),
+            1 => self.numbers(column, slot, |group, word| Some(narrow(float::<1>(group, word)))),
+            2 => self.numbers(column, slot, |group, word| Some(narrow(float::<2>(group, word)))),
+            3 => self.numbers(column, slot, |group, word| Some(narrow(float::<3>(group, word)))),
+            _ => self.numbers(column, slot, |group, word| Some(narrow(float::<4>(group, word)))),
         }
     }
 
@@ -166,20 +164,17 @@ fn value<const WORDS: usize>(group: &Group, first: usize) -> i64 {
     (0..WORDS).fold(0, |value, i| 10_000 * value + word(i))
 }
 
-/// The float in the slot; nothing if it has more digits than a double.
+/// The float in the slot.
 ///
-/// The quotient of two exact numbers is rounded once: it is the nearest double.
+/// It is the nearest double, as only one thing is rounded: the quotient of two exact numbers, as beside a point there is
+/// room for at most 15 digits; or without a point the integer.
 #[inline(always)]
-fn float<const WORDS: usize>(group: &Group, first: usize) -> Option<f64> {
-    let value = value::<WORDS>(group, first);
-    if WORDS == 4 && value > EXACT {
-        return None;
-    }
+fn float<const WORDS: usize>(group: &Group, first: usize) -> f64 {
     let length = WORD * WORDS;
     let in_slot = |mask: u64| mask >> (WORD * first) & ((1 << length) - 1);
     let points = in_slot(group.points);
     let behind = if points == 0 { 0 } else { length - 1 - points.trailing_zeros() as usize };
-    let magnitude = value as f64 / POWERS[behind];
+    let magnitude = value::<WORDS>(group, first) as f64 / POWERS[behind];
     let sign = in_slot(group.minus) << 63;
-    Some(f64::from_bits(magnitude.to_bits() ^ sign))
+    f64::from_bits(magnitude.to_bits() ^ sign)
 }
