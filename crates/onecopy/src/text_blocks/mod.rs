@@ -49,6 +49,22 @@ impl<F: FnMut() -> bool> Meanwhile for F {
     }
 }
 
+/// How much of a text becomes a block. A number stands for so many records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockSize {
+    /// So many records.
+    Records(u64),
+    /// As many records as fit into so many bytes, but at least one. How long a record is may be known only when the text
+    /// is read.
+    Bytes(u64),
+}
+
+impl From<u64> for BlockSize {
+    fn from(records: u64) -> Self {
+        Self::Records(records)
+    }
+}
+
 /// The records of a text, so many at a time, in the order of the text.
 ///
 /// Memory is bounded by a few blocks, however long the text is. What is wrong with the text is told in its place: the
@@ -88,15 +104,15 @@ pub struct Part {
 }
 
 impl TextBlocks {
-    /// Begins to read `source`, `records` at a time. Raw fields have to be made by whoever takes the blocks.
+    /// Begins to read `source`, `size` at a time. Raw fields have to be made by whoever takes the blocks.
     pub fn start(
         arena: &'static Arena,
         source: Source<'static>,
         schema: Schema,
         options: Options,
-        records: u64,
+        size: impl Into<BlockSize>,
     ) -> Result<Self, Error> {
-        Self::begin(Shared::new(arena, records, options.lines)?, source, None, schema, options)
+        Self::begin(Shared::new(arena, size.into(), options.lines)?, source, None, schema, options)
     }
 
     /// Begins to read what whoever takes the blocks supplies, and messages call `name`.
@@ -128,9 +144,9 @@ impl TextBlocks {
         name: &str,
         schema: Schema,
         options: Options,
-        records: u64,
+        size: impl Into<BlockSize>,
     ) -> Result<Self, Error> {
-        let shared = Shared::new(arena, records, options.lines)?;
+        let shared = Shared::new(arena, size.into(), options.lines)?;
         let supply = Arc::new(Supply::new(Arc::clone(&shared.bell)));
         let source = Source::stream(name, Supplied(Arc::clone(&supply)));
         Self::begin(shared, source, Some(supply), schema, options)
@@ -201,6 +217,11 @@ impl TextBlocks {
     /// The names that the header gives to the columns of the records; known when the first of them have been taken.
     pub fn names(&self) -> Option<Vec<String>> {
         self.shared.names()
+    }
+
+    /// Bytes of the text, decompressed; known when the last of its records have been taken.
+    pub fn text_bytes(&self) -> Option<u64> {
+        self.shared.text_bytes()
     }
 
     /// How far the reading has come.
