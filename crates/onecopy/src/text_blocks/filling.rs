@@ -184,10 +184,7 @@ impl Shared {
 impl Sink for Shared {
     fn begin(&self, expected: &Expected) -> io::Result<()> {
         let mut state = self.lock();
-        state.records = match self.size {
-            BlockSize::Records(records) => records,
-            BlockSize::Bytes(bytes) => (bytes / expected.record_size.max(1) as u64).max(1),
-        };
+        state.records = self.size.records(expected.record_size as u64);
         (state.record_size, state.most) = (expected.record_size, expected.at_most);
         state.names.clone_from(&expected.names);
         Ok(())

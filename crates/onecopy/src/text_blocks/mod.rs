@@ -21,6 +21,8 @@ use crate::{Error, InOrder, LoadError, Next, Unfinished};
 /// How often a wait asks whether to stop.
 const TICK: Duration = Duration::from_millis(50);
 
+const PAGE: u64 = 4096;
+
 /// What the thread that takes blocks does while it waits for them. A closure that says whether to stop is enough for a
 /// text that needs nothing else.
 pub trait Meanwhile {
@@ -55,8 +57,23 @@ pub enum BlockSize {
     /// So many records.
     Records(u64),
     /// As many records as fit into so many bytes, but at least one. How long a record is may be known only when the text
-    /// is read.
+    /// is read. Where there is room for them, they fill whole pages of memory, so that blocks can be written one behind
+    /// the other past the page cache.
     Bytes(u64),
+}
+
+impl BlockSize {
+    /// Records of a block, if each has so many bytes.
+    fn records(self, record_size: u64) -> u64 {
+        let bytes = match self {
+            Self::Records(records) => return records,
+            Self::Bytes(bytes) => bytes,
+        };
+        let most = bytes / record_size.max(1);
+        // A page is a power of two, of which a record has some factors.
+        let filling_pages = PAGE >> record_size.trailing_zeros().min(PAGE.trailing_zeros());
+        (most - most % filling_pages).max(most.min(filling_pages)).max(1)
+    }
 }
 
 impl From<u64> for BlockSize {

@@ -227,6 +227,20 @@ fn a_block_of_so_many_bytes_has_the_records_that_fit() {
 }
 
 #[test]
+fn blocks_of_so_many_bytes_fill_whole_pages_where_they_can() {
+    for record in [1, 2, 8, 24, 26, 4095, 4096, 4100, 8000, 100_000] {
+        for bytes in [1, 5000, 100_000, 8 << 20] {
+            let records = BlockSize::Bytes(bytes).records(record);
+            assert!(records == 1 || records * record <= bytes, "{record} {bytes}");
+            // Nothing that is larger and would fit fills whole pages.
+            let pages = (1..=bytes / record).rev().find(|records| records * record % PAGE == 0);
+            assert_eq!(records, pages.unwrap_or(bytes / record).max(1), "{record} {bytes}");
+        }
+    }
+    assert_eq!(BlockSize::Records(7).records(26), 7);
+}
+
+#[test]
 fn how_long_the_text_was_is_known_at_its_end() {
     let blocks = start(arena(), numbers(20), 2, 10);
     assert_eq!(next(&blocks).unwrap().unwrap().len(), 10);
