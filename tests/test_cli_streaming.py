@@ -1,6 +1,7 @@
 """`onecopy load` of files that come block by block: the same results as of whole ones, in little memory."""
 
 import gzip
+import hashlib
 import json
 import os
 import resource
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import pytest
 import onecopy as oc
 from onecopy import _text
 from onecopy.__main__ import main
-from onecopy._cli import loading
+from onecopy._cli import loading, sources
 
 TYPES = ["--dtype", "chr:S8,pos:i4,pct:f8"]
 #: Rows of a block, and of a file.
@@ -282,7 +284,7 @@ WAITING = textwrap.dedent("""
     import sys, threading
     from onecopy import _text
     from onecopy.__main__ import main
-    from onecopy._cli import loading
+    from onecopy._cli import loading, sources
 
     load_blocks, (_, name, number, *arguments) = _text.load_blocks, sys.argv
 
@@ -342,6 +344,76 @@ def test_a_command_that_is_stopped_within_a_file_is_gone_on_with(
     assert sorted(name for name in os.listdir() if name.startswith(".")) == []
     whole, found = contents("whole.h5"), contents("out.h5")
     assert found == whole
+
+
+# ---------------------------------------------------------------- pipes
+
+
+def fed(path: str, content: bytes) -> threading.Thread:
+    """A pipe, and who feeds it."""
+    os.mkfifo(path)
+    feeder = threading.Thread(target=Path(path).write_bytes, args=(content,), daemon=True)
+    feeder.start()
+    return feeder
+
+
+@pytest.mark.usefixtures("time_limit", "blocks")
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("layout", ["per-file", "concat"])
+def test_a_long_pipe_is_read_as_it_comes(
+    monkeypatch: pytest.MonkeyPatch, layout: str, pack: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setattr(sources, "_HEAD", 1000)
+    content = pack(lines(1, ROWS).encode())
+    feeder = fed("pipe", content)
+    assert main(["load", "small.txt", "pipe", "b.txt.gz", "-o", "out.h5", "--layout", layout, "--checksum"]) == 0
+    feeder.join()
+    expected = oc.loadtxt("a.txt", "S8,i4,f8")
+    with h5py.File("out.h5") as file:
+        if layout == "concat":
+            index = file["data_sources"][1]
+            found, attrs = file["data"][7 : 7 + ROWS], {name: index[name] for name in index.dtype.names}
+            attrs["source_sha256"] = attrs["source_sha256"].decode()
+        else:
+            found, attrs = file["pipe"][:], file["pipe"].attrs
+        assert all((found[name] == expected[name]).all() for name in ("f0", "f1", "f2"))
+        assert attrs["source_bytes"] == len(content)
+        assert attrs["source_sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.usefixtures("time_limit", "blocks")
+def test_several_pipes_may_be_fed_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_HEAD", 1000)
+    for name in ("one", "two"):
+        os.mkfifo(name)
+    # More than a pipe holds.
+    text = lines(1, 20_000).encode()
+
+    def feed() -> None:
+        for name in ("one", "two"):
+            Path(name).write_bytes(text)
+
+    feeder = threading.Thread(target=feed, daemon=True)
+    feeder.start()
+    assert main(["load", "one", "two", "-o", "out.h5"]) == 0
+    feeder.join()
+    assert [len(array) for array in oc.from_hdf5("out.h5").values()] == [20_000, 20_000]
+
+
+@pytest.mark.usefixtures("time_limit", "blocks")
+@pytest.mark.parametrize("option", [[], ["--resume"], ["--dtype", "c:U8,p:i4,m:f8"], ["--layout", "stack"]], ids=str)
+def test_a_pipe_that_ends_with_a_flaw(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: list[str]
+) -> None:
+    monkeypatch.setattr(sources, "_HEAD", 1000)
+    text = "".join(f"1\t{n}\t0\n" for n in range(ROWS)) + "1\tx\t0\n"
+    feeder = fed("pipe", text.encode())
+    assert (
+        main(["load", "pipe", "-o", "out.h5", "--dtype", "f8" if "stack" in option else "c:S8,p:i4,m:f8", *option]) == 1
+    )
+    feeder.join()
+    assert f"pipe:{ROWS + 1}:3: " in capsys.readouterr().err
+    assert not [name for name in os.listdir() if "out.h5" in name]
 
 
 # ---------------------------------------------------------------- memory

@@ -57,7 +57,9 @@ def write_per_file(writer: Hdf5Writer, sources: Sequence[Source], loaded: Iterab
     rest = slice(len(writer.saved), None)
     for name, source, file in zip(names[rest], sources[rest], loaded, strict=True):
         if isinstance(file, StreamedFile):
-            rows = writer.write_blocks(name, iter(file), source.attributes())[0]
+            rows = writer.write_blocks(name, iter(file))[0]
+            # Some of them are known only now.
+            writer.annotate(name, source.attributes())
         else:
             rows = len(file.array)
             writer.write(name, file.array, source.attributes())
@@ -94,15 +96,16 @@ def write_concatenated(
 
 def _index(sources: Sequence[Source], counts: Sequence[int], before: int) -> Array:
     first = [before + sum(counts[:n]) for n in range(len(counts))]
+    described = [source.attributes() for source in sources]
     columns: dict[str, Sequence[str] | Sequence[int]] = {
-        "source": [source.source for source in sources],
+        "source": [source["source"] for source in described],
         "first_row": first,
         "rows": counts,
-        "source_bytes": [source.source_bytes for source in sources],
-        "source_mtime": [source.source_mtime for source in sources],
+        "source_bytes": [source["source_bytes"] for source in described],
+        "source_mtime": [source["source_mtime"] for source in described],
     }
-    if any(source.source_sha256 for source in sources):
-        columns["source_sha256"] = [source.source_sha256 for source in sources]
+    if any("source_sha256" in source for source in described):
+        columns["source_sha256"] = [source.get("source_sha256", "") for source in described]
     arrays = {name: np.asarray(column) for name, column in columns.items()}
     index = np.empty(len(sources), [(name, array.dtype) for name, array in arrays.items()])
     for name, array in arrays.items():

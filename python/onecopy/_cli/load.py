@@ -140,7 +140,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--checksum is for HDF5 with --layout per-file or concat: leave it out")
     if kind in (None, "zarr"):
         _check_names(args)
-    sources = [Source.of(path, checksum=args.checksum) for path in args.files]
+    # Who feeds several may wait until one has been read before he begins with the next; and what has been loaded before
+    # can be compared only with all of a pipe.
+    stream = kind is None and not args.resume and args.layout != "stack" and sum(map(is_read_once, args.files)) == 1
+    sources = [Source.of(path, checksum=args.checksum, stream=stream) for path in args.files]
     done = complete_result(args.output, sources, recorded_options(args)) if args.resume else None
     if done is not None:
         _summarise(args, Loaded(done, 0, len(sources)), time.monotonic() - start)

@@ -59,11 +59,11 @@ class StreamedFile:
     def __iter__(self) -> Iterator[Array]:
         """Give the blocks, at least one; behind the last one, whether the file is still the same is known."""
         plan, options = self._plan, {"threads": self._threads, "progress": self._report, **self._plan.dialect}
-        blocks = _text.load_blocks(plan.path, plan.dtype, **options)
+        blocks = _text.load_blocks(plan.source.parts, plan.dtype, **options)
         first = next(blocks, None)
         if first is None:
             # No rows, but they have a shape.
-            yield _text.load(plan.path, plan.dtype, **options).array
+            yield _text.load(plan.source.sample, plan.dtype, **options).array
         else:
             # Keeps no block, so that who gets one has it alone.
             parts = chain([first], blocks)
@@ -140,12 +140,15 @@ def _whole(plan: Plan, threads: int, stop: Callable[[], None], bar: tqdm[Any]) -
 
 def _is_streamed(plan: Plan) -> bool:
     """Tell whether a file comes block by block."""
-    # How long Unicode text is in a file, only all of it tells; and what is held already is not long.
-    return plan.source.held is None and plan.source.source_bytes > _SMALL and not has_unicode(plan.dtype)
+    if plan.source.held is not None or has_unicode(plan.dtype):
+        # It is in memory already; or only all of it tells how long its text is in a file.
+        return False
+    return plan.source.pipe is not None or plan.source.source_bytes > _SMALL
 
 
 def progress_bar(args: argparse.Namespace, plans: Sequence[Plan]) -> tqdm[Any]:
     """Show bytes read, their rate and the time left, on a terminal only."""
-    total = sum(plan.source.source_bytes for plan in plans)
+    is_known = all(plan.source.pipe is None for plan in plans)
+    total = sum(plan.source.source_bytes for plan in plans) if is_known else None
     # `None` lets tqdm look whether standard error is a terminal.
     return tqdm(total=total, unit="B", unit_scale=True, disable=True if args.quiet else None, file=sys.stderr)

@@ -289,6 +289,11 @@ class Hdf5Writer:
         shape: tuple[int, ...] = dataset.shape
         return shape
 
+    def annotate(self, name: str, attrs: Mapping[str, Any]) -> None:
+        """Give a dataset that is there more attributes."""
+        self._room.take(DATASET_BYTES)
+        write_attributes(self._h5[name], name, attrs)
+
     def append(
         self, name: str, array: npt.ArrayLike, attrs: Mapping[str, Any] | None = None, *, in_parts: bool = False
     ) -> None:
