@@ -156,6 +156,35 @@ def test_a_saved_state_does_not_change_where_rows_find_room_in_it(path: Path) ->
         assert oc.from_hdf5(path, "small").tobytes() == numbers(10).tobytes()
 
 
+def test_a_saved_state_does_not_change_where_its_end_has_become_free(path: Path) -> None:
+    large = numbers(300_000)
+    with Hdf5Writer(path, "w", Filters(), resume={"a": "1"}) as writer:
+        writer.write("small", numbers(10))
+        writer.write("large", large)
+        writer.save({})
+        before = writer._file.temporary.read_bytes()[: writer._file.saved_end]
+        writer.remove("large")
+        writer.write_blocks("rows", iter([large[::-1], large[:5]]))
+        assert writer._file.temporary.read_bytes()[: writer._file.saved_end] == before
+    assert oc.from_hdf5(path, "rows").tobytes() == large[::-1].tobytes() + large[:5].tobytes()
+    assert oc.from_hdf5(path, "small").tobytes() == numbers(10).tobytes()
+
+
+def test_what_is_complete_is_not_written_again(path: Path) -> None:
+    seen: list[int] = []
+    arrays = {name: numbers(10_001) for name in "abc"}
+    oc.to_hdf5(
+        path,
+        {name: pieces(array, 5000) for name, array in arrays.items()},
+        chunks=1000,
+        compression="lzf",
+        resume=True,
+        progress=seen.append,
+    )
+    # In chunks, the last one of which is not full.
+    assert sum(seen) == sum(array.nbytes for array in arrays.values())
+
+
 @pytest.mark.parametrize("chunks", [10_000, 1 << 40])
 def test_no_chunk_is_longer_than_its_dataset(path: Path, chunks: int) -> None:
     array = numbers(1000, RECORD)
