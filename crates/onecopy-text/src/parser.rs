@@ -9,7 +9,7 @@ use crate::convert::Fault;
 use crate::dialect::{Dialect, Tokens, after_line_end, count_line_ends};
 use crate::error::{FieldError, FieldProblem, Location, ReadError, shorten};
 use crate::index::{Index, LineEnd, Marks};
-use crate::kernels::Rows;
+use crate::kernels::{Buffers, Rows, ShortLines};
 use crate::place::{Lines, RawTexts, place_of};
 use crate::plan::{Plan, Target};
 use crate::sink::{Batch, RawField, Sink};
@@ -51,6 +51,9 @@ pub(crate) struct Parser<'a> {
     plan: &'a Plan,
     marks: Option<Marks>,
     blank: Option<Blank>,
+    short: Result<ShortLines, Buffers>,
+    /// Whether the lines of the block are for `short`.
+    is_short: bool,
     scratch: Scratch,
 }
 
@@ -65,6 +68,7 @@ pub(crate) struct Scratch {
     tokens: Tokens,
     /// Where the line of each row begins, if the lines are wanted.
     row_starts: Vec<u32>,
+    short: Buffers,
     out: Output,
 }
 
@@ -101,12 +105,14 @@ pub(crate) enum Failure {
 }
 
 impl<'a> Parser<'a> {
-    pub(crate) fn new(file: &'a str, dialect: &'a Dialect, plan: &'a Plan, scratch: Scratch) -> Self {
-        Self { file, dialect, plan, marks: Marks::new(dialect), blank: None, scratch }
+    pub(crate) fn new(file: &'a str, dialect: &'a Dialect, plan: &'a Plan, mut scratch: Scratch) -> Self {
+        let short = ShortLines::new(plan, dialect, std::mem::take(&mut scratch.short));
+        Self { file, dialect, plan, marks: Marks::new(dialect), blank: None, short, is_short: false, scratch }
     }
 
     pub(crate) fn into_scratch(self) -> Scratch {
-        self.scratch
+        let short = self.short.map_or_else(|buffers| buffers, ShortLines::into_buffers);
+        Scratch { short, ..self.scratch }
     }
 
     /// Finds the lines of the block that hold records.
@@ -115,6 +121,11 @@ impl<'a> Parser<'a> {
         self.scratch.exact.clear();
         self.scratch.row_starts.clear();
         self.blank = None;
+        let short = self.short.as_mut().ok().and_then(|short| short.begin(block.padded()));
+        self.is_short = short.is_some();
+        if let Some(lines) = short {
+            return Count { records: lines as u64, lines: lines as u64, blank: None };
+        }
         let text = block.text();
         let quote = self.dialect.quote.filter(|_| self.dialect.has_quote(text));
         // Behind an open quote at the end of the file a block ends without a line end.
@@ -248,6 +259,9 @@ impl<'a> Parser<'a> {
         raw_text.clear();
         let mut texts = RawTexts { fields: raw, content: raw_text, lines, first_row: batch.start };
         let (mut row, mut rest) = (batch.start, &mut records[..batch.len() * record_size]);
+        if self.is_short {
+            return self.parse_short(block, batch, rest, &mut texts);
+        }
         while row < batch.end {
             let indexed = |row: &Row| matches!(row, Row::Indexed(_));
             let length = self.scratch.rows[row..batch.end].iter().take_while(|row| indexed(row)).count();
@@ -259,6 +273,33 @@ impl<'a> Parser<'a> {
             }
             row += length.max(1);
             rest = behind;
+        }
+        Ok(())
+    }
+
+    fn parse_short(
+        &mut self,
+        block: &Block,
+        rows: Range<usize>,
+        records: &mut [u8],
+        texts: &mut RawTexts<'_>,
+    ) -> Result<(), Flaw> {
+        let (plan, record_size) = (self.plan, self.plan.record_size);
+        let mut row = rows.start;
+        while row < rows.end {
+            let Ok(short) = &mut self.short else { break };
+            let rest = &mut records[(row - rows.start) * record_size..];
+            let other = |target: usize, text: &[u8], place: &mut [u8]| {
+                convert(plan, &plan.targets[target], text, place).is_ok()
+            };
+            let done = short.fill(block.padded(), rest, other);
+            row += done;
+            if row < rows.end {
+                let line = short.pass();
+                let record = &mut rest[done * record_size..(done + 1) * record_size];
+                self.parse_line(block.text(), line, row, record, texts)?;
+                row += 1;
+            }
         }
         Ok(())
     }
@@ -323,6 +364,18 @@ impl<'a> Parser<'a> {
     ) -> Result<(), Flaw> {
         let (Row::Indexed(i) | Row::Exact(i)) = self.scratch.rows[row];
         let line = self.scratch.exact[i as usize].clone();
+        self.parse_line(text, line, row, record, texts)
+    }
+
+    /// Parses the line by the exact rules.
+    fn parse_line(
+        &mut self,
+        text: &[u8],
+        line: Range<usize>,
+        row: usize,
+        record: &mut [u8],
+        texts: &mut RawTexts<'_>,
+    ) -> Result<(), Flaw> {
         self.dialect.tokenize(&text[..line.end], line.start, &mut self.scratch.tokens);
         let found = self.scratch.tokens.len();
         let line_end = self.scratch.tokens.end();

@@ -11,6 +11,8 @@ mod number;
 mod oct;
 #[cfg_attr(not(target_arch = "x86_64"), path = "no_quad.rs")]
 mod quad;
+#[cfg_attr(not(target_arch = "x86_64"), path = "no_short_lines.rs")]
+mod short_lines;
 mod string;
 
 use std::ops::Range;
@@ -18,6 +20,7 @@ use std::ops::Range;
 use number::{float, integer};
 use oct::Oct;
 use quad::Quad;
+pub(crate) use short_lines::{Buffers, ShortLines};
 use string::{Bytes, Unicode};
 
 use crate::convert::Cell;
