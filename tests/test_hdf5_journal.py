@@ -95,15 +95,24 @@ DEATHS = textwrap.dedent("""
         "plain": {},
         "gzip": {"compression": "gzip", "chunks": 700},
         "libhdf5": {"compression": "blosc2", "chunks": 700},
+        "plain stream": {},
+        "gzip stream": {"compression": "gzip", "chunks": 700},
     }[kind]
     sizes = {"a": 3000, "group/b": 10, "c": 9_000, "group/d": 2000, "e": 1}
+    if kind == "plain stream":
+        # What is that large has a place of its own.
+        sizes["c"] = 200_000
     rng = np.random.default_rng(7)
     arrays = {name: rng.integers(0, 50, size) for name, size in sizes.items()}
+
+    def rows(name):
+        array = arrays[name]
+        return iter(np.split(array, [len(array) // 3, len(array) // 2])) if "stream" in kind else array
 
     def write(called, saved, **more):
         def pairs():
             for name in arrays:
-                yield name, lambda name=name: (called(name), arrays[name])[1]
+                yield name, lambda name=name: (called(name), rows(name))[1]
                 # Asked for the next one: this one has been saved.
                 saved(name)
         oc.to_hdf5("out.h5", pairs(), **options, **more)
@@ -183,6 +192,10 @@ DEATHS = textwrap.dedent("""
     [
         ("clean", "plain", 1),
         ("clean", "gzip", 3),
+        ("clean", "plain stream", 1),
+        ("torn", "plain stream", 1),
+        ("power", "plain stream", 1),
+        ("clean", "gzip stream", 4),
         ("torn", "gzip", 3),
         ("torn", "libhdf5", 4),
         ("power", "plain", 1),

@@ -138,6 +138,10 @@ class AtomicFile:
         """Return the descriptor of the temporary, open for writing until `commit`."""
         return self._fd
 
+    def write_at(self, data: bytes, position: int) -> None:
+        """Write bytes to a place, which counts as all else that is written does."""
+        write_all(self._fd, memoryview(data), position)
+
     def start_writeback(self) -> None:
         """Let the disk begin with what is written, so that `commit` has less to wait for."""
         _native.start_writeback(self._fd)
@@ -280,6 +284,14 @@ def sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def write_all(fd: int, data: memoryview, position: int) -> None:
+    """Write bytes to a place in a file."""
+    while data:
+        written = os.pwrite(fd, data, position)
+        data = data[written:]
+        position += written
 
 
 def _longest() -> int:

@@ -485,7 +485,11 @@ def load_many(
     tick: Callable[[int], None] | None,
 ) -> list[tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None, list[str] | None, int, int | None]]: ...
 def infer(
-    input: str | PathLike[str] | tuple[str, bytes], dialect: dict[str, Any], guess_delimiter: bool, guess_header: bool
+    input: str | PathLike[str] | tuple[str, bytes],
+    dialect: dict[str, Any],
+    guess_delimiter: bool,
+    guess_header: bool,
+    guess_types: bool,
 ) -> tuple[list[tuple[str, str]], list[str] | None, str | None, str | None, bool]: ...
 
 @final
@@ -496,15 +500,16 @@ class TextBlocks:
         dtype: np.dtype[Any],
         dialect: dict[str, Any],
         threads: int,
-        rows: int,
+        rows: int | None,
         converters: dict[str, Any] | None,
+        tick: Callable[[int], object] | None,
     ) -> Self: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None]: ...
     @property
     def names(self) -> list[str] | None: ...
     @property
-    def bytes_read(self) -> int: ...
+    def text_bytes(self) -> int | None: ...
 
 # files
 def reserve_space(fd: int, size: int, /) -> None: ...
@@ -516,6 +521,10 @@ def rename_exchange(one: str | PathLike[str], other: str | PathLike[str], /) -> 
 def rename_noreplace(old: str | PathLike[str], new: str | PathLike[str], /) -> None: ...
 
 # filters
+@final
+class ChunkCourse:
+    def __new__(cls) -> Self: ...
+
 def compress_chunks(
     array: npt.NDArray[Any],
     chunks: Sequence[int],
@@ -526,6 +535,7 @@ def compress_chunks(
     fletcher32: bool,
     threads: int,
     write: Callable[[tuple[int, ...], bytes, int], object],
+    course: ChunkCourse | None = None,
 ) -> None: ...
 def read_chunks(
     fd: int | None,

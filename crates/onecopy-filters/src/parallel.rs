@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::grid::Grid;
 use crate::ordered::{IN_FLIGHT_PER_THREAD, ordered};
 use crate::pipeline::{Decoder, Encoded, Encoder, Pipeline};
-use crate::plans::Plans;
+use crate::plans::{Course, Plans};
 use crate::region::{Source, Target};
 use crate::stored::Stored;
 
@@ -26,9 +26,38 @@ pub fn compress<E: From<Error>>(
     threads: usize,
     emit: impl FnMut(usize, Encoded) -> Result<(), E>,
 ) -> Result<(), E> {
+    compress_by(&Plans::new(grid, pipeline), source, grid, pipeline, threads, emit)
+}
+
+/// As [`compress`], for the next rows of an array that comes in several parts: what was found out on those before holds
+/// for them, too.
+///
+/// # Errors
+/// As for [`compress`].
+pub fn compress_next<E: From<Error>>(
+    course: &mut Course,
+    source: Source,
+    grid: &Grid,
+    pipeline: &Pipeline,
+    threads: usize,
+    emit: impl FnMut(usize, Encoded) -> Result<(), E>,
+) -> Result<(), E> {
+    let plans = Plans::following(course, grid, pipeline);
+    compress_by(&plans, source, grid, pipeline, threads, emit)?;
+    plans.pass_on(course, grid);
+    Ok(())
+}
+
+fn compress_by<E: From<Error>>(
+    plans: &Plans,
+    source: Source,
+    grid: &Grid,
+    pipeline: &Pipeline,
+    threads: usize,
+    emit: impl FnMut(usize, Encoded) -> Result<(), E>,
+) -> Result<(), E> {
     check_size(source.len(), grid)?;
     let start = || (Encoder::new(*pipeline), vec![0; grid.cell_bytes()]);
-    let plans = Plans::new(grid, pipeline);
     let work = |(encoder, buffer): &mut (Encoder, Vec<u8>), cell: usize| {
         let plan = plans.of(cell, |cell| {
             gather(source, grid, cell, buffer);

@@ -3,12 +3,14 @@
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
 use std::os::fd::BorrowedFd;
+use std::sync::{Mutex, PoisonError};
 
 use numpy::npyffi::{_PyArray_GET_ITEM_DATA, NPY_ARRAY_WRITEABLE};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use onecopy::check_work_memory;
 use onecopy_filters::{
-    Codec, Error, Grid, IN_FLIGHT_PER_THREAD, Pipeline, Source, Stored, StoredChunk, Target, compress, decompress,
+    Codec, Course, Encoded, Error, Grid, IN_FLIGHT_PER_THREAD, Pipeline, Source, Stored, StoredChunk, Target, compress,
+    compress_next, decompress,
 };
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -19,6 +21,7 @@ use crate::errors::OrRaise;
 use crate::reads::{FileChunk, borrowed};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<ChunkCourse>()?;
     module.add_function(wrap_pyfunction!(compress_chunks, module)?)?;
     module.add_function(wrap_pyfunction!(read_chunks, module)?)
 }
@@ -26,9 +29,9 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// Compress all chunks of a C-contiguous array on `threads` threads.
 ///
 /// `write(origin, stored, filter_mask)` is called for each chunk in order, with the index of its first element along
-/// each axis, the bytes to store, and HDF5's mask of skipped filters.
+/// each axis, the bytes to store, and HDF5's mask of skipped filters. With a `course`, the array is the next part of one.
 #[pyfunction]
-#[pyo3(signature = (array, chunks, *, codec, level, shuffle, fletcher32, threads, write))]
+#[pyo3(signature = (array, chunks, *, codec, level, shuffle, fletcher32, threads, write, course=None))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
 fn compress_chunks(
     py: Python<'_>,
@@ -40,6 +43,7 @@ fn compress_chunks(
     fletcher32: bool,
     threads: usize,
     write: Py<PyAny>,
+    course: Option<&ChunkCourse>,
 ) -> PyResult<()> {
     let grid = grid_over(array, &chunks)?;
     let pipeline = pipeline(array, codec, level, shuffle, fletcher32)?;
@@ -48,16 +52,43 @@ fn compress_chunks(
     // call.
     let source = unsafe { Source::new(data_of(array), grid.array_bytes()) };
     py.detach(|| {
-        compress(source, &grid, &pipeline, threads, |cell, chunk| {
+        let emit = |cell, chunk: Encoded| {
             attached(|py| {
                 py.check_signals()?;
                 let origin = PyTuple::new(py, grid.origin(cell))?;
                 write.call1(py, (origin, PyBytes::new(py, &chunk.bytes), chunk.filter_mask))?;
                 Ok(())
             })
-        })
+        };
+        match course {
+            Some(course) => course.go_on(|course| compress_next(course, source, &grid, &pipeline, threads, emit)),
+            None => compress(source, &grid, &pipeline, threads, emit),
+        }
     })
     .map_err(|Failure(error)| error)
+}
+
+/// What is known of an array that comes in several parts.
+#[pyclass(module = "onecopy._native", frozen)]
+struct ChunkCourse(Mutex<Course>);
+
+#[pymethods]
+impl ChunkCourse {
+    #[new]
+    fn new() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl ChunkCourse {
+    /// Nobody else can go on with it meanwhile, and nobody waits for that: what is then known is nothing, as after an
+    /// error.
+    fn go_on<E>(&self, part: impl FnOnce(&mut Course) -> Result<(), E>) -> Result<(), E> {
+        let mut course = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        part(&mut course)?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = course;
+        Ok(())
+    }
 }
 
 /// Read chunks into a C-contiguous array on `threads` threads, and undo their filters.

@@ -1,5 +1,7 @@
 //! A look at the first lines: what the dialect and the types of the columns probably are.
 
+use std::ops::Range;
+
 use crate::block::Block;
 use crate::convert::{Cell, Rules};
 use crate::dialect::{Dialect, Tokens, trim};
@@ -15,6 +17,8 @@ use crate::source::{Feed, Portion, Source, TextSize};
 const SIZE: usize = 1 << 20;
 /// Lines that a delimiter is tried on.
 const TRIED_LINES: usize = 1000;
+/// Lines by which types are guessed that nobody needs.
+const FEW_LINES: usize = 10;
 /// Delimiters in the order of preference; white space, which is last, also occurs within fields.
 const DELIMITERS: [Option<&[u8]>; 5] = [Some(b"\t"), Some(b","), Some(b";"), Some(b"|"), None];
 
@@ -96,8 +100,8 @@ impl Sample {
             let quoted = Options { quote: Some(b'"'), ..unquoted.clone() };
             let tried = if self.has_quoted_field(&unquoted) && quoted.validate().is_ok() { quoted } else { unquoted };
             let lines = self.lines(&tried, TRIED_LINES);
-            let columns = lines.first()?.len();
-            (columns > 1 && lines.iter().all(|line| line.len() == columns)).then_some(tried)
+            let columns = lines.columns(0)?;
+            (columns > 1 && (0..lines.len()).all(|line| lines.columns(line) == Some(columns))).then_some(tried)
         });
         let mut guess = fitting.unwrap_or_else(|| Options { header: false, ..options.clone() });
         guess.header = is_header(&self.lines(&guess, TRIED_LINES), &guess);
@@ -118,17 +122,29 @@ impl Sample {
     /// # Errors
     /// Those of [`Options`] that contradict each other or the text.
     pub fn guess_layout(&self, options: &Options) -> Result<Layout, ReadError> {
+        self.layout_of(options, usize::MAX)
+    }
+
+    /// As [`Self::guess_layout`], but whoever asks has types of his own: those are guessed by a few lines.
+    ///
+    /// # Errors
+    /// Those of [`Options`] that contradict each other or the text.
+    pub fn guess_columns(&self, options: &Options) -> Result<Layout, ReadError> {
+        self.layout_of(options, FEW_LINES)
+    }
+
+    fn layout_of(&self, options: &Options, limit: usize) -> Result<Layout, ReadError> {
         let first = self.preamble(options)?.first;
         let chosen = match &options.use_columns {
             Some(columns) => choose(&self.file, columns, &first)?,
             None => (0..first.columns as i64).collect(),
         };
-        let lines = self.lines(options, usize::MAX);
-        let lines = &lines[usize::from(options.header).min(lines.len())..];
+        let lines = self.lines(options, limit);
+        let begin = usize::from(options.header).min(lines.len());
         let field = |(i, column): (usize, i64)| {
             let index = if column < 0 { column + first.columns as i64 } else { column } as usize;
             let name = first.names.as_ref().and_then(|names| names.get(index).cloned());
-            let fields = lines.iter().filter_map(|line| line.get(index).map(Vec::as_slice));
+            let fields = (begin..lines.len()).filter_map(|line| lines.field(line, index));
             let name = name.unwrap_or_else(|| format!("f{i}"));
             let scalar = guess_scalar(fields, &name, options);
             (name, scalar)
@@ -142,23 +158,70 @@ impl Sample {
     }
 
     fn has_quoted_field(&self, options: &Options) -> bool {
-        let is_quoted = |field: &Vec<u8>| field.len() > 1 && field.starts_with(b"\"") && field.ends_with(b"\"");
-        self.lines(options, TRIED_LINES).iter().flatten().any(is_quoted)
+        let is_quoted = |field: &[u8]| field.len() > 1 && field.starts_with(b"\"") && field.ends_with(b"\"");
+        self.lines(options, TRIED_LINES).fields().any(is_quoted)
     }
 
     /// The fields of the lines that are not blank, header included.
-    fn lines(&self, options: &Options, limit: usize) -> Vec<Vec<Vec<u8>>> {
+    fn lines(&self, options: &Options, limit: usize) -> Lines {
         let headless = Options { header: false, ..options.clone() };
-        let Ok(preamble) = self.preamble(&headless) else { return Vec::new() };
+        let Ok(preamble) = self.preamble(&headless) else { return Lines::default() };
         let dialect = Dialect::new(options);
-        let (mut lines, mut tokens, mut at) = (Vec::new(), Tokens::default(), 0);
+        let (mut lines, mut tokens, mut at) = (Lines::default(), Tokens::default(), 0);
         while at < preamble.rest.len() && lines.len() < limit {
             at = dialect.tokenize(&preamble.rest, at, &mut tokens);
             if !tokens.is_blank() {
-                lines.push((0..tokens.len()).map(|i| tokens.get(i).to_vec()).collect());
+                lines.push(&tokens);
             }
         }
         lines
+    }
+}
+
+/// The fields of some lines, all in one place: there may be hundreds of thousands.
+#[derive(Default)]
+struct Lines {
+    text: Vec<u8>,
+    /// Where each field ends in `text`.
+    field_ends: Vec<usize>,
+    /// How many fields there are up to the end of each line.
+    line_ends: Vec<usize>,
+}
+
+impl Lines {
+    fn push(&mut self, tokens: &Tokens) {
+        for i in 0..tokens.len() {
+            self.text.extend_from_slice(tokens.get(i));
+            self.field_ends.push(self.text.len());
+        }
+        self.line_ends.push(self.field_ends.len());
+    }
+
+    fn len(&self) -> usize {
+        self.line_ends.len()
+    }
+
+    /// The numbers of the fields of a line.
+    fn line(&self, line: usize) -> Option<Range<usize>> {
+        let end = *self.line_ends.get(line)?;
+        Some(line.checked_sub(1).map_or(0, |before| self.line_ends[before])..end)
+    }
+
+    fn columns(&self, line: usize) -> Option<usize> {
+        self.line(line).map(|fields| fields.len())
+    }
+
+    fn field(&self, line: usize, column: usize) -> Option<&[u8]> {
+        self.line(line)?.nth(column).map(|number| self.numbered(number))
+    }
+
+    fn fields(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.field_ends.len()).map(|number| self.numbered(number))
+    }
+
+    fn numbered(&self, number: usize) -> &[u8] {
+        let start = number.checked_sub(1).map_or(0, |before| self.field_ends[before]);
+        &self.text[start..self.field_ends[number]]
     }
 }
 
@@ -186,17 +249,17 @@ fn missing<'o>(text: &[u8], name: Option<&str>, options: &'o Options) -> Option<
     options.missing.iter().filter(here).find(|missing| missing.text.as_bytes() == text)
 }
 
-fn is_header(lines: &[Vec<Vec<u8>>], options: &Options) -> bool {
-    let [first, rest @ ..] = lines else { return false };
+fn is_header(lines: &Lines, options: &Options) -> bool {
+    let Some(columns) = lines.columns(0) else { return false };
     let is_number = |field: &[u8]| is(Scalar::F64, field, options);
-    let is_name = |field: &Vec<u8>| !trim(field, options.encoding).is_empty() && !is_number(field);
+    let is_name = |field: &[u8]| !trim(field, options.encoding).is_empty() && !is_number(field);
     let is_number_column = |column: usize| {
-        let is_number = |field: &Vec<u8>| is_number(field) || missing(field, None, options).is_some();
-        let numbers = rest.iter().filter(|line| line.get(column).is_some_and(is_number)).count();
+        let is_number = |field: &[u8]| is_number(field) || missing(field, None, options).is_some();
+        let numbers = (1..lines.len()).filter(|line| lines.field(*line, column).is_some_and(is_number)).count();
         // Most of them: some may be missing, by a word that nobody has told us.
-        numbers > 0 && 2 * numbers >= rest.len()
+        numbers > 0 && 2 * numbers >= lines.len() - 1
     };
-    first.iter().all(is_name) && (0..first.len()).any(is_number_column)
+    (0..columns).filter_map(|column| lines.field(0, column)).all(is_name) && (0..columns).any(is_number_column)
 }
 
 fn guess_scalar<'a>(fields: impl Iterator<Item = &'a [u8]> + Clone, name: &str, options: &Options) -> Scalar {

@@ -80,6 +80,6 @@ pub use schema::schema_of;
 pub use session::{SESSION_VARIABLE, leave_session, parse_size, session, session_hint};
 pub use shared::{Kind, Shareable, Shared};
 pub use tables::{LoadError, LoadedText, load_text};
-pub use text_blocks::{Meanwhile, Part, TextBlocks};
+pub use text_blocks::{BlockSize, Meanwhile, Part, TextBlocks};
 pub use value::{Payload, Value, ValueKind};
 pub use work_memory::check_work_memory;

@@ -9,12 +9,12 @@ from typing import TypedDict
 
 import numpy as np
 
+from onecopy._cli.loading import StreamedFile, TextFile
 from onecopy._cli.options import dtype_text
 from onecopy._cli.plans import Plan
 from onecopy._cli.sources import Source
 from onecopy._hdf5.storage import Array
 from onecopy._hdf5.writer import Hdf5Writer
-from onecopy._text import LoadedFile
 
 # What a text file may be called besides its own name.
 _COMPRESSED = (".gz", ".bgz", ".bgzf", ".zst", ".zstd", ".bz2", ".xz", ".lzma")
@@ -49,22 +49,27 @@ def dataset_names(paths: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def write_per_file(writer: Hdf5Writer, sources: Sequence[Source], loaded: Iterable[LoadedFile]) -> Iterator[Dataset]:
+def write_per_file(writer: Hdf5Writer, sources: Sequence[Source], loaded: Iterable[TextFile]) -> Iterator[Dataset]:
     """Write each file that the writer has not saved yet as a dataset, with attributes that tell of the source."""
     names = dataset_names([source.source for source in sources])
     for note in writer.saved:
         yield note["dataset"]
     rest = slice(len(writer.saved), None)
     for name, source, file in zip(names[rest], sources[rest], loaded, strict=True):
-        writer.write(name, file.array, source.attributes())
-        rows, dtype = len(file.array), dtype_text(file.array.dtype)
-        dataset = Dataset(name=name, sources=[source.source], rows=rows, dtype=dtype)
+        if isinstance(file, StreamedFile):
+            rows = writer.write_blocks(name, iter(file))[0]
+            # Some of them are known only now.
+            writer.annotate(name, source.attributes())
+        else:
+            rows = len(file.array)
+            writer.write(name, file.array, source.attributes())
+        dataset = Dataset(name=name, sources=[source.source], rows=rows, dtype=dtype_text(file.dtype))
         writer.save({**source.attributes(), "dataset": dataset})
         yield dataset
 
 
 def write_concatenated(
-    writer: Hdf5Writer, plans: Sequence[Plan], loaded: Iterable[LoadedFile], name: str
+    writer: Hdf5Writer, plans: Sequence[Plan], loaded: Iterable[TextFile], name: str
 ) -> Iterator[Dataset]:
     """Write all files as one dataset, and ``<name>_sources`` with the source, first row and number of rows of each.
 
@@ -73,12 +78,15 @@ def write_concatenated(
     counts = [note["rows"] for note in writer.saved]
     before = writer.rows_of(name) - sum(counts)
     for plan, file in zip(plans[len(counts) :], loaded, strict=True):
-        try:
-            writer.append(name, file.array)
-        except ValueError as error:
-            raise ValueError(f"{plan.path}: {error}") from error
-        counts.append(len(file.array))
-        writer.save({**plan.source.attributes(), "rows": len(file.array)})
+        rows = 0
+        for array in file if isinstance(file, StreamedFile) else [file.array]:
+            try:
+                writer.append(name, array, in_parts=True)
+            except ValueError as error:
+                raise ValueError(f"{plan.path}: {error}") from error
+            rows += len(array)
+        counts.append(rows)
+        writer.save({**plan.source.attributes(), "rows": rows})
     sources = [plan.source for plan in plans]
     # A file that is gone on with may have an index of its own sources, one that is added to has one of others.
     _write_index(writer, f"{name}_sources", _index(sources, counts, before), added=not writer.resumable)
@@ -88,15 +96,16 @@ def write_concatenated(
 
 def _index(sources: Sequence[Source], counts: Sequence[int], before: int) -> Array:
     first = [before + sum(counts[:n]) for n in range(len(counts))]
+    described = [source.attributes() for source in sources]
     columns: dict[str, Sequence[str] | Sequence[int]] = {
-        "source": [source.source for source in sources],
+        "source": [source["source"] for source in described],
         "first_row": first,
         "rows": counts,
-        "source_bytes": [source.source_bytes for source in sources],
-        "source_mtime": [source.source_mtime for source in sources],
+        "source_bytes": [source["source_bytes"] for source in described],
+        "source_mtime": [source["source_mtime"] for source in described],
     }
-    if any(source.source_sha256 for source in sources):
-        columns["source_sha256"] = [source.source_sha256 for source in sources]
+    if any("source_sha256" in source for source in described):
+        columns["source_sha256"] = [source.get("source_sha256", "") for source in described]
     arrays = {name: np.asarray(column) for name, column in columns.items()}
     index = np.empty(len(sources), [(name, array.dtype) for name, array in arrays.items()])
     for name, array in arrays.items():

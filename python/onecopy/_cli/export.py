@@ -14,6 +14,7 @@ from onecopy._cli.options import dtype_text
 from onecopy._cli.plans import Plan, make_plans
 from onecopy._cli.sources import Source
 from onecopy._hdf5.filters import thread_count
+from onecopy._text import LoadedFile
 
 Format = Literal["parquet", "ipc", "zarr"]
 
@@ -64,7 +65,7 @@ def export(args: argparse.Namespace, sources: Sequence[Source], kind: Format) ->
         return write(args, plans, loaded), loaded.text_bytes
 
 
-def _write_table(args: argparse.Namespace, plans: Sequence[Plan], loaded: Loading) -> list[Dataset]:
+def _write_table(args: argparse.Namespace, plans: Sequence[Plan], loaded: Loading[LoadedFile]) -> list[Dataset]:
     from onecopy._export.tables import TableWriter
 
     rows = 0
@@ -92,7 +93,7 @@ def _check(size: int) -> None:
     interrupt.check()
 
 
-def _write_store(args: argparse.Namespace, plans: Sequence[Plan], loaded: Loading) -> list[Dataset]:
+def _write_store(args: argparse.Namespace, plans: Sequence[Plan], loaded: Loading[LoadedFile]) -> list[Dataset]:
     from onecopy._export.zarr_store import new_store
 
     def written() -> Iterator[Dataset]:

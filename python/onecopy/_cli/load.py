@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from onecopy._cli import export, interrupt, options, stack
 from onecopy._cli.datasets import Dataset, write_concatenated, write_per_file
-from onecopy._cli.loading import loading
+from onecopy._cli.loading import loading, streaming
 from onecopy._cli.options import dtype_text
 from onecopy._cli.plans import Plan, fit_to_dataset, make_plans
 from onecopy._cli.resume import complete_result, kept, tell_of_partial
@@ -140,7 +140,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--checksum is for HDF5 with --layout per-file or concat: leave it out")
     if kind in (None, "zarr"):
         _check_names(args)
-    sources = [Source.of(path, checksum=args.checksum) for path in args.files]
+    # Who feeds several may wait until one has been read before he begins with the next; and what has been loaded before
+    # can be compared only with all of a pipe.
+    stream = kind is None and not args.resume and args.layout != "stack" and sum(map(is_read_once, args.files)) == 1
+    sources = [Source.of(path, checksum=args.checksum, stream=stream) for path in args.files]
     done = complete_result(args.output, sources, recorded_options(args)) if args.resume else None
     if done is not None:
         _summarise(args, Loaded(done, 0, len(sources)), time.monotonic() - start)
@@ -188,7 +191,8 @@ def _load(args: argparse.Namespace, sources: list[Source]) -> Loaded:
             plans = make_plans(args, sources if args.layout == "concat" else sources[before:])
             if args.append and args.layout == "concat" and args.dtype is None and args.name in writer:
                 plans = fit_to_dataset(plans, writer.dtype_of(args.name), args.name)
-            for plan in plans:
+            # The first file of each type.
+            for plan in {plan.dtype: plan for plan in reversed(plans)}.values():
                 writer.check_dtype(os.path.basename(plan.path), plan.dtype)
             if args.dtype is None and not args.quiet:
                 _show(plans)
@@ -207,16 +211,17 @@ def _load(args: argparse.Namespace, sources: list[Source]) -> Loaded:
 def _load_and_write(
     plans: list[Plan], sources: list[Source], writer: Hdf5Writer, jobs: int, args: argparse.Namespace
 ) -> tuple[list[Dataset], int]:
-    """Load several files at a time; while one is written, the next ones are parsed."""
     todo = plans[len(writer.saved) :] if args.layout == "concat" else plans
-    with loading(todo, jobs, args) as loaded:
+    if args.layout == "stack":
+        with loading(todo, jobs, args) as arrays:
+            datasets = stack.write_stacked(writer, plans, arrays, stack.grid_of(args, plans))
+            return list(datasets), arrays.text_bytes
+    with streaming(todo, jobs, args) as files:
         if args.layout == "concat":
-            datasets = write_concatenated(writer, plans, loaded, args.name)
-        elif args.layout == "stack":
-            datasets = stack.write_stacked(writer, plans, loaded, stack.grid_of(args, plans))
+            datasets = write_concatenated(writer, plans, files, args.name)
         else:
-            datasets = write_per_file(writer, sources, loaded)
-        return list(datasets), loaded.text_bytes
+            datasets = write_per_file(writer, sources, files)
+        return list(datasets), files.text_bytes
 
 
 def _check_inputs(paths: Sequence[str], output: str) -> None:

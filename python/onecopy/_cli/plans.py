@@ -67,7 +67,7 @@ def _table(source: Source, args: argparse.Namespace) -> Plan:
     """Plan a table of numbers; with a column of row coordinates, records of that and of all the others."""
     path, dialect, index = source.source, _dialect(args), args.index_column
     columns = _column_numbers(source, args, dialect) if args.columns is not None else None
-    inferred = _text.infer(source.text, **dialect)
+    inferred = _text.infer(source.sample, **dialect)
     dialect.update(delimiter=inferred.delimiter, quotechar=inferred.quotechar, header=inferred.header)
     types = [inferred.dtype[name] for name in inferred.dtype.names or ()]
     if index is not None and index >= len(types):
@@ -130,7 +130,7 @@ def _plan(source: Source, args: argparse.Namespace) -> Plan:
     dialect = _dialect(args)
     if args.columns is not None:
         dialect["usecols"] = _column_numbers(source, args, dialect)
-    inferred = _text.infer(source.text, **dialect)
+    inferred = _text.infer(source.sample, types=args.dtype is None, **dialect)
     dialect.update(delimiter=inferred.delimiter, quotechar=inferred.quotechar, header=inferred.header)
     dtype = inferred.dtype if args.dtype is None else args.dtype
     if dtype.names == ():
@@ -165,7 +165,7 @@ def _column_numbers(source: Source, args: argparse.Namespace, dialect: dict[str,
     if args.names is None:
         # Names need a header; what looks like none may be one.
         dialect.setdefault("header", True)
-    inferred = _text.infer(source.text, **dialect)
+    inferred = _text.infer(source.sample, types=False, **dialect)
     names = list(args.names or inferred.names or [])
     if not names:
         raise ValueError(f"{source.source}: no header line with names for --columns: give numbers, or --names")

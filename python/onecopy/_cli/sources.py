@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from itertools import chain
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from onecopy._cli import interrupt
 from onecopy._cli.options import dtype_text
-from onecopy._text.lines import is_read_once, whole
+from onecopy._text.lines import is_read_once
 from onecopy._text.loading import Path
 
 # What the result depends on, besides the sources themselves.
@@ -33,6 +35,52 @@ _OPTIONS = [
 ]
 
 
+#: Bytes of a pipe that are read before anything else is done; a shorter one is in memory then.
+_HEAD = 4 << 20
+_PIECE = 1 << 18
+
+
+class Pipe:
+    """What can be read only once, and is too long to be held.
+
+    Parameters
+    ----------
+    head : bytes
+        Its first bytes, by which guesses are made.
+    file : file
+        The others, which are read by whoever wants them.
+    checksum : bool
+        Whether to add up its check sum.
+
+    Attributes
+    ----------
+    bytes : int
+        How many bytes have been read.
+    """
+
+    def __init__(self, head: bytes, file: BinaryIO, checksum: bool) -> None:
+        self.head = head
+        self.bytes = 0
+        self._file = file
+        self._sum = sha256() if checksum else None
+        self._pieces: Iterator[bytes] = chain([head], iter(lambda: file.read(_PIECE), b""))
+
+    def __call__(self) -> bytes:
+        """Return the next bytes, none at the end."""
+        piece = next(self._pieces, b"")
+        self.bytes += len(piece)
+        if self._sum is not None:
+            self._sum.update(piece)
+        if not piece:
+            self._file.close()
+        return piece
+
+    @property
+    def sha256(self) -> str:
+        """The check sum of what has been read, if one was asked for."""
+        return "" if self._sum is None else self._sum.hexdigest()
+
+
 @dataclass(frozen=True)
 class Source:
     """A text file at one time.
@@ -49,6 +97,8 @@ class Source:
         Check sum of its bytes, if one was asked for.
     held : bytes or None
         Its content, if it can be read only once.
+    pipe : Pipe or None
+        What gives that content, if it is long; then size and check sum are known at its end.
     """
 
     source: str
@@ -56,31 +106,52 @@ class Source:
     source_mtime: str
     source_sha256: str = ""
     held: bytes | None = field(default=None, repr=False, compare=False)
+    pipe: Pipe | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, path: str, *, checksum: bool = False) -> Source:
-        """Look at a file; read it, if that can be done only once."""
+    def of(cls, path: str, *, checksum: bool = False, stream: bool = False) -> Source:
+        """Look at a file; read it, if that can be done only once: with `stream`, its beginning."""
         status = os.stat(path)
         changed = str(np.datetime_as_string(np.datetime64(status.st_mtime_ns, "ns"), timezone="UTC"))
         if is_read_once(path):
-            # Its first lines are looked at before it is loaded.
-            _, held = whole(path)
+            with ExitStack() as opened:
+                file = opened.enter_context(open(path, "rb"))
+                # Its first lines are looked at before it is loaded.
+                held = file.read(_HEAD if stream else -1)
+                if stream and len(held) == _HEAD:
+                    opened.pop_all()
+                    return cls(path, 0, changed, pipe=Pipe(held, file, checksum))
             return cls(path, len(held), changed, sha256(held).hexdigest() if checksum else "", held)
         return cls(path, status.st_size, changed, _sha256_of(path) if checksum else "")
 
     @property
+    def sample(self) -> Path | tuple[str, bytes]:
+        """What guesses are made by: the file, or at least its first lines."""
+        return self.text if self.pipe is None else (self.source, self.pipe.head)
+
+    @property
     def text(self) -> Path | tuple[str, bytes]:
-        """What is to be read."""
+        """What is to be read; of a pipe, all that has not been read."""
+        if self.pipe is not None:
+            return self.source, b"".join(iter(self.pipe, b""))
         return self.source if self.held is None else (self.source, self.held)
+
+    @property
+    def parts(self) -> Path | tuple[str, Callable[[], bytes]]:
+        """What is to be read block by block."""
+        return self.source if self.pipe is None else (self.source, self.pipe)
 
     def attributes(self) -> dict[str, Any]:
         """Return what is stored of it."""
-        attributes = {"source": self.source, "source_bytes": self.source_bytes, "source_mtime": self.source_mtime}
-        return attributes | ({"source_sha256": self.source_sha256} if self.source_sha256 else {})
+        size, checksum = self.source_bytes, self.source_sha256
+        if self.pipe is not None:
+            size, checksum = self.pipe.bytes, self.pipe.sha256
+        attributes = {"source": self.source, "source_bytes": size, "source_mtime": self.source_mtime}
+        return attributes | ({"source_sha256": checksum} if checksum else {})
 
     def check_unchanged(self) -> None:
         """Raise `OSError` when the file is another one by now: what was read of it may be half of each."""
-        if self.held is not None:
+        if self.held is not None or self.pipe is not None:
             return
         now = Source.of(self.source, checksum=bool(self.source_sha256))
         if now != self:

@@ -110,6 +110,11 @@ class Filters:
             )
         return {**self._compression(), "shuffle": shuffle, "chunks": cut, "fletcher32": self.fletcher32}
 
+    def chunk_rows(self, name: str, empty: np.ndarray[Any, np.dtype[Any]]) -> int:
+        """Return how many rows a chunk has at most, of a dataset of rows such as these."""
+        chunks = self._chunks(name, empty.shape, empty.dtype)
+        return chunk_shape(empty.shape, empty.dtype, chunks, growing=True)[0]
+
     def _chunks(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Chunks:
         if isinstance(self.chunks, Mapping):
             chunks: Any = self.chunks.get(name)

@@ -16,7 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from onecopy._hdf5.overlay import PAGE, write_all
+from onecopy._atomic import write_all
+from onecopy._hdf5.overlay import PAGE
 
 Note = dict[str, Any]
 

@@ -9,15 +9,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from onecopy._atomic import write_all
+
 PAGE = 4096
-
-
-def write_all(fd: int, data: memoryview, position: int) -> None:
-    """Write bytes to a place in a file."""
-    while data:
-        written = os.pwrite(fd, data, position)
-        data = data[written:]
-        position += written
 
 
 def _read_all(fd: int, buffer: memoryview, position: int) -> int:

@@ -98,6 +98,10 @@ class ResumableFile(AtomicFile):
         self.notes.append(note)
         apply(pages, self._fd)
 
+    def write_at(self, data: bytes, position: int) -> None:
+        """Write bytes to a place; before the end of the saved state they wait for the next one."""
+        self.image.write_at(memoryview(data), position)
+
     def give_up(self) -> None:
         """Drop what is written from now on."""
         self.image.abandon()

@@ -64,10 +64,19 @@ class RowWriter:
         self._background.submit(np.ascontiguousarray(rows), position)
         self._background.settle(keep=_KEEP if later else 0)
 
-    def write(self, dataset: h5py.Dataset, array: Array, start: int, *, later: bool = False) -> None:
+    def write(
+        self,
+        dataset: h5py.Dataset,
+        array: Array,
+        start: int,
+        *,
+        later: bool = False,
+        course: _native.ChunkCourse | None = None,
+    ) -> None:
         """Write an array into a dataset from row `start` on, which with chunks is the first row of a chunk.
 
-        With `later` it may still be on its way when this returns.
+        With `later` it may still be on its way when this returns. With `course` it is one of several that become one
+        array in the file.
         """
         if not array.size:
             return
@@ -84,7 +93,7 @@ class RowWriter:
             if codec is None:
                 self._write_block(dataset, block, start + first)
             else:
-                self._write_compressed(dataset, block, start + first, codec)
+                self._write_compressed(dataset, block, start + first, codec, course)
 
     def _write_contiguous(self, dataset: h5py.Dataset, array: Array, *, later: bool) -> None:
         """Write past libhdf5, which would copy on one core into the page cache."""
@@ -113,7 +122,9 @@ class RowWriter:
         self._file.start_writeback()
         self._report(block.nbytes)
 
-    def _write_compressed(self, dataset: h5py.Dataset, block: Array, row: int, codec: Codec) -> None:
+    def _write_compressed(
+        self, dataset: h5py.Dataset, block: Array, row: int, codec: Codec, course: _native.ChunkCourse | None
+    ) -> None:
         """Compress one block on all cores and hand the chunks over."""
         chunk_bytes = math.prod(dataset.chunks) * block.itemsize
         left = block.nbytes
@@ -135,6 +146,7 @@ class RowWriter:
             fletcher32=codec.fletcher32,
             threads=self._threads,
             write=store,
+            course=course,
         )
 
 

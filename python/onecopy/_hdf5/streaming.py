@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import h5py
+import numpy as np
 
 from onecopy._atomic import AtomicFile
-from onecopy._hdf5.room import ALIGNED_BYTES, DATASET_BYTES, FILE_BYTES
+from onecopy._hdf5.room import ALIGNED_BYTES, DATASET_BYTES, FILE_BYTES, PAGE
 from onecopy._hdf5.rows import RowWriter
-from onecopy._hdf5.storage import Array, describe, to_storage
+from onecopy._hdf5.storage import Array, describe
 
 # Longer than any dataset, and shorter than what file systems allow for a file.
 _MOST_BYTES = 4 << 40
@@ -33,7 +34,7 @@ class RowStream:
     Parameters
     ----------
     file : AtomicFile
-        The file, with nothing in it that must not change.
+        The file. What has been saved of it stays as it is: rows are written behind that.
     h5 : h5py.File
         The same file as libhdf5 has it open. Nothing else may be made in it, nor may it be flushed, until `finish`.
     name : str
@@ -48,7 +49,7 @@ class RowStream:
         self._file, self._h5, self._name, self._make, self._writer = file, h5, name, make, rows
         make(1, placed_when_written())
         self._placeholder = h5.create_dataset(None, (_MOST_BYTES,), "u1", dcpl=placed_at_once())
-        self._start: int = self._placeholder.id.get_offset()
+        self._start: int = max(self._placeholder.id.get_offset(), -(-file.saved_end // PAGE) * PAGE)
         self._size = 0
         self._rows = 0
 
@@ -77,7 +78,7 @@ class RowStream:
         if self._size:
             place = dataset.id.get_offset()
             if small is not None:
-                os.pwrite(self._file.fileno(), small, place)
+                self._file.write_at(small, place)
             elif place != self._start:
                 self._move(place)
         return dataset
@@ -87,7 +88,7 @@ class RowStream:
         self._file.reserve(place + self._size + FILE_BYTES)
         steps = range(0, self._size, _MOVE_BYTES)
         for done in steps if place < self._start else reversed(steps):
-            os.pwrite(self._file.fileno(), self._read(done, min(_MOVE_BYTES, self._size - done)), place + done)
+            self._file.write_at(self._read(done, min(_MOVE_BYTES, self._size - done)), place + done)
 
     def _read(self, first: int, size: int) -> bytes:
         self._writer.settle()
@@ -97,8 +98,8 @@ class RowStream:
         return read
 
 
-class AsStored:
-    """Turns arrays of rows of one dataset into what is stored of them. It keeps none of them.
+class SameRows:
+    """Lets arrays of rows of one dataset pass. It keeps none of them.
 
     Parameters
     ----------
@@ -117,7 +118,7 @@ class AsStored:
         self._first: tuple[str, tuple[int, ...]] | None = None
 
     def __call__(self, block: Array) -> Array:
-        """Return a block as it is stored."""
+        """Return a block as it is."""
         which = f"dataset {self._name!r}: block {self._number}"
         if not block.ndim:
             raise ValueError(f"{which} is a single value, give arrays of rows")
@@ -127,7 +128,19 @@ class AsStored:
             one, other = (f"{dtype} and shape {shape}" for dtype, shape in (found, first))
             raise ValueError(f"{which} has rows of type {one}, those before {other}: use astype or reshape")
         self._number += 1
-        return to_storage(block)
+        return block
+
+
+def rows_up_to(count: int, empty: Array, arrays: Iterator[Array]) -> Array:
+    """Take arrays until they have so many rows, or end; return a copy of these rows."""
+    rows, found = [empty], 0
+    while found < count and (array := next(arrays, None)) is not None:
+        # Its memory may be used again for the next one.
+        rows.append(array.copy())
+        found += len(array)
+        del array
+    # In the very type, of which `concatenate` by itself keeps neither the byte order nor the padding.
+    return np.concatenate(rows, out=np.empty((found, *empty.shape[1:]), empty.dtype))
 
 
 def placed_at_once() -> h5py.h5p.PropDCID:

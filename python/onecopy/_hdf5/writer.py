@@ -37,7 +37,7 @@ from onecopy._hdf5.storage import (
     has_unicode,
     to_storage,
 )
-from onecopy._hdf5.streaming import AsStored, RowStream, placed_at_once
+from onecopy._hdf5.streaming import RowStream, SameRows, placed_at_once, rows_up_to
 from onecopy._hdf5.swmr import InPlaceFile, is_there, open_for_swmr, take_back_rows
 from onecopy._names import check_name, is_text
 
@@ -230,20 +230,43 @@ class Hdf5Writer:
         if first is None:
             raise ValueError(f"dataset {name!r}: the iterator had no array, and so no type: give one without rows")
         dtype, row_shape = first.dtype, first.shape[1:]
-        options = self.filters.for_dataset(name, first.shape or (1,), dtype)
+        in_chunks = "chunks" in self.filters.for_dataset(name, (1, *row_shape), dtype)
         arrays = chain([first], arrays)
         del first
-        if not ("chunks" in options or append or self.resumable or self._swmr):
-            return self._stream(name, np.empty((0, *row_shape), dtype), arrays, attrs)
+        if append or self._swmr:
+            for array in arrays:
+                self.append(name, array, in_parts=not self._swmr)
+            write_attributes(self._h5[name], name, attrs or {})
+            return (len(self._growing[name]), *row_shape)
+        _check_fixed_size(name, dtype)
+        arrays = map(SameRows(name), arrays)
+        stream = self._stream_chunks if in_chunks else self._stream
+        return stream(name, np.empty((0, *row_shape), dtype), arrays, attrs)
+
+    def _stream_chunks(
+        self, name: str, empty: Array, arrays: Iterator[Array], attrs: Mapping[str, Any] | None
+    ) -> tuple[int, ...]:
+        # An axis of a chunk is never longer than that of its array, and so long it may turn out to be a short one.
+        begun = rows_up_to(self.filters.chunk_rows(name, empty), empty, arrays)
+        second = next(arrays, None)
+        if second is None:
+            self.write(name, begun, attrs)
+            return (len(begun), *empty.shape[1:])
+        growing = self.grow(name, empty.dtype, empty.shape[1:], in_parts=True)
+        growing.append(begun)
+        growing.append(second)
+        del begun, second
         for array in arrays:
-            self.append(name, array)
+            growing.append(array)
+        growing.save()
+        # Nothing is added any more.
+        del self._growing[name]
         write_attributes(self._h5[name], name, attrs or {})
-        return (len(self._growing[name]), *row_shape)
+        return (len(growing), *empty.shape[1:])
 
     def _stream(
         self, name: str, empty: Array, arrays: Iterator[Array], attrs: Mapping[str, Any] | None
     ) -> tuple[int, ...]:
-        _check_fixed_size(name, empty.dtype)
         self._check_new(name)
         dtype = to_storage(empty).dtype
 
@@ -252,7 +275,7 @@ class Hdf5Writer:
 
         stream = RowStream(self._file, self._h5, name, make, self._rows)
         try:
-            for array in map(AsStored(name), arrays):
+            for array in map(to_storage, arrays):
                 # Before it is an argument, and so referred to once more.
                 later = _native.is_exclusive(array)
                 stream.append(array, later=later)
@@ -266,19 +289,34 @@ class Hdf5Writer:
         shape: tuple[int, ...] = dataset.shape
         return shape
 
-    def append(self, name: str, array: npt.ArrayLike, attrs: Mapping[str, Any] | None = None) -> None:
-        """Add the rows of an array to a dataset, which is made when there is none."""
+    def annotate(self, name: str, attrs: Mapping[str, Any]) -> None:
+        """Give a dataset that is there more attributes."""
+        self._room.take(DATASET_BYTES)
+        write_attributes(self._h5[name], name, attrs)
+
+    def append(
+        self, name: str, array: npt.ArrayLike, attrs: Mapping[str, Any] | None = None, *, in_parts: bool = False
+    ) -> None:
+        """Add the rows of an array to a dataset, which is made when there is none.
+
+        With `in_parts`, many more rows are expected to follow.
+        """
         array = writable(name, array)
         if not array.ndim:
             raise ValueError(f"dataset {name!r}: a single value has no rows that could be added, give an array")
         if attrs and isinstance(self._file, InPlaceFile):
             raise ValueError(f"dataset {name!r}: attrs cannot be given in place: add them without swmr")
-        growing = self.grow(name, array.dtype, array.shape[1:])
+        growing = self.grow(name, array.dtype, array.shape[1:], in_parts=in_parts)
         growing.append(array)
         write_attributes(self._h5[name], name, attrs or {})
 
-    def grow(self, name: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> GrowingDataset:
-        """Begin a dataset to which arrays of rows of one shape are appended, or go on with one that is there."""
+    def grow(
+        self, name: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = (), *, in_parts: bool = False
+    ) -> GrowingDataset:
+        """Begin a dataset to which arrays of rows of one shape are appended, or go on with one that is there.
+
+        With `in_parts` they will be many, for which it pays to find out how they are compressed best.
+        """
         if name in self._growing:
             return self._growing[name]
         self._rows.settle()
@@ -292,7 +330,8 @@ class Hdf5Writer:
                 raise ValueError(f"dataset {dataset.name!r} cannot grow: {way_out}")
         else:
             dataset = self._create_growing(name, empty)
-        growing = self._growing[name] = GrowingDataset(dataset, empty, self._rows.write)
+        write_rows = partial(self._rows.write, course=_native.ChunkCourse() if in_parts else None)
+        growing = self._growing[name] = GrowingDataset(dataset, empty, write_rows)
         return growing
 
     def _create_growing(self, name: str, empty: Array) -> h5py.Dataset:

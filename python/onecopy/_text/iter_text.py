@@ -11,7 +11,7 @@ from onecopy import _native
 from onecopy._text import arguments
 from onecopy._text.converters import are_plain, converters_for_native
 from onecopy._text.lines import Joiner, as_files, name_of
-from onecopy._text.loading import dialect_for_native, infer, with_names
+from onecopy._text.loading import infer, load_blocks, with_names
 from onecopy._text.loadtxt import readable, unpacked
 from onecopy._text.pieces import check_source, long_text
 from onecopy._text.progress import showing
@@ -24,7 +24,7 @@ def iter_text(
     fname: Any,
     dtype: npt.DTypeLike | None = float,
     *,
-    rows: int = 1 << 20,
+    rows: int | None = None,
     comments: str | bytes | Sequence[str | bytes] | None = "#",
     delimiter: str | bytes | None = None,
     converters: Any = None,
@@ -59,7 +59,7 @@ def iter_text(
         As for `loadtxt`. Called row by row in the order of the text, in the thread that takes the blocks, and not much
         further ahead than the next one needs; functions with a state keep it from file to file.
     rows : int, optional
-        Rows of a block; the last one of a file may have fewer.
+        Rows of a block; the last one of a file may have fewer. By default as many as 8 MiB hold, but at least one.
     unpack : bool, optional
         Yield the columns of each block: transposed, or a list of its fields.
     progress : bool or callable, optional
@@ -89,7 +89,7 @@ def iter_text(
     >>> [block.tolist() for block in oc.iter_text(["1 5%", "2 7%"], converters={1: lambda text: text[:-1]}, rows=1)]
     [[[1.0, 5.0]], [[2.0, 7.0]]]
     """
-    count = arguments.block_rows(rows)
+    count = None if rows is None else arguments.block_rows(rows)
     arguments.check_encoding(encoding)
     item = None if dtype is None else np.dtype(dtype)
     dialect = arguments.dialect(
@@ -115,7 +115,7 @@ class _Request(NamedTuple):
 
     item: np.dtype[Any] | None
     encoding: str | None
-    rows: int
+    rows: int | None
     threads: int
     converters: Any
     dialect: dict[str, Any]
@@ -129,16 +129,10 @@ def _blocks(sources: Sequence[Any], request: _Request, progress: bool | Callable
 
 
 def _blocks_of(source: Any, request: _Request, report: Callable[[int], None] | None) -> Iterator[Any]:
-    blocks, item = _start(source, request)
+    blocks, item = _start(source, request, report)
     has_names = request.dialect["header"] and item.names is None
-    reported = 0
 
     def finished(part: tuple[Any, Any]) -> Any:
-        nonlocal reported
-        if report is not None:
-            read = blocks.bytes_read
-            report(read - reported)
-            reported = read
         block, lines = part
         named = with_names(block, blocks.names or (), name_of(source)) if has_names else block
         result = unpacked(named) if request.unpack else named
@@ -148,11 +142,14 @@ def _blocks_of(source: Any, request: _Request, report: Callable[[int], None] | N
     yield from map(finished, blocks)
 
 
-def _start(source: Any, request: _Request) -> tuple[_native.TextBlocks, np.dtype[Any]]:
+def _start(
+    source: Any, request: _Request, report: Callable[[int], None] | None
+) -> tuple[_native.TextBlocks, np.dtype[Any]]:
     _, encoding, rows, threads, converters, dialect, _ = request
     joiner = Joiner(encoding, dialect["quotechar"], dialect["delimiter"])
     text = long_text(source, encoding, joiner, to_guess=request.item is None)
     dialect = {"encoding": text.encoding, **dialect}
     item = infer(text.sample(), **dialect).dtype if request.item is None else request.item
     native = converters_for_native(converters, item, latin1=text.encoding == "latin-1", as_bytes=encoding == "bytes")
-    return _native.TextBlocks(text.content, item, dialect_for_native(**dialect), threads, rows, native), item
+    blocks = load_blocks(text.content, item, rows=rows, threads=threads, progress=report, converters=native, **dialect)
+    return blocks, item

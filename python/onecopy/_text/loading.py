@@ -100,10 +100,13 @@ def dialect_for_native(
     }
 
 
-def infer(path: Path | tuple[str, bytes], **dialect: Any) -> Inferred:
-    """Guess the delimiter (and with it the quote), the header and the types where `dialect` leaves them open."""
+def infer(path: Path | tuple[str, bytes], *, types: bool = True, **dialect: Any) -> Inferred:
+    """Guess the delimiter (and with it the quote), the header and the types where `dialect` leaves them open.
+
+    Without `types` these are not those of the columns, but as many, with their names.
+    """
     fields, names, delimiter, quotechar, header = _native.infer(
-        path, dialect_for_native(**dialect), "delimiter" not in dialect, "header" not in dialect
+        path, dialect_for_native(**dialect), "delimiter" not in dialect, "header" not in dialect, types
     )
     file = path[0] if isinstance(path, tuple) else os.fspath(path)
     return Inferred(_structure(fields, file), names, delimiter, quotechar, header)
@@ -125,6 +128,25 @@ def load(
     """
     loaded = _native.load(path, np.dtype(dtype), dialect_for_native(**dialect), threads, progress, converters)
     return _loaded_file(*loaded)
+
+
+def load_blocks(
+    path: Path | tuple[str, Callable[[], bytes]],
+    dtype: npt.DTypeLike,
+    *,
+    rows: int | None = None,
+    threads: int = 0,
+    progress: Callable[[int], object] | None = None,
+    converters: dict[str, Any] | None = None,
+    **dialect: Any,
+) -> _native.TextBlocks:
+    """Load one text block by block: a file, or what a text is called and what gives its next bytes, none at its end.
+
+    Blocks have so many rows, or else as many as make a few megabytes; each comes with the numbers of lines before its
+    rows, if these are asked for. All else is as for `load`.
+    """
+    native = dialect_for_native(**dialect)
+    return _native.TextBlocks(path, np.dtype(dtype), native, threads, rows, converters, progress)
 
 
 def load_many(

@@ -1,15 +1,19 @@
 //! Texts that are larger than memory: an iterator over arrays.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 
 use numpy::PyArrayDescr;
 use onecopy::text::{Raw, Schema, Source};
-use onecopy::{DType, InOrder, LoadError, Meanwhile, TextBlocks as Blocks, Unfinished, check_work_memory, schema_of};
+use onecopy::{
+    BlockSize, DType, InOrder, LoadError, Meanwhile, TextBlocks as Blocks, Unfinished, check_work_memory, schema_of,
+};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::converters::{Converters, Filler};
+use super::job::Ticker;
 use super::{Dialect, LongInput, THREAD_BUFFERS, threads_or_all, to_python};
 use crate::array::array_over;
 use crate::dtype;
@@ -23,6 +27,10 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 /// The records, and if asked for them the lines before each.
 type Parts<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
 
+/// Bytes of a block of which nobody has said how many rows it is to have: few enough for several of them to stay in the
+/// cache, and for a page of the arena to be used again soon.
+const BLOCK_BYTES: u64 = 8 << 20;
+
 /// The records of a text as shared arrays of `rows` rows, the last of which may have fewer.
 #[pyclass(module = "onecopy._native", frozen)]
 struct TextBlocks {
@@ -33,6 +41,8 @@ struct TextBlocks {
     calls: Calls,
     /// What one of them raised, to be told behind the whole blocks before it.
     failure: Mutex<Option<PyErr>>,
+    /// How many bytes of the source `tick` knows of.
+    reported: AtomicU64,
 }
 
 /// What is called of Python while blocks are read, always by the thread that wants the next one.
@@ -40,19 +50,22 @@ struct Calls {
     file: String,
     converters: Option<Converters>,
     supply: Option<Py<PyAny>>,
+    tick: Option<Py<PyAny>>,
 }
 
 #[pymethods]
 impl TextBlocks {
     #[new]
+    #[expect(clippy::too_many_arguments, reason = "named in the one place that calls it")]
     fn new(
         py: Python<'_>,
         input: LongInput,
         dtype: Bound<'_, PyArrayDescr>,
         dialect: Dialect,
         threads: usize,
-        rows: u64,
+        rows: Option<u64>,
         converters: Option<Converters>,
+        tick: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let encoded = dtype::encode(&dtype)?;
         let schema = schema_of(&DType::decode(&encoded).or_raise(py)?).or_raise(py)?;
@@ -64,19 +77,20 @@ impl TextBlocks {
         options.raw = converters.as_ref().map_or(Raw::Nothing, Converters::raw);
         check_work_memory(threads_or_all(threads) + 2, THREAD_BUFFERS).or_raise(py)?;
         let arena = onecopy::session().or_raise(py)?;
+        let size = rows.map_or(BlockSize::Bytes(BLOCK_BYTES), BlockSize::Records);
         let (file, supply, blocks) = match input {
             LongInput::Path(path) => {
                 let source = Source::path(path);
-                (source.name().to_owned(), None, Blocks::start(arena, source, schema, options, rows))
+                (source.name().to_owned(), None, Blocks::start(arena, source, schema, options, size))
             }
             LongInput::Supplied(name, supply) => {
-                let blocks = Blocks::start_supplied(arena, &name, schema, options, rows);
+                let blocks = Blocks::start_supplied(arena, &name, schema, options, size);
                 (name, Some(supply), blocks)
             }
         };
-        let calls = Calls { file, converters, supply };
+        let calls = Calls { file, converters, supply, tick };
         let (blocks, dtype) = (blocks.or_raise(py)?, dtype.unbind());
-        Ok(Self { blocks, dtype, is_rows, item_size, calls, failure: Mutex::new(None) })
+        Ok(Self { blocks, dtype, is_rows, item_size, calls, failure: Mutex::new(None), reported: AtomicU64::new(0) })
     }
 
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -84,7 +98,10 @@ impl TextBlocks {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Parts<'py>>> {
-        let mut helper = Helper { calls: &self.calls, failure: &self.failure, interruption: None };
+        // Before there is a block that would be lost with what it raises.
+        let mut ticker = self.ticker();
+        ticker.run(py)?;
+        let mut helper = Helper { calls: &self.calls, failure: &self.failure, ticker, interruption: None };
         let taken = py.detach(|| self.blocks.take(&mut helper));
         let part = match (taken, helper.interruption) {
             (Ok(part), _) => part,
@@ -94,7 +111,10 @@ impl TextBlocks {
                 return Err(failure.unwrap_or_else(|| to_python(py, &error)));
             }
         };
-        let Some(part) = part else { return Ok(None) };
+        let Some(part) = part else {
+            self.ticker().run(py)?;
+            return Ok(None);
+        };
         let mut shape = vec![part.records];
         if self.is_rows {
             shape.push(part.record_size as u64 / self.item_size.max(1));
@@ -111,10 +131,16 @@ impl TextBlocks {
         self.blocks.names()
     }
 
-    /// Bytes of the source that have been read, before decompression.
+    /// Bytes of the text, decompressed; known when the last block has been taken.
     #[getter]
-    fn bytes_read(&self) -> u64 {
-        self.blocks.progress().bytes_read()
+    fn text_bytes(&self) -> Option<u64> {
+        self.blocks.text_bytes()
+    }
+}
+
+impl TextBlocks {
+    fn ticker(&self) -> Ticker<'_> {
+        Ticker::new(self.blocks.progress(), self.calls.tick.as_ref(), &self.reported)
     }
 }
 
@@ -122,6 +148,7 @@ impl TextBlocks {
 struct Helper<'a> {
     calls: &'a Calls,
     failure: &'a Mutex<Option<PyErr>>,
+    ticker: Ticker<'a>,
     interruption: Option<PyErr>,
 }
 
@@ -136,7 +163,7 @@ impl Helper<'_> {
 impl Meanwhile for Helper<'_> {
     fn stop(&mut self) -> bool {
         if self.interruption.is_none() {
-            self.interruption = Python::try_attach(|py| py.check_signals().err()).flatten();
+            self.interruption = Python::try_attach(|py| self.ticker.run_if_due(py).err()).flatten();
         }
         self.interruption.is_some()
     }

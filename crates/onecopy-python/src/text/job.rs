@@ -1,5 +1,6 @@
 //! A load on threads of its own, while the thread that has Python looks for signals, reports progress, and converts.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::{Builder, scope};
 use std::time::{Duration, Instant};
@@ -22,10 +23,11 @@ pub(super) type Loaded = Result<LoadedText, LoadError>;
 pub(super) fn watch<T: Send>(
     py: Python<'_>,
     progress: &Progress,
-    tick: Option<Py<PyAny>>,
+    tick: Option<&Py<PyAny>>,
     work: impl Fn() -> T + Sync,
 ) -> PyResult<T> {
-    let mut ticker = Ticker { progress, tick, reported: 0 };
+    let reported = AtomicU64::new(0);
+    let mut ticker = Ticker::new(progress, tick, &reported);
     let work = &work;
     let (done, interruption) = py.detach(|| {
         scope(|scope| {
@@ -87,9 +89,10 @@ impl Job<'_> {
         &self,
         py: Python<'_>,
         converters: &Converters,
-        tick: Option<Py<PyAny>>,
+        tick: Option<&Py<PyAny>>,
     ) -> PyResult<Loaded> {
-        let mut ticker = Ticker { progress: self.progress, tick, reported: 0 };
+        let reported = AtomicU64::new(0);
+        let mut ticker = Ticker::new(self.progress, tick, &reported);
         let batches = &InOrder::new();
         scope(|scope| {
             let read = move || {
@@ -118,7 +121,6 @@ impl Job<'_> {
     ) -> PyResult<()> {
         let file = self.text.source().name().to_owned();
         let mut filler = None;
-        let mut last_tick = Instant::now();
         loop {
             match py.detach(|| batches.next(TICK)) {
                 Next::End => return Ok(()),
@@ -129,11 +131,7 @@ impl Job<'_> {
                     batches.finish(batch);
                 }
             }
-            py.check_signals()?;
-            if last_tick.elapsed() >= TICK {
-                ticker.run(py)?;
-                last_tick = Instant::now();
-            }
+            ticker.run_if_due(py)?;
         }
     }
 }
@@ -147,20 +145,34 @@ impl Drop for End<'_> {
     }
 }
 
-struct Ticker<'a> {
+/// Looks for signals, and tells Python how far the reading has come.
+pub(super) struct Ticker<'a> {
     progress: &'a Progress,
-    tick: Option<Py<PyAny>>,
-    reported: u64,
+    tick: Option<&'a Py<PyAny>>,
+    reported: &'a AtomicU64,
+    last: Instant,
 }
 
-impl Ticker<'_> {
-    fn run(&mut self, py: Python<'_>) -> PyResult<()> {
+impl<'a> Ticker<'a> {
+    /// `reported` is how many bytes `tick` knows of.
+    pub(super) fn new(progress: &'a Progress, tick: Option<&'a Py<PyAny>>, reported: &'a AtomicU64) -> Self {
+        Self { progress, tick, reported, last: Instant::now() }
+    }
+
+    /// The error is that of a signal handler, or of `tick`.
+    pub(super) fn run(&mut self, py: Python<'_>) -> PyResult<()> {
+        self.last = Instant::now();
         py.check_signals()?;
         let read = self.progress.bytes_read();
-        if let Some(tick) = &self.tick {
-            tick.call1(py, (read - self.reported,))?;
+        let before = self.reported.swap(read, Ordering::Relaxed);
+        if let Some(tick) = self.tick {
+            tick.call1(py, (read.saturating_sub(before),))?;
         }
-        self.reported = read;
         Ok(())
+    }
+
+    /// Does it if the last time was a while ago; looks for signals in any case.
+    pub(super) fn run_if_due(&mut self, py: Python<'_>) -> PyResult<()> {
+        if self.last.elapsed() < TICK { py.check_signals() } else { self.run(py) }
     }
 }

@@ -37,7 +37,8 @@ pub(super) fn load_many<'py>(
     let files = paths.iter().zip(&schemas).map(|(path, schema)| File::new(path, schema)).collect();
     let many =
         Many { files, options: &options, alone: &alone, progress: &progress, failed: AtomicUsize::new(usize::MAX) };
-    watch(py, &progress, tick.map(Bound::unbind), || many.run(threads))?;
+    let tick = tick.map(Bound::unbind);
+    watch(py, &progress, tick.as_ref(), || many.run(threads))?;
     let outcomes = many.files.into_iter().map(|file| file.outcome.into_inner().unwrap_or_else(PoisonError::into_inner));
     let mut loaded = Vec::with_capacity(paths.len());
     for ((outcome, schema), dtype) in outcomes.zip(&schemas).zip(dtypes) {

@@ -170,11 +170,11 @@ fn load<'py>(
     let job = Job { text, stored: text.stored(), schema: &schema, options: &options, progress: &progress };
     let tick = tick.map(Bound::unbind);
     let loaded = if let Some(converters) = converters {
-        job.run_with_converters(py, &converters, tick)?
+        job.run_with_converters(py, &converters, tick.as_ref())?
     } else if tick.is_none() && job.stored.is_some_and(|size| size < LEAST_FOR_THREAD) {
         py.detach(|| job.run(None))
     } else {
-        watch(py, &progress, tick, || job.run(None))?
+        watch(py, &progress, tick.as_ref(), || job.run(None))?
     };
     let loaded = loaded.map_err(|error| to_python(py, &error))?;
     arrays(py, &schema, dtype, loaded)
@@ -227,6 +227,7 @@ fn infer(
     dialect: Dialect,
     guess_delimiter: bool,
     guess_header: bool,
+    guess_types: bool,
 ) -> PyResult<Inferred> {
     let options = dialect.options(1)?;
     let look = || -> Result<Inferred, ReadError> {
@@ -234,7 +235,7 @@ fn infer(
         let header = options.header;
         let mut options = if guess_delimiter { sample.guess_dialect(&options) } else { options };
         options.header = if guess_header { sample.guess_header(&options) } else { header };
-        let layout = sample.guess_layout(&options)?;
+        let layout = if guess_types { sample.guess_layout(&options)? } else { sample.guess_columns(&options)? };
         let fields = layout.fields().iter().map(|field| (field.name.clone(), field.scalar.to_string())).collect();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let quote = options.quote.map(|byte| char::from(byte).to_string());

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use onecopy_arena::{Arena, Draft};
 use onecopy_text::{Batch, Expected, Progress, Sink, Summary};
 
-use super::Part;
+use super::{BlockSize, Part};
 use crate::doorbell::Doorbell;
 use crate::tables::write_lines;
 use crate::{Error, LoadError};
@@ -18,7 +18,7 @@ pub(super) const AHEAD: u64 = 3;
 /// What the threads that read have in common with the one that takes.
 pub(super) struct Shared {
     arena: &'static Arena,
-    records: u64,
+    size: BlockSize,
     with_lines: bool,
     pub(super) progress: Progress,
     pub(super) state: Mutex<State>,
@@ -31,6 +31,8 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct State {
     pub(super) record_size: usize,
+    /// Records of a block; known when the reading has begun, as those are that follow.
+    records: u64,
     /// More records than this will not come.
     most: Option<u64>,
     names: Option<Vec<String>>,
@@ -38,6 +40,7 @@ pub(super) struct State {
     first: u64,
     filling: VecDeque<Filling>,
     pub(super) end: Option<Result<Summary, LoadError>>,
+    text_bytes: Option<u64>,
     /// Nobody takes any more.
     pub(super) abandoned: bool,
     /// What is wrong with the text is before this record.
@@ -56,8 +59,8 @@ struct Drafts {
 
 impl State {
     /// Bytes of a block that is not the last.
-    fn whole(&self, records: u64) -> u64 {
-        records.saturating_mul(self.record_size as u64)
+    fn whole(&self) -> u64 {
+        self.records.saturating_mul(self.record_size as u64)
     }
 
     /// Whether all has been read, and the block at the front is what is left.
@@ -67,12 +70,12 @@ impl State {
 }
 
 impl Shared {
-    pub(super) fn new(arena: &'static Arena, records: u64, with_lines: bool) -> Result<Arc<Self>, Error> {
-        if records == 0 {
+    pub(super) fn new(arena: &'static Arena, size: BlockSize, with_lines: bool) -> Result<Arc<Self>, Error> {
+        if size == BlockSize::Records(0) {
             return Err(Error::Shape("blocks of 0 records have no end; give at least 1".into()));
         }
         let (progress, state, changed) = (Progress::new(), Mutex::default(), Condvar::new());
-        Ok(Arc::new(Self { arena, records, with_lines, progress, state, changed, bell: Arc::default() }))
+        Ok(Arc::new(Self { arena, size, with_lines, progress, state, changed, bell: Arc::default() }))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -82,7 +85,7 @@ impl Shared {
     /// The next block, the error, or the end, as far as they are there.
     pub(super) fn look(&self) -> Option<Result<Option<Part>, LoadError>> {
         let mut state = self.lock();
-        let full = state.whole(self.records);
+        let full = state.whole();
         if state.filling.front().is_some_and(|front| front.written == full) || state.is_at_the_last() {
             return Some(self.finish_front(state).map(Some));
         }
@@ -100,8 +103,14 @@ impl Shared {
         self.lock().names.clone()
     }
 
+    pub(super) fn text_bytes(&self) -> Option<u64> {
+        self.lock().text_bytes
+    }
+
     pub(super) fn end(&self, outcome: Result<Summary, LoadError>) {
-        self.lock().end = Some(outcome);
+        let mut state = self.lock();
+        state.text_bytes = outcome.as_ref().ok().map(|summary| summary.bytes_text);
+        state.end = Some(outcome);
     }
 
     /// Says that nobody takes any more.
@@ -147,7 +156,7 @@ impl Shared {
         let place = (number - state.first) as usize;
         while state.filling.len() <= place {
             // A block may be wanted that is longer than all of the text.
-            let room = state.most.map_or(self.records, |most| most.min(self.records));
+            let room = state.most.map_or(state.records, |most| most.min(state.records));
             let draft = |size: usize| {
                 let bytes = room.saturating_mul(size as u64);
                 self.arena.draft(bytes, bytes).map_err(io::Error::other)
@@ -164,7 +173,7 @@ impl Shared {
         let mut state = self.lock();
         let place = (number - state.first) as usize;
         state.filling[place].written += bytes as u64;
-        let full = state.filling[place].written == state.whole(self.records);
+        let full = state.filling[place].written == state.whole();
         drop(state);
         if full {
             self.bell.ring();
@@ -175,17 +184,21 @@ impl Shared {
 impl Sink for Shared {
     fn begin(&self, expected: &Expected) -> io::Result<()> {
         let mut state = self.lock();
+        state.records = self.size.records(expected.record_size as u64);
         (state.record_size, state.most) = (expected.record_size, expected.at_most);
         state.names.clone_from(&expected.names);
         Ok(())
     }
 
     fn write(&self, batch: &Batch<'_>) -> io::Result<()> {
-        let record_size = self.lock().record_size;
+        let (record_size, whole) = {
+            let state = self.lock();
+            (state.record_size, state.records)
+        };
         let (mut records, mut lines, mut at) = (batch.records, batch.lines, batch.first_record);
         while !records.is_empty() {
-            let (number, inside) = (at / self.records, at % self.records);
-            let count = (self.records - inside).min((records.len() / record_size) as u64);
+            let (number, inside) = (at / whole, at % whole);
+            let count = (whole - inside).min((records.len() / record_size) as u64);
             let (now, rest) = records.split_at(count as usize * record_size);
             let Some(drafts) = self.drafts_of(number, at)? else { return Ok(()) };
             if let Some(draft) = &drafts.lines {

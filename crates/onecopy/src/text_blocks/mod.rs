@@ -21,6 +21,8 @@ use crate::{Error, InOrder, LoadError, Next, Unfinished};
 /// How often a wait asks whether to stop.
 const TICK: Duration = Duration::from_millis(50);
 
+const PAGE: u64 = 4096;
+
 /// What the thread that takes blocks does while it waits for them. A closure that says whether to stop is enough for a
 /// text that needs nothing else.
 pub trait Meanwhile {
@@ -46,6 +48,37 @@ pub trait Meanwhile {
 impl<F: FnMut() -> bool> Meanwhile for F {
     fn stop(&mut self) -> bool {
         self()
+    }
+}
+
+/// How much of a text becomes a block. A number stands for so many records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockSize {
+    /// So many records.
+    Records(u64),
+    /// As many records as fit into so many bytes, but at least one. How long a record is may be known only when the text
+    /// is read. Where there is room for them, they fill whole pages of memory, so that blocks can be written one behind
+    /// the other past the page cache.
+    Bytes(u64),
+}
+
+impl BlockSize {
+    /// Records of a block, if each has so many bytes.
+    fn records(self, record_size: u64) -> u64 {
+        let bytes = match self {
+            Self::Records(records) => return records,
+            Self::Bytes(bytes) => bytes,
+        };
+        let most = bytes / record_size.max(1);
+        // A page is a power of two, of which a record has some factors.
+        let filling_pages = PAGE >> record_size.trailing_zeros().min(PAGE.trailing_zeros());
+        (most - most % filling_pages).max(most.min(filling_pages)).max(1)
+    }
+}
+
+impl From<u64> for BlockSize {
+    fn from(records: u64) -> Self {
+        Self::Records(records)
     }
 }
 
@@ -88,15 +121,15 @@ pub struct Part {
 }
 
 impl TextBlocks {
-    /// Begins to read `source`, `records` at a time. Raw fields have to be made by whoever takes the blocks.
+    /// Begins to read `source`, `size` at a time. Raw fields have to be made by whoever takes the blocks.
     pub fn start(
         arena: &'static Arena,
         source: Source<'static>,
         schema: Schema,
         options: Options,
-        records: u64,
+        size: impl Into<BlockSize>,
     ) -> Result<Self, Error> {
-        Self::begin(Shared::new(arena, records, options.lines)?, source, None, schema, options)
+        Self::begin(Shared::new(arena, size.into(), options.lines)?, source, None, schema, options)
     }
 
     /// Begins to read what whoever takes the blocks supplies, and messages call `name`.
@@ -128,9 +161,9 @@ impl TextBlocks {
         name: &str,
         schema: Schema,
         options: Options,
-        records: u64,
+        size: impl Into<BlockSize>,
     ) -> Result<Self, Error> {
-        let shared = Shared::new(arena, records, options.lines)?;
+        let shared = Shared::new(arena, size.into(), options.lines)?;
         let supply = Arc::new(Supply::new(Arc::clone(&shared.bell)));
         let source = Source::stream(name, Supplied(Arc::clone(&supply)));
         Self::begin(shared, source, Some(supply), schema, options)
@@ -201,6 +234,11 @@ impl TextBlocks {
     /// The names that the header gives to the columns of the records; known when the first of them have been taken.
     pub fn names(&self) -> Option<Vec<String>> {
         self.shared.names()
+    }
+
+    /// Bytes of the text, decompressed; known when the last of its records have been taken.
+    pub fn text_bytes(&self) -> Option<u64> {
+        self.shared.text_bytes()
     }
 
     /// How far the reading has come.

@@ -215,3 +215,35 @@ fn names_come_with_the_first_block() {
     assert_eq!(next(&blocks).unwrap().unwrap(), [1, 2]);
     assert_eq!(blocks.names().unwrap(), ["a", "b"]);
 }
+
+#[test]
+fn a_block_of_so_many_bytes_has_the_records_that_fit() {
+    for (bytes, expected) in [(1, 1), (8, 1), (23, 2), (80, 10)] {
+        let source = Source::stream("test.txt", io::Cursor::new(numbers(25)));
+        let schema = Schema::rows(Scalar::U64);
+        let blocks = TextBlocks::start(arena(), source, schema, Options::default(), BlockSize::Bytes(bytes)).unwrap();
+        assert_eq!(next(&blocks).unwrap().unwrap().len(), expected, "{bytes}");
+    }
+}
+
+#[test]
+fn blocks_of_so_many_bytes_fill_whole_pages_where_they_can() {
+    for record in [1, 2, 8, 24, 26, 4095, 4096, 4100, 8000, 100_000] {
+        for bytes in [1, 5000, 100_000, 8 << 20] {
+            let records = BlockSize::Bytes(bytes).records(record);
+            assert!(records == 1 || records * record <= bytes, "{record} {bytes}");
+            // Nothing that is larger and would fit fills whole pages.
+            let pages = (1..=bytes / record).rev().find(|records| records * record % PAGE == 0);
+            assert_eq!(records, pages.unwrap_or(bytes / record).max(1), "{record} {bytes}");
+        }
+    }
+    assert_eq!(BlockSize::Records(7).records(26), 7);
+}
+
+#[test]
+fn how_long_the_text_was_is_known_at_its_end() {
+    let blocks = start(arena(), numbers(20), 2, 10);
+    assert_eq!(next(&blocks).unwrap().unwrap().len(), 10);
+    while next(&blocks).unwrap().is_some() {}
+    assert_eq!(blocks.text_bytes(), Some(numbers(20).len() as u64));
+}
