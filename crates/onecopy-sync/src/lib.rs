@@ -21,9 +21,11 @@ mod ledger;
 mod lock;
 mod mutex;
 mod patience;
+mod reach;
 mod rlock;
 mod rwlock;
 mod semaphore;
+mod spin;
 mod tag;
 mod word;
 
@@ -34,7 +36,7 @@ pub use deaths::{Death, Held, OnOwnerDied, Refused};
 pub use event::Event;
 #[cfg(loom)]
 pub use futex::trust_wakes;
-pub use gate::{Gate, Spin};
+pub use gate::Gate;
 pub use lock::{Lock, NotHeld};
 pub use mutex::{Acquired, Guard, RobustMutex};
 pub use onecopy_os::Waited;
@@ -42,6 +44,7 @@ pub use patience::{Patience, Stopped};
 pub use rlock::{NotOwned, RLock, this_thread};
 pub use rwlock::{RwLock, Side};
 pub use semaphore::{Semaphore, TooManyReleases};
+pub use spin::Spin;
 pub use tag::{Owners, Tag};
 
 #[cfg(all(test, loom))]

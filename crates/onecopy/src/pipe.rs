@@ -167,14 +167,20 @@ impl Connection {
             self.look();
         }
         let put = self.wait_for(patience, |patience| queue.put_rest(batch, &mut 0, patience));
-        put.map(drop).map_err(|error| ended(error, PipeError::Broken))
+        put.map_err(|error| ended(error, PipeError::Broken))?;
+        if let Some(answers) = &self.reads {
+            answers.expect_answer(true);
+        }
+        Ok(())
     }
 
     /// Receives one message, which is appended to the batch.
     pub fn take(&self, batch: &mut Batch, patience: &Patience<'_>) -> Result<(), Error> {
         let queue = self.reader()?;
         let taken = self.wait_for(patience, |patience| queue.take_batch(1, batch, patience));
-        taken.map(drop).map_err(|error| ended(error, PipeError::EndOfFile))
+        taken.map_err(|error| ended(error, PipeError::EndOfFile))?;
+        queue.expect_answer(false);
+        Ok(())
     }
 
     /// Waits until [`recv`](Self::recv) would not: for a message, or the end of the file.
@@ -380,6 +386,22 @@ mod tests {
         a.wait(&Patience::none()).unwrap();
         drop(a);
         assert_eq!(arena.stats().unwrap().blocks, 0);
+    }
+
+    #[test]
+    fn who_sent_last_expects_an_answer() {
+        let (a, b) = ends(true);
+        let expect = || [&a, &b].map(|end| end.reader().unwrap().expects_answer());
+        assert_eq!(expect(), [false, false]);
+        a.send(&Value::Int(1), &Patience::none()).unwrap();
+        assert_eq!(expect(), [true, false]);
+        a.recv(&Patience::none()).unwrap_err();
+        assert_eq!(expect(), [true, false], "nothing came");
+        b.recv(&Patience::none()).unwrap();
+        assert_eq!(expect(), [true, false], "one that only receives expects none");
+        b.send(&Value::Int(2), &Patience::none()).unwrap();
+        a.recv(&Patience::none()).unwrap();
+        assert_eq!(expect(), [false, true]);
     }
 
     #[test]

@@ -159,6 +159,17 @@ impl Queue {
         Ok(self.channel()?.take(most, batch, patience)?)
     }
 
+    /// Says whether what is taken next answers something: then a longer spin may pay.
+    #[inline]
+    pub(crate) fn expect_answer(&self, expect: bool) {
+        self.local.expect_answer(expect);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn expects_answer(&self) -> bool {
+        self.local.expects_answer()
+    }
+
     /// The bytes of a message of a batch.
     pub fn contents<'a>(batch: &'a Batch, message: &Message<'a>) -> Result<Payload<'a>, Error> {
         if message.tag & LONG == 0 {
@@ -290,7 +301,8 @@ impl Waitable for Awaited {
 
 impl From<Shared<Part>> for Queue {
     fn from(shared: Shared<Part>) -> Self {
-        Self { shared, local: Local::spinning(spin::longest_spin()) }
+        let (longest, farthest) = spin::bounds();
+        Self { shared, local: Local::spinning(longest, farthest) }
     }
 }
 

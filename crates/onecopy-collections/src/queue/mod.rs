@@ -5,6 +5,7 @@
 //! and out of it when that of the consumers' is. Whoever dies on the way has changed nothing. Design:
 //! `docs/design/queue.md`.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use onecopy_arena::ArenaError;
@@ -88,17 +89,39 @@ pub struct Local {
     take: Last,
     room: Spin,
     message: Spin,
+    answer: Spin,
+    expects_answer: AtomicBool,
 }
 
 impl Local {
     /// Nothing yet.
     pub const fn new() -> Self {
-        Self::spinning(Spin::LONGEST)
+        Self::spinning(Spin::LONGEST, Spin::FARTHEST)
     }
 
-    /// Nothing yet. Waits begin with looking for at most `spin`, as far as that pays.
-    pub const fn spinning(spin: Duration) -> Self {
-        Self { put: Last::new(), take: Last::new(), room: Spin::at_most(spin), message: Spin::at_most(spin) }
+    /// Nothing yet. Waits begin with looking for at most `spin`, those for an answer for at most `far`, as far as that
+    /// pays.
+    pub const fn spinning(spin: Duration, far: Duration) -> Self {
+        Self {
+            put: Last::new(),
+            take: Last::new(),
+            room: Spin::at_most(spin),
+            message: Spin::at_most(spin),
+            answer: Spin::reaching(spin, far),
+            expects_answer: AtomicBool::new(false),
+        }
+    }
+
+    /// Says whether what is taken next answers something: then a longer spin may pay.
+    #[inline]
+    pub fn expect_answer(&self, expect: bool) {
+        self.expects_answer.store(expect, Relaxed);
+    }
+
+    /// Whether what is taken next answers something.
+    #[inline]
+    pub fn expects_answer(&self) -> bool {
+        self.expects_answer.load(Relaxed)
     }
 }
 

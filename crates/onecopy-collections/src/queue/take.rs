@@ -42,7 +42,8 @@ impl Channel<'_> {
     /// Waits until there is a message to take, or the queue has been closed.
     pub fn wait(&self, patience: &Patience<'_>) -> Result<(), QueueError> {
         let ready = || !self.queue.is_empty() || self.queue.is_closed();
-        Ok(self.queue.take.gate.0.wait(patience, &self.local.message, ready)?)
+        let spin = if self.local.expects_answer() { &self.local.answer } else { &self.local.message };
+        Ok(self.queue.take.gate.0.wait(patience, spin, ready)?)
     }
 
     /// Where the first message is, and in which segment. The lock of this end is held.
