@@ -12,6 +12,7 @@
 //! index::Index    where fields and lines begin and end: SIMD, 64 bytes at a time
 //! parser::Parser  lines that hold records are counted, and get their place in the file by a second Relay
 //! kernels::Run    fields of one type to elements: eight bytes at a time, with AVX2 four fields at a time
+//! kernels::ShortLines  in place of index and runs, with AVX-512: several short lines of plain fields at a time
 //! Sink            batches of records, small enough to be in the cache still
 //! ```
 //!

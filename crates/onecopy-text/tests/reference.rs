@@ -244,26 +244,56 @@ fn case() -> impl Strategy<Value = Case> {
     })
 }
 
+/// Many lines, nearly all of which are plain: short ones are read several at a time where the machine can.
+fn long_case() -> impl Strategy<Value = Case> {
+    (proptest::collection::vec(scalar(), 1..5), dialect()).prop_flat_map(|(scalars, options)| {
+        let plain = |scalar: &Scalar| match scalar {
+            Scalar::I16 => "-?[0-9]{1,4}".boxed(),
+            Scalar::F64 => "-?[0-9]{1,7}(\\.[0-9]{0,7})?".boxed(),
+            _ => "[a-c.]{1,5}".boxed(),
+        };
+        let delimiter = options.delimiter.clone().map_or(" ".into(), |delimiter| String::from_utf8(delimiter).unwrap());
+        let fields: Vec<_> = scalars.iter().map(plain).collect();
+        let plain = fields.prop_map(move |fields| fields.join(&delimiter)).boxed();
+        let line = prop_oneof![60 => plain, 1 => line(&scalars, &options)];
+        let lines = proptest::collection::vec(line, 50..150);
+        (lines, Just(scalars), Just(options)).prop_map(|(lines, scalars, options)| {
+            let text = lines.join("\n") + "\n";
+            Case { scalars, options: Options { max_rows: None, ..options }, text }
+        })
+    })
+}
+
+fn check(case: &Case, block_sizes: [usize; 2], threads: usize) -> Result<(), TestCaseError> {
+    let Case { scalars, options, text } = case;
+    let expected = Reference { text, options, at: 0 }.read(scalars);
+    let schema = Schema::from(Layout::packed(scalars.iter().map(|scalar| ("x", *scalar))));
+    for block_size in block_sizes {
+        let options = Options { block_size, threads, ..options.clone() };
+        let outcome = read_bytes(text.as_bytes(), &schema, &options);
+        match (&outcome, &expected) {
+            (Ok((summary, records)), Ok(expected)) => {
+                prop_assert_eq!(records, expected);
+                prop_assert_eq!(summary.records as usize * schema_size(scalars), records.len());
+            }
+            (Err(error), Err(at)) => prop_assert_eq!(place(text, error), *at, "{}", error),
+            _ => prop_assert!(false, "{outcome:?} instead of {expected:?}"),
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn records_and_errors_are_those_of_the_obvious_parser(case in case(), block_size in 1..70usize, threads in 1..4usize) {
-        let Case { scalars, options, text } = case;
-        let expected = Reference { text: &text, options: &options, at: 0 }.read(&scalars);
-        let schema = Schema::from(Layout::packed(scalars.iter().map(|scalar| ("x", *scalar))));
-        for block_size in [block_size, 1 << 16] {
-            let options = Options { block_size, threads, ..options.clone() };
-            let outcome = read_bytes(text.as_bytes(), &schema, &options);
-            match (&outcome, &expected) {
-                (Ok((summary, records)), Ok(expected)) => {
-                    prop_assert_eq!(records, expected);
-                    prop_assert_eq!(summary.records as usize * schema_size(&scalars), records.len());
-                }
-                (Err(error), Err(at)) => prop_assert_eq!(place(&text, error), *at, "{}", error),
-                _ => prop_assert!(false, "{outcome:?} instead of {expected:?}"),
-            }
-        }
+        check(&case, [block_size, 1 << 16], threads)?;
+    }
+
+    #[test]
+    fn so_are_those_of_many_plain_lines(case in long_case(), block_size in 70..2000usize, threads in 1..4usize) {
+        check(&case, [block_size, 1 << 16], threads)?;
     }
 
     #[test]

@@ -186,11 +186,10 @@ proptest! {
 
     #[test]
     fn plain_lines_are_what_the_exact_rules_make_of_them(table in table(3), batch in 1..200usize) {
-        if let Some(mut reader) = table.reader() {
-            // Some tables are for the index: their lines or numbers are too long.
-            if reader.begin(&pad(&table.text())).is_some() {
-                read(&mut reader, &table, batch);
-            }
+        let text = pad(&table.text());
+        // Some tables are for the index: their lines or numbers are too long.
+        if let Some(mut reader) = table.reader().and_then(|mut reader| reader.begin(&text).map(|_| reader)) {
+            read(&mut reader, &table, batch);
         }
     }
 
@@ -198,18 +197,18 @@ proptest! {
     fn lines_are_passed_only_to_learn_how_long_numbers_are(table in table(0), batch in 1..200usize) {
         let lengths = table.lines.iter().map(|line| line.iter().map(|field| field.len() + 1).sum::<usize>());
         let is_short = lengths.max().unwrap() <= 64;
-        if let Some(mut reader) = table.reader().filter(|_| is_short) {
-            if reader.begin(&pad(&table.text())).is_some() {
-                let passed = read(&mut reader, &table, batch);
+        let text = pad(&table.text());
+        let begun = table.reader().and_then(|mut reader| reader.begin(&text).map(|_| reader));
+        if let Some(mut reader) = begun.filter(|_| is_short) {
+            let passed = read(&mut reader, &table, batch);
+            // Otherwise the numbers together have become too long.
+            if reader.shapes.is_some() {
                 prop_assert!(passed.len() <= 3 * table.scalars.len(), "{passed:?}");
-                if reader.shapes.is_some() {
-                    let text = pad(&table.text());
-                    let begins = (0..9).any(|_| reader.begin(&text).is_some());
-                    prop_assert!(begins);
-                    let passed = go_on(&mut reader, &table, batch);
-                    let passed: Vec<_> = passed.iter().map(|&line| &table.lines[line]).collect();
-                    prop_assert!(passed.is_empty(), "{passed:?} as {:?}", table.scalars);
-                }
+                let begins = (0..9).any(|_| reader.begin(&text).is_some());
+                prop_assert!(begins);
+                let passed = go_on(&mut reader, &table, batch);
+                let passed: Vec<_> = passed.iter().map(|&line| &table.lines[line]).collect();
+                prop_assert!(passed.is_empty(), "{passed:?} as {:?}", table.scalars);
             }
         }
     }
