@@ -201,11 +201,13 @@ impl<'a> Opener<'a> {
 
     fn stream(self, mut reader: Box<dyn Read + Send + 'a>) -> Result<Box<dyn Feed + 'a>, ReadError> {
         let mut head = Vec::new();
-        let limited = &mut reader.by_ref().take(HEAD as u64);
-        limited.read_to_end(&mut head).map_err(|error| match error {
-            _ if self.progress.is_cancelled() => ReadError::Cancelled,
-            error => ReadError::from_io(&self.name, error),
-        })?;
+        if let Err(error) = reader.by_ref().take(HEAD as u64).read_to_end(&mut head) {
+            if self.progress.is_cancelled() {
+                return Err(ReadError::Cancelled);
+            }
+            // It counts behind what came before it.
+            reader = Box::new(Failing(Some(error)));
+        }
         // Blocks of a stream cannot be found ahead of time: BGZF is then gzip like any other.
         let compression = recognise(&head).map(|c| if c == Compression::Bgzf { Compression::Gzip } else { c });
         Ok(Box::new(self.decoded(Box::new(Cursor::new(head).chain(reader)), compression, TextSize::Unknown)?))
@@ -218,6 +220,15 @@ impl<'a> Opener<'a> {
         size: TextSize,
     ) -> Result<stream::StreamFeed<'a>, ReadError> {
         stream::StreamFeed::new(reader, compression, size, self.name, self.block_size, self.progress)
+    }
+}
+
+/// Fails once, as what is read from has done.
+struct Failing(Option<io::Error>);
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
     }
 }
 

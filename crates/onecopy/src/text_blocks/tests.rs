@@ -165,7 +165,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
     fn raw_fields_and_supplied_text_end_behind_whole_blocks(
-        records in 1_u64..700, threads in 1_usize..4, most in 0_u64..4000, end in proptest::option::of(0_u64..3000)
+        records in 1_u64..700, threads in 1_usize..4, most in 0_u64..4000,
+        end in proptest::option::of(prop_oneof![0_u64..3000, 0_u64..200])
     ) {
         let options = Options { threads, block_size: 100, raw: Raw::All, ..Options::default() };
         let blocks =
