@@ -27,7 +27,7 @@ PEAK = "peak memory of all processes, interpreters and libraries included"
 ROWS = 5_000_000
 FILES = 4
 TUTORIAL = "Process, np.loadtxt, SharedMemory"
-DISK = "only as many bytes to the same disk, past the page cache"
+DISK = "the disk alone"
 BY_HAND = {
     "Pool, polars, SharedMemory": "polars, categoricals",
     "Pool, pyarrow, SharedMemory": "pyarrow, dictionary",
