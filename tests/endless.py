@@ -1,5 +1,24 @@
 """Programs that tests run as processes of their own."""
 
+import signal
+import subprocess
+import sys
+
+
+def stopped(program: str, arguments: list[str], how: str) -> tuple[int, list[str]]:
+    """Run a Python program until it says "there", and send it the signal `how`; its exit code and messages."""
+    command = [sys.executable, "-c", program, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "there\n"
+            process.send_signal(signal.Signals[how])
+            _, messages = process.communicate()
+        finally:
+            process.kill()
+    return process.returncode, messages.splitlines()
+
+
 # ``onecopy load``, in which the file of the first argument never ends; says "there" when it has come to it.
 ENDLESS = """
 import sys, threading

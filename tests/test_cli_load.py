@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import onecopy as oc
-from endless import ENDLESS
+from endless import ENDLESS, stopped
 from onecopy import _text
 from onecopy.__main__ import main
 from onecopy._cli import interrupt
@@ -322,28 +322,10 @@ def test_delimiters_and_comments():
 def test_a_signal_while_loading_leaves_what_was_there(name, code):
     Path("out.h5").write_text("old")
     Path("endless.txt").write_text(CALLS)
-    args = [
-        sys.executable,
-        "-c",
-        ENDLESS,
-        "endless.txt",
-        "a.txt",
-        "endless.txt",
-        "b.txt",
-        "-o",
-        "out.h5",
-        "--force",
-        "--quiet",
-    ]
-    with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout.readline() == "there\n"
-            process.send_signal(signal.Signals[name])
-            _, messages = process.communicate()
-        finally:
-            process.kill()
-    assert process.returncode == code
-    assert messages.splitlines()[-1] == f"onecopy load: stopped by {name}: nothing was written"
+    arguments = ["endless.txt", "a.txt", "endless.txt", "b.txt", "-o", "out.h5", "--force", "--quiet"]
+    found, messages = stopped(ENDLESS, arguments, name)
+    assert found == code
+    assert messages[-1] == f"onecopy load: stopped by {name}: nothing was written"
     assert Path("out.h5").read_text() == "old"
     assert sorted(os.listdir()) == ["a.txt", "b.txt", "endless.txt", "out.h5"]
 

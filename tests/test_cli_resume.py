@@ -2,15 +2,12 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import onecopy as oc
-from endless import ENDLESS
+from endless import ENDLESS, stopped
 from onecopy.__main__ import main
 
 TEXTS = {f"t{n}.txt": "".join(f"chr{n}\t{n * 1000 + row}\t{row / 4}\n" for row in range(40 + n)) for n in range(4)}
@@ -149,19 +146,10 @@ def test_a_file_that_changes_while_it_is_loaded_is_refused(here, monkeypatch, ca
 def test_a_command_that_is_stopped_is_gone_on_with(here, parsed, how, layout):
     assert main(["load", *TEXTS, "-o", "whole.h5", *TYPES, "--layout", layout]) == 0
     args = [*TEXTS, "-o", "out.h5", *TYPES, "--quiet", "--resume", "--layout", layout, "--jobs", "1"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        [sys.executable, "-c", ENDLESS, "t2.txt", *args], stdout=pipe, stderr=pipe, text=True
-    ) as process:
-        try:
-            assert process.stdout.readline() == "there\n"
-            process.send_signal(signal.Signals[how])
-            _, messages = process.communicate()
-        finally:
-            process.kill()
+    _, messages = stopped(ENDLESS, ["t2.txt", *args], how)
     if how != "SIGKILL":
         expected = f"stopped by {how}: 1 of 4 files are kept, and the same command goes on with the next"
-        assert messages.splitlines()[-1] in (f"onecopy load: {expected}", f"onecopy load: {expected.replace('1', '2')}")
+        assert messages[-1] in (f"onecopy load: {expected}", f"onecopy load: {expected.replace('1', '2')}")
     parsed.clear()
     assert main(["load", *args]) == 0
     # The second file may have been on its way.

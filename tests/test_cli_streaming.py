@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import onecopy as oc
+from endless import stopped
 from onecopy import _text
 from onecopy.__main__ import main
 from onecopy._cli import loading, sources
@@ -322,21 +323,12 @@ def test_a_command_that_is_stopped_within_a_file_is_gone_on_with(
     options = [*TYPES, "--quiet", "--layout", layout, *filters]
     assert main(["load", *FILES, "-o", "whole.h5", *options]) == 0
     arguments = [*FILES, "-o", "out.h5", *options, "--resume"]
-    pipe = subprocess.PIPE
-    command = [sys.executable, "-c", WAITING, "b.txt.gz", "9", *arguments]
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
-        assert process.stdout is not None
-        try:
-            assert process.stdout.readline() == "there\n"
-            process.send_signal(signal.Signals[how])
-            _, messages = process.communicate()
-        finally:
-            process.kill()
+    code, messages = stopped(WAITING, ["b.txt.gz", "9", *arguments], how)
     if how == "SIGKILL":
-        assert process.returncode == -signal.SIGKILL
+        assert code == -signal.SIGKILL
     else:
         kept = f"stopped by {how}: 2 of 3 files are kept, and the same command goes on with the next"
-        assert messages.splitlines()[-1] == f"onecopy load: {kept}"
+        assert messages[-1] == f"onecopy load: {kept}"
     assert not Path("out.h5").exists()
     blocks.clear()
     assert main(["load", *arguments]) == 0

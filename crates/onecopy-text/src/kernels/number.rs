@@ -63,7 +63,8 @@ pub(super) fn integer(padded: &[u8], start: usize, end: usize) -> Option<i64> {
 pub(super) const POINT: u8 = b'.' ^ b'0';
 
 /// Every power of ten that a double holds exactly, as far as a fraction of 16 characters needs them.
-const POWERS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+pub(super) const POWERS: [f64; 16] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
 /// Up to 16 characters of digits with at most one point, perhaps with a minus; others without any ado from `fast_float2`.
 #[inline(always)]

@@ -18,7 +18,7 @@ use std::arch::x86_64::{
     _mm512_storeu_si512, _mm512_sub_epi64, _mm512_test_epi8_mask, _mm512_xor_si512,
 };
 
-use super::number::POINT;
+use super::number::{POINT, POWERS};
 
 /// Eight fields; what is wrong with them is found out with the digits.
 #[derive(Clone, Copy)]
@@ -207,8 +207,6 @@ impl<'a> Oct<'a> {
     /// The values with their signs, divided by ten to the power of `behind`, which is at most 15.
     #[inline(always)]
     fn quotients(&self, values: __m512i, behind: __m512i) -> [f64; 8] {
-        const POWERS: [f64; 16] =
-            [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
         let mut out = [0.0; 8];
         // SAFETY: as in `load`; 128 bytes are read of 128, and 64 written to 64.
         unsafe {

@@ -25,7 +25,7 @@ use std::ops::Range;
 
 use marks::{Classes, Marks};
 use numbers::{Found, ROUND};
-use shape::{Columns, LONGEST_GROUP, Shape};
+use shape::{Columns, Shape};
 
 use crate::dialect::Dialect;
 use crate::machine;
@@ -33,6 +33,8 @@ use crate::plan::Plan;
 
 /// A block of which more than one line in so many needs the exact rules was not worth it.
 const WORTH: usize = 16;
+/// Lines by which it is learned how long numbers are, before the first are read.
+const LEARNED: usize = 16;
 /// Most blocks in a row for which the index is used without another try.
 const MOST_SKIPPED: u32 = 64;
 
@@ -99,12 +101,19 @@ impl ShortLines {
             return None;
         }
         // SAFETY: `new` has seen that the machine has the instructions.
-        let lines = unsafe { self.buffers.marks.scan(padded, &self.classes) }.filter(|lines| self.take_shape(*lines));
-        if lines.is_none() {
-            self.put_off();
+        if let Some(lines) = unsafe { self.buffers.marks.scan(padded, &self.classes) } {
+            self.lines = lines;
+            if self.shapes.is_none() {
+                self.learn();
+            }
+            self.choose_shapes();
+            if self.shapes.is_some() {
+                return Some(lines);
+            }
+            self.lines = 0;
         }
-        self.lines = lines.unwrap_or(0);
-        lines
+        self.put_off();
+        None
     }
 
     fn put_off(&mut self) {
@@ -112,24 +121,18 @@ impl ShortLines {
         self.skipped = self.penalty;
     }
 
-    /// Chooses shapes for the lines of the block; false if they are too long, or their numbers are.
-    fn take_shape(&mut self, lines: usize) -> bool {
-        if self.shapes.is_none() {
-            self.learn(lines.min(LONGEST_GROUP));
-        }
-        let average = self.buffers.marks.length().div_ceil(lines.max(1));
+    /// Chooses shapes for lines as long as those of the block are on average; none if they, or their numbers, are too
+    /// long.
+    fn choose_shapes(&mut self) {
+        let average = self.buffers.marks.length().div_ceil(self.lines.max(1));
         let most = self.columns.most_lines(average);
-        let fits = self.shapes.as_ref().is_some_and(|[group, _]| group.lines == most);
-        if !fits {
-            self.shapes = (most > 0).then(|| [self.columns.shape(most), self.columns.shape(1)]);
-        }
-        self.shapes.is_some()
+        self.shapes = (most > 0).then(|| [self.columns.shape(most), self.columns.shape(1)]);
     }
 
     /// Makes the slots as wide as the numbers of the first lines of the block are.
-    fn learn(&mut self, lines: usize) {
+    fn learn(&mut self) {
         let mut at = 0;
-        for _ in 0..lines {
+        for _ in 0..self.lines.min(LEARNED) {
             let fit = |field, length| _ = self.columns.fit(field, length);
             at = self.buffers.marks.fields(at, fit) + 1;
         }
@@ -177,10 +180,7 @@ impl ShortLines {
         let mut wider = false;
         let end = self.buffers.marks.fields(self.at, |field, length| wider |= self.columns.fit(field, length));
         if wider {
-            self.shapes = self.shapes.take().and_then(|[group, _]| {
-                let most = self.columns.most_lines(64 / group.lines);
-                (most > 0).then(|| [self.columns.shape(most), self.columns.shape(1)])
-            });
+            self.choose_shapes();
         }
         self.exact += 1;
         let start = std::mem::replace(&mut self.at, end + 1);

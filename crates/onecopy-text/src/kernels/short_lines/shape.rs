@@ -14,8 +14,6 @@ const MOST_WORDS: usize = 4;
 pub(super) const MOST_SLOTS: usize = BYTES / WORD;
 /// Most fields of a group: their ends have to fit a small register.
 pub(super) const MOST_FIELDS: usize = 16;
-/// Most lines of a group.
-pub(super) const LONGEST_GROUP: usize = 16;
 
 /// A column of the record.
 pub(super) struct Column {
@@ -49,10 +47,9 @@ pub(super) struct Columns {
 impl Columns {
     /// Nothing if the lines are not for this way: too many fields, nothing to gain, or too special.
     pub(super) fn new(plan: &Plan) -> Option<Self> {
-        let is_special = plan.lines || !plan.raw.is_empty();
-        // Neither is seen in a string or a plain number here.
-        let is_missing = |target: &Target| target.has_missing();
-        if is_special || plan.columns > MOST_FIELDS || plan.targets.iter().any(is_missing) {
+        // Nothing here tells a text that stands for a missing value from others.
+        let has_missing = plan.targets.iter().any(Target::has_missing);
+        if plan.lines || !plan.raw.is_empty() || has_missing || plan.columns > MOST_FIELDS {
             return None;
         }
         let column = |(i, target): (usize, &Target)| {

@@ -2,6 +2,7 @@
 
 use std::slice;
 
+use super::super::number::POWERS;
 use super::super::string::{Bytes, Unicode};
 use super::super::{Kernel, MaskedBytes, Unknown};
 use super::numbers::{Found, Group};
@@ -10,8 +11,6 @@ use crate::layout::Scalar;
 
 /// Widest string that one register holds.
 const MASKED: usize = 64;
-/// Every power of ten that is needed; a double holds each exactly.
-const POWERS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
 /// Groups of lines, and the records that they become.
 struct Job<'a> {
