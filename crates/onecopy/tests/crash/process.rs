@@ -95,8 +95,7 @@ impl Running {
         self.record.read_to_string(&mut text).unwrap();
         assert!(died || status.success(), "actor {} ended by {status}, after {text}", self.actor);
         let lines: Vec<_> = text.lines().map(str::to_owned).collect();
-        let killed_child = |line: &String| line.strip_prefix("killed ").map(|actor| actor.parse().unwrap());
-        let mut killed: Vec<u32> = lines.iter().filter_map(killed_child).collect();
+        let mut killed = killed_children(&lines);
         if died {
             killed.push(self.actor);
         }
@@ -111,6 +110,17 @@ impl Running {
         let ready = unsafe { libc::poll(&raw mut end, 1, 2 * HANG.as_millis() as i32) };
         assert!(ready == 1 && end.revents & libc::POLLERR != 0, "a child of actor {} hangs", self.actor);
     }
+}
+
+/// The children that were begun and said of no end. Nobody has to see them die: their parent may be killed before.
+fn killed_children(lines: &[String]) -> Vec<u32> {
+    let said = |what: &str| -> Vec<u32> {
+        lines.iter().filter_map(|line| line.strip_prefix(what)).map(|actor| actor.parse().unwrap()).collect()
+    };
+    let failed = said("failed ");
+    assert!(failed.is_empty(), "the children {failed:?} failed");
+    let ended = said("ended ");
+    said("forks ").into_iter().filter(|actor| !ended.contains(actor)).collect()
 }
 
 /// A process at work.
@@ -144,6 +154,7 @@ impl Worker {
     pub(crate) fn let_a_child_die(&mut self, at: Option<&str>, work: impl FnOnce(&mut Self)) {
         self.children += 1;
         let actor = self.actor * 100_000 + self.children;
+        Self::say(&format!("forks {actor}\n"));
         // SAFETY: what the child uses is made for forks, and no other thread of this process runs.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "fork failed");
@@ -157,6 +168,7 @@ impl Worker {
             if done.is_ok() && at.is_none() {
                 die();
             }
+            Self::say(&format!("{} {actor}\n", if done.is_ok() { "ended" } else { "failed" }));
             // SAFETY: ends the child without running the parent's exit handlers.
             unsafe { libc::_exit(i32::from(done.is_err())) }
         }
@@ -164,9 +176,6 @@ impl Worker {
         // SAFETY: the status is a valid place for the call's answer.
         assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
         assert!(status == 0 || libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL, "{status:#x}");
-        if status != 0 {
-            Self::say(&format!("killed {actor}\n"));
-        }
     }
 
     fn is_told_to_end() -> bool {
