@@ -249,7 +249,8 @@ mod tests {
 
     impl Fabricated {
         fn new(name: &str, files: &[(&str, &str)]) -> Self {
-            let root = std::env::temp_dir().join(format!("onecopy-doctor-{name}-{}", std::process::id()));
+            let root =
+                std::env::temp_dir().join(format!("onecopy-doctor-{name}-{:x}", onecopy_os::random_u64().unwrap()));
             for (path, text) in files {
                 let path = root.join(path);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -140,7 +140,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new(seed: u64) -> Self {
-        let parent = std::env::temp_dir().join(format!("onecopy-reopen-{}", std::process::id()));
+        let parent = std::env::temp_dir().join(format!("onecopy-reopen-{:x}", onecopy_os::random_u64().unwrap()));
         std::fs::create_dir(&parent).unwrap();
         Self { parent, expected: Expected::default(), choices: Choices(seed), slowest: Duration::ZERO }
     }

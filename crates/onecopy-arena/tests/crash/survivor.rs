@@ -250,7 +250,7 @@ pub(crate) struct Directory(pub(crate) PathBuf);
 
 impl Directory {
     pub(crate) fn new() -> Self {
-        Self(std::env::temp_dir().join(format!("onecopy-crash-{}", std::process::id())))
+        Self(std::env::temp_dir().join(format!("onecopy-crash-{:x}", onecopy_os::random_u64().unwrap())))
     }
 }
 
