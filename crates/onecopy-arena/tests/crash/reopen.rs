@@ -204,6 +204,8 @@ impl Place {
         let points: Vec<_> =
             POINTS.iter().map(onecopy_os::crash::Point::name).filter(|name| is_of_opening(name)).collect();
         assert!(points.len() >= 7, "{points:?}");
+        // There is one to open, also where the first user dies before it has made one.
+        self.look();
         for &point in &points {
             for _ in 0..kills {
                 if point.starts_with("new-directory.") || point.starts_with("make-at.") {
