@@ -525,6 +525,8 @@ def rename_noreplace(old: str | PathLike[str], new: str | PathLike[str], /) -> N
 class ChunkCourse:
     def __new__(cls) -> Self: ...
 
+@final
+@disjoint_base
 class ChunkCompressor:
     def __new__(cls, threads: int) -> Self: ...
     def put(

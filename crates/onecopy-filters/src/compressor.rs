@@ -218,3 +218,119 @@ impl Work for Part {
         encoder.encode_by(plan, buffer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::Codec;
+    use proptest::prelude::*;
+
+    const ELEMENTS: usize = 4096;
+    const CHUNK: usize = ELEMENTS * 4;
+    const GZIP: Pipeline = Pipeline { shuffle: Some(4), codec: Codec::Deflate { level: 4 }, fletcher32: false };
+
+    /// So many chunks, whose planes suit other ways in every few dozen of them.
+    fn data(chunks: usize) -> Vec<u8> {
+        let noise = |i: usize| {
+            let state = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+            state.wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 59
+        };
+        let value = |i: usize| {
+            let (one, other) = (noise(i), noise(i % 1000));
+            (if (i / ELEMENTS / 37).is_multiple_of(2) { one | other << 8 } else { other | one << 8 }) as u32
+        };
+        (0..chunks * ELEMENTS).flat_map(|i| value(i).to_le_bytes()).collect()
+    }
+
+    fn grid(chunks: usize) -> Grid {
+        Grid::new(&[chunks * ELEMENTS], &[ELEMENTS], 4).unwrap()
+    }
+
+    fn source(data: &[u8]) -> Source {
+        // SAFETY: in each of these tests, `data` is there when the compressor is dropped.
+        unsafe { Source::new(data.as_ptr(), data.len()) }
+    }
+
+    /// All chunks of arrays that are one, each with the number of its array.
+    fn in_parts(data: &[u8], parts: &[usize], threads: usize) -> Vec<(usize, usize, Vec<u8>)> {
+        let (mut out, mut course) = (Vec::new(), Course::default());
+        let mut emit = |with: &usize, cell, chunk: Encoded| {
+            out.push((*with, cell, chunk.bytes));
+            Ok::<(), Error>(())
+        };
+        let mut compressor = Compressor::new(threads);
+        let mut rest = data;
+        for (number, chunks) in parts.iter().enumerate() {
+            let (part, behind) = rest.split_at(chunks * CHUNK);
+            compressor.put(number, source(part), &grid(*chunks), &GZIP, Some(&mut course), &mut emit).unwrap();
+            rest = behind;
+        }
+        compressor.settle(&mut emit).unwrap();
+        assert!(compressor.parts.is_empty());
+        out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        #[test]
+        fn what_is_stored_does_not_depend_on_parts_or_threads(
+            parts in proptest::collection::vec(0usize..60, 1..8), threads in 1usize..5,
+        ) {
+            let data = data(parts.iter().sum());
+            let stored = in_parts(&data, &parts, threads);
+            let places: Vec<_> = stored.iter().map(|(part, cell, _)| (*part, *cell)).collect();
+            let expected: Vec<_> =
+                parts.iter().enumerate().flat_map(|(part, cells)| (0..*cells).map(move |cell| (part, cell))).collect();
+            prop_assert_eq!(places, expected);
+            let whole = in_parts(&data, &[parts.iter().sum()], 1);
+            let bytes = |(_, _, bytes): (usize, usize, Vec<u8>)| bytes;
+            prop_assert!(stored.into_iter().map(bytes).eq(whole.into_iter().map(bytes)));
+        }
+    }
+
+    #[test]
+    fn an_array_is_let_go_of_when_its_last_chunk_is_out() {
+        let (data, held) = (data(40), Arc::new(()));
+        let mut compressor = Compressor::new(2);
+        let mut out = 0;
+        for _ in 0..10 {
+            let mut emit = |_: &Arc<()>, _, _: Encoded| {
+                out += 1;
+                Ok::<(), Error>(())
+            };
+            compressor.put(Arc::clone(&held), source(&data[..4 * CHUNK]), &grid(4), &GZIP, None, &mut emit).unwrap();
+            // Of six chunks that may be under way, the last two belong to the array before the last one.
+            assert!(Arc::strong_count(&held) <= 1 + 2);
+        }
+        assert_eq!(out, 40 - 6);
+    }
+
+    #[test]
+    fn after_an_error_nothing_is_read_any_more_and_others_can_follow() {
+        let (data, held) = (data(40), Arc::new(()));
+        let (mut compressor, mut course) = (Compressor::new(2), Course::default());
+        let mut fail = |_: &Arc<()>, cell, _: Encoded| if cell == 5 { Err(Error::Threads) } else { Ok(()) };
+        let grid = grid(40);
+        let failed = compressor.put(Arc::clone(&held), source(&data), &grid, &GZIP, Some(&mut course), &mut fail);
+        assert_eq!(failed, Err(Error::Threads));
+        assert_eq!((compressor.pool.outstanding(), Arc::strong_count(&held)), (0, 1));
+        // Leaders that were not come to are gone with their array.
+        drop(data);
+        let (again, mut cells) = (self::data(40), Vec::new());
+        let mut emit = |_: &Arc<()>, cell, _: Encoded| {
+            cells.push(cell);
+            Ok::<(), Error>(())
+        };
+        compressor.put(Arc::clone(&held), source(&again), &grid, &GZIP, Some(&mut course), &mut emit).unwrap();
+        compressor.settle(&mut emit).unwrap();
+        assert!(cells.into_iter().eq(0..40));
+    }
+
+    #[test]
+    fn memory_of_another_size_is_refused() {
+        let mut emit = |(): &(), _, _: Encoded| Ok::<(), Error>(());
+        let refused = Compressor::new(1).put((), source(&[0; 7]), &grid(1), &GZIP, None, &mut emit);
+        assert_eq!(refused, Err(Error::MemorySize { found: 7, expected: CHUNK }));
+    }
+}

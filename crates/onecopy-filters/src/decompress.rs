@@ -7,6 +7,7 @@ use std::thread::{self, Builder};
 
 use crate::buffer::{reserve, resize};
 use crate::error::Error;
+use crate::fletcher32;
 use crate::grid::Grid;
 use crate::ordered::IN_FLIGHT_PER_THREAD;
 use crate::pipeline::{Decoder, Pipeline};
@@ -114,6 +115,8 @@ impl Tools {
         let mut tools = Self { decoder: Decoder::new(*pipeline), fetched: Vec::new(), buffer: Vec::new() };
         resize(&mut tools.buffer, grid.cell_bytes())?;
         tools.decoder.reserve(grid.cell_bytes())?;
+        // What is stored is hardly ever longer than the chunk. Not touched, it is addresses and no memory.
+        reserve(&mut tools.fetched, grid.cell_bytes() + fletcher32::LEN)?;
         Ok(tools)
     }
 }

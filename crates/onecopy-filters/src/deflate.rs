@@ -305,7 +305,10 @@ mod tests {
                 assert_eq!(zlib.compress(&noise, 2, &Plan::Planes(vec![method; 2]), &mut Vec::new()), Ok(None));
                 let mut output = vec![0; room(len)];
                 let planar = zlib.planar.as_mut().unwrap();
-                assert!(planar.compress(&noise[..len], method, &mut output).unwrap().unwrap() < room(len) - 100, "{len}");
+                assert!(
+                    planar.compress(&noise[..len], method, &mut output).unwrap().unwrap() < room(len) - 100,
+                    "{len}"
+                );
             }
         }
     }
@@ -318,7 +321,9 @@ mod tests {
     fn each_plane_has_its_own_way() {
         let mut zlib = Zlib::new(4);
         let kinds = [Noise, Periodic, Skewed, Runs, Noise, Words, Noise];
-        let Plan::Planes(methods) = zlib.plan(&planes(&kinds, 20_000, 1), kinds.len()).unwrap() else { panic!("in one piece") };
+        let Plan::Planes(methods) = zlib.plan(&planes(&kinds, 20_000, 1), kinds.len()).unwrap() else {
+            panic!("in one piece")
+        };
         let runs: Vec<_> = methods.iter().map(is_runs).collect();
         assert_eq!(runs, [true, false, true, true, true, false, true]);
     }

@@ -341,8 +341,11 @@ mod tests {
     fn results_come_in_order_and_few_wait() {
         for threads in [1, 2, 5] {
             let mut pool = Ordered::new(threads);
-            let works = [0..100, 100..100, 100..101, 101..300].map(|part| squares(part, nothing as fn(usize) -> Result<(), Error>));
-            works.iter().for_each(|work| pool.put(Arc::clone(work)));
+            let works = [0..100, 100..100, 100..101, 101..300]
+                .map(|part| squares(part, nothing as fn(usize) -> Result<(), Error>));
+            for work in &works {
+                pool.put(Arc::clone(work));
+            }
             for i in 0..300 {
                 let begun: usize = works.iter().map(|work| work.begun.load(SeqCst)).sum();
                 assert!(begun <= i + pool.in_flight(), "{begun} begun before {i} is taken");

@@ -66,6 +66,9 @@ pub struct Encoded {
     pub filter_mask: u32,
 }
 
+/// What zstd says when the result is longer than the chunk; otherwise it fails only for lack of memory.
+const ZSTD_LONGER: &str = "Destination buffer is too small";
+
 /// Applies a [`Pipeline`] to chunk after chunk. One per thread.
 #[expect(missing_debug_implementations, reason = "the compressor has none")]
 pub struct Encoder {
@@ -144,22 +147,20 @@ fn shuffled<'a>(chunk: &[u8], size: usize, planes: &'a mut Vec<u8>) -> Result<&'
 
 impl Compress {
     /// Compresses `input` into `output`; the length of the result, or `None` when it would not be shorter.
-    fn run(
-        &mut self,
-        input: &[u8],
-        size: usize,
-        plan: &Plan,
-        output: &mut Vec<u8>,
-    ) -> Result<Option<usize>, Error> {
+    fn run(&mut self, input: &[u8], size: usize, plan: &Plan, output: &mut Vec<u8>) -> Result<Option<usize>, Error> {
         if !matches!(self, Self::Plain | Self::Deflate(_)) {
             resize(output, input.len())?;
         }
         let len = match self {
             Self::Deflate(zlib) => zlib.compress(input, size, plan, output)?,
             Self::Lzf(lzf) => lzf.compress(input, output),
-            // Fails only when the result does not fit. The frame says how long the chunk is, which the plug-in of others
-            // relies on.
-            Self::Zstd(compressor) => compressor.compress_to_buffer(input, output.as_mut_slice()).ok(),
+            // The frame says how long the chunk is, which the plug-in of others relies on.
+            Self::Zstd(compressor) => match compressor.compress_to_buffer(input, output.as_mut_slice()) {
+                Ok(len) => Some(len),
+                Err(error) if error.to_string() == ZSTD_LONGER => None,
+                // For its tables, of which there are more for longer chunks.
+                Err(_) => return Err(Error::OutOfMemory { bytes: input.len() }),
+            },
             Self::Plain => None,
         };
         Ok(len.filter(|len| *len < input.len()))

@@ -9,8 +9,8 @@ use numpy::npyffi::{_PyArray_GET_ITEM_DATA, NPY_ARRAY_WRITEABLE};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use onecopy::{check_work_memory, work_memory_error};
 use onecopy_filters::{
-    Codec, Compressor, Course, Encoded, Error, Grid, IN_FLIGHT_PER_THREAD, Pipeline, Source, Stored, StoredChunk, Target,
-    decompress,
+    Codec, Compressor, Course, Encoded, Error, Grid, IN_FLIGHT_PER_THREAD, Pipeline, Source, Stored, StoredChunk,
+    Target, decompress,
 };
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -78,9 +78,9 @@ impl ChunkCompressor {
         let source = unsafe { Source::new(data_of(array), grid.array_bytes()) };
         let part = Part { _array: array.clone().unbind(), grid: grid.clone(), write };
         self.run(py, |compressor| match course {
-            Some(course) => course.go_on(|course| {
-                compressor.put(part, source, &grid, &pipeline, Some(course), &mut write_chunk)
-            }),
+            Some(course) => {
+                course.go_on(|course| compressor.put(part, source, &grid, &pipeline, Some(course), &mut write_chunk))
+            }
             None => compressor.put(part, source, &grid, &pipeline, None, &mut write_chunk),
         })
     }
@@ -118,10 +118,12 @@ fn write_chunk(part: &Part, cell: usize, chunk: Encoded) -> Result<(), Failure> 
     attached(|py| {
         py.check_signals()?;
         let origin = PyTuple::new(py, part.grid.origin(cell))?;
-        let stored = PyBytes::new_with(py, chunk.bytes.len(), |bytes| {
+        let fill = |bytes: &mut [u8]| {
             bytes.copy_from_slice(&chunk.bytes);
             Ok(())
-        })?;
+        };
+        let len = chunk.bytes.len();
+        let stored = PyBytes::new_with(py, len, fill).map_err(|_| out_of_memory(len))?;
         part.write.call1(py, (origin, stored, chunk.filter_mask))?;
         Ok(())
     })
@@ -291,9 +293,12 @@ fn data_of(array: &Bound<'_, PyUntypedArray>) -> *mut u8 {
     unsafe { (*_PyArray_GET_ITEM_DATA(array.as_array_ptr())).data.cast() }
 }
 
+const WAY_OUT: &str = "a thread has up to three buffers like this one for a chunk: make chunks smaller, use fewer threads, \
+                       or raise the limit (ulimit -v, ulimit -d)";
+
 /// What is raised where there is no memory for a chunk.
 fn out_of_memory(bytes: usize) -> PyErr {
-    let error = work_memory_error(bytes as u64, "make chunks smaller, use fewer threads, or raise it (ulimit -v)");
+    let error = work_memory_error(bytes as u64, WAY_OUT);
     let raised = Python::try_attach(|py| to_python(py, &error));
     raised.unwrap_or_else(|| PyMemoryError::new_err(error.to_string()))
 }

@@ -34,8 +34,9 @@ pub fn check_work_memory(threads: usize, buffers: u64) -> Result<(), Error> {
 /// ```
 pub fn work_memory_error(asked: u64, way_out: &str) -> Error {
     let machine = Machine::this();
-    let least = || machine.bounds().into_iter().filter(|bound| !bound.soft).min_by_key(|bound| bound.free);
-    match machine.address_space().or_else(least) {
+    let least = |bounds: Vec<Bound>| bounds.into_iter().filter(|bound| !bound.soft).min_by_key(|bound| bound.free);
+    let own = [machine.address_space(), machine.own_memory()].into_iter().flatten().collect();
+    match least(own).or_else(|| least(machine.bounds())) {
         Some(bound) => refused(asked, bound, way_out),
         None => out_of_memory(asked, (0, 0), "what the system grants".to_owned(), way_out),
     }

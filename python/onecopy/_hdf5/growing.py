@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import h5py
@@ -67,7 +66,8 @@ class GrowingDataset:
             self._put(self._waiting, later=True)
         whole = len(stored) // rows * rows
         self._put(stored[:whole], later=later)
-        self._waiting = stored[whole:].copy()
+        rest = stored[whole:]
+        self._waiting = rest if later else rest.copy()
 
     def save(self) -> None:
         """Write what is waiting, which the next rows are joined to all the same."""

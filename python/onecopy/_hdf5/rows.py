@@ -77,8 +77,8 @@ class RowWriter:
     ) -> None:
         """Write an array into a dataset from row `start` on, which with chunks is the first row of a chunk.
 
-        With `later`, nobody else may change it any more, and it may still be on its way when this returns. With `course`
-        it is one of several that become one array in the file.
+        With `later`, nobody else may change it any more, and it may still be on its way when this returns. With
+        `course` it is one of several that become one array in the file.
         """
         if array.size and dataset.chunks:
             self._write_chunked(dataset, array, start, course)
@@ -144,6 +144,7 @@ class RowWriter:
             self._room.take(chunk_bytes + CHUNK_BYTES)
             dataset.id.write_direct_chunk((row + number * dataset.chunks[0], *[0] * (block.ndim - 1)), chunk)
             self._report(done)
+        self._file.start_writeback()
 
     def _write_compressed(
         self, dataset: h5py.Dataset, block: Array, row: int, codec: Codec, course: _native.ChunkCourse | None
