@@ -526,7 +526,6 @@ class ChunkCourse:
     def __new__(cls) -> Self: ...
 
 @final
-@disjoint_base
 class ChunkCompressor:
     def __new__(cls, threads: int) -> Self: ...
     def put(
