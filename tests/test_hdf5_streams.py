@@ -2,7 +2,9 @@
 
 import os
 import resource
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -291,19 +293,20 @@ def test_rows_in_one_piece_wait_for_chunks_that_are_under_way(path: Path) -> Non
     """They hold the end of the file, behind which nothing may be put."""
 
     def fresh(size: int) -> Iterator[np.ndarray]:
-        return (oc.full(size, float(number)) for number in range(5))
+        return (oc.full((size, 2), float(number)) for number in range(5))
 
     stored: list[int] = []
 
     def late() -> Iterator[np.ndarray]:
-        assert sum(stored) == 5 * 3000 * 8
-        yield from fresh(10)
+        for block in fresh(10):
+            yield block
+            # There is a place for these by now.
+            assert sum(stored) >= 5 * 3000 * 16
 
-    data = {"chunks": fresh(3000), "rows": late(), "more": fresh(3000), "end": fresh(200_000)}
-    oc.to_hdf5(path, data, chunks={"chunks": 1000, "more": 1000}, progress=stored.append)
-    assert path.stat().st_size < 10_000_000
-    for name, size in {"chunks": 3000, "rows": 10, "more": 3000, "end": 200_000}.items():
-        assert np.array_equal(oc.from_hdf5(path, name), np.repeat(np.arange(5.0), size))
+    data = {"tiles": fresh(3000), "rows": late(), "more": fresh(3000), "end": fresh(200_000)}
+    oc.to_hdf5(path, data, chunks={"tiles": (1000, 1), "more": (1000, 1)}, progress=stored.append)
+    for name, size in {"tiles": 3000, "rows": 10, "more": 3000, "end": 200_000}.items():
+        assert np.array_equal(oc.from_hdf5(path, name)[:, 1], np.repeat(np.arange(5.0), size))
 
 
 def test_progress_counts_bytes_of_blocks(path: Path) -> None:
@@ -336,14 +339,49 @@ def test_what_is_no_row_of_blocks_is_refused(path: Path, blocks: Any, error: typ
     assert os.listdir(path.parent) == []
 
 
-def test_what_an_iterator_raises_comes_through_and_nothing_is_left(path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}, {"chunks": True}], ids=str)
+def test_what_an_iterator_raises_comes_through_and_nothing_is_left(path: Path, options: dict[str, Any]) -> None:
     def failing() -> Iterator[np.ndarray]:
-        yield numbers(500_000)
+        yield from (oc.zeros(500_000) for _ in range(3))
         raise KeyError("lost")
 
-    with pytest.raises(KeyError, match="lost"):
-        oc.to_hdf5(path, {"before": [1], "rows": failing()})
+    before = oc.stats()["blocks"]
+    with pytest.raises(KeyError, match="lost") as caught:
+        oc.to_hdf5(path, {"before": [1], "rows": failing()}, **options)
     assert os.listdir(path.parent) == []
+    # Also while the exception holds all that it went through.
+    assert they_end()
+    del caught
+    assert oc.stats()["blocks"] == before
+
+
+def threads_that_compress() -> int:
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        # One that has ended may be listed for a moment.
+        with suppress(OSError):
+            names.append((task / "comm").read_text().strip())
+    return names.count("onecopy-chunks")
+
+
+def they_end() -> bool:
+    end = time.monotonic() + 30
+    while threads_that_compress() and time.monotonic() < end:
+        time.sleep(0.001)
+    return not threads_that_compress()
+
+
+def test_threads_that_compress_are_there_as_long_as_the_file_is_written(path: Path) -> None:
+    seen = []
+
+    def blocks() -> Iterator[np.ndarray]:
+        for _ in range(4):
+            yield oc.zeros(3000)
+            seen.append(threads_that_compress())
+
+    oc.to_hdf5(path, {"a": blocks(), "b": blocks()}, compression="gzip", chunks=1000, threads=2)
+    assert seen[1:] == [2] * 7
+    assert they_end()
 
 
 def test_a_full_disk_is_an_error_with_figures(path: Path) -> None:
