@@ -290,6 +290,27 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_is_found_on_its_leader_wherever_that_is() {
+        // The leader is unlike the others.
+        let mut data = data(38);
+        data.rotate_right(CHUNK);
+        let whole = in_parts(&data, &[38], 1);
+        let part =
+            |data: &[u8], course: &mut Course| Part::new(source(data), &grid(data.len() / CHUNK), &GZIP, Some(course));
+        let second = |part: &Part| part.run(&mut Tools::default(), 0).unwrap().bytes;
+        let mut course = Course::default();
+        let (one, two) = (part(&data[..CHUNK], &mut course), part(&data[CHUNK..], &mut course));
+        assert_eq!(second(&two), whole[1].2);
+        drop(one);
+        // One that is gone says nothing any more.
+        let mut course = Course::default();
+        drop(part(&data[..CHUNK], &mut course));
+        let alone = Encoder::new(GZIP).encode(&data[CHUNK..2 * CHUNK]).unwrap().bytes;
+        assert_eq!(second(&part(&data[CHUNK..], &mut course)), alone);
+        assert_ne!(alone, whole[1].2);
+    }
+
+    #[test]
     fn an_array_is_let_go_of_when_its_last_chunk_is_out() {
         let (data, held) = (data(40), Arc::new(()));
         let mut compressor = Compressor::new(2);
