@@ -225,21 +225,24 @@ mod tests {
     use crate::pipeline::Codec;
     use proptest::prelude::*;
 
-    const ELEMENTS: usize = 4096;
+    const ELEMENTS: usize = 20_000;
     const CHUNK: usize = ELEMENTS * 4;
     const GZIP: Pipeline = Pipeline { shuffle: Some(4), codec: Codec::Deflate { level: 4 }, fletcher32: false };
 
-    /// So many chunks, whose planes suit other ways in every few dozen of them.
+    /// So many chunks. Each has a plane of noise, one that is worth a search in some of them, and two that are not.
     fn data(chunks: usize) -> Vec<u8> {
+        // SplitMix64.
         let noise = |i: usize| {
-            let state = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
-            state.wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 59
+            let state = (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            ((mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB) >> 56) as u8
         };
-        let value = |i: usize| {
-            let (one, other) = (noise(i), noise(i % 1000));
-            (if (i / ELEMENTS / 37).is_multiple_of(2) { one | other << 8 } else { other | one << 8 }) as u32
+        let skewed = |i: usize| noise(i).leading_zeros() as u8;
+        let element = |i: usize| {
+            let searched = (i / ELEMENTS / 37).is_multiple_of(2);
+            [noise(i), skewed(i), if searched { noise(i % 8000) } else { skewed(i + 1) }, 7]
         };
-        (0..chunks * ELEMENTS).flat_map(|i| value(i).to_le_bytes()).collect()
+        (0..chunks * ELEMENTS).flat_map(element).collect()
     }
 
     fn grid(chunks: usize) -> Grid {
@@ -290,11 +293,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stored_does_not_depend_on_the_threads() {
+        let data = data(100);
+        let stored = |threads| {
+            let mut out = Vec::new();
+            let emit = |_, chunk: Encoded| {
+                out.push(chunk.bytes);
+                Ok::<(), Error>(())
+            };
+            compress(source(&data), &grid(100), &GZIP, threads, emit).unwrap();
+            out
+        };
+        let alone = stored(1);
+        for threads in [2, 5] {
+            assert_eq!(stored(threads), alone, "{threads} threads");
+        }
+        let mut encoder = Encoder::new(GZIP);
+        let each: usize = data.chunks(CHUNK).map(|chunk| encoder.encode(chunk).unwrap().bytes.len()).sum();
+        let shared: usize = alone.iter().map(Vec::len).sum();
+        assert!(shared < each, "{shared} bytes by shared plans, {each} in one piece");
+    }
+
+    #[test]
     fn a_plan_is_found_on_its_leader_wherever_that_is() {
         // The leader is unlike the others.
         let mut data = data(38);
         data.rotate_right(CHUNK);
+        let (first, rest) = data.split_at_mut(CHUNK);
+        first.swap_with_slice(&mut rest[..CHUNK]);
         let whole = in_parts(&data, &[38], 1);
+        assert!(matches!(Encoder::new(GZIP).plan(&data[..CHUNK]), Ok(Plan::Planes(_))));
         let part =
             |data: &[u8], course: &mut Course| Part::new(source(data), &grid(data.len() / CHUNK), &GZIP, Some(course));
         let second = |part: &Part| part.run(&mut Tools::default(), 0).unwrap().bytes;

@@ -175,7 +175,7 @@ fn check_size(found: usize, grid: &Grid) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::compressor::compress;
-    use crate::pipeline::{Codec, Encoder};
+    use crate::pipeline::Codec;
     use crate::region::Source;
     use proptest::prelude::*;
 
@@ -235,30 +235,6 @@ mod tests {
         Decoder::new(DEFLATE).decode(&stored[3].bytes, 0, &mut cell).unwrap();
         let expected: Vec<u8> = (0..64 * 64).map(|i| if i / 64 < 36 && i % 64 < 36 { 7 } else { 0 }).collect();
         assert_eq!(cell, expected);
-    }
-
-    #[test]
-    fn what_is_stored_does_not_depend_on_the_threads() {
-        let grid = Grid::new(&[100 * 4096], &[4096], 4).unwrap();
-        // From the 50th chunk on, the two low planes change their parts: one is noise, the other repeats.
-        let noise = |i: usize| {
-            (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 59
-        };
-        let value = |i: usize| {
-            let (one, other) = (noise(i), noise(i % 1000));
-            (if i / 4096 < 50 { one | other << 8 } else { other | one << 8 }) as u32
-        };
-        let data: Vec<u8> = (0..100 * 4096).flat_map(|i| value(i).to_le_bytes()).collect();
-        let pipeline = Pipeline { shuffle: Some(4), codec: Codec::Deflate { level: 4 }, fletcher32: false };
-        let stored = |threads| compress_all(&data, &grid, &pipeline, threads).into_iter().map(|chunk| chunk.bytes);
-        let alone: Vec<_> = stored(1).collect();
-        for threads in [2, 5] {
-            assert!(stored(threads).eq(alone.iter().cloned()), "{threads} threads");
-        }
-        let each: usize =
-            (0..100).map(|i| Encoder::new(pipeline).encode(&data[i * 16384..][..16384]).unwrap().bytes.len()).sum();
-        let shared: usize = alone.iter().map(Vec::len).sum();
-        assert!(shared < each + each / 10, "{shared} bytes by shared plans, {each} by plans of their own");
     }
 
     #[test]
