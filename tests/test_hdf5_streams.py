@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import onecopy as oc
 from onecopy._hdf5.filters import Filters
 from onecopy._hdf5.writer import Hdf5Writer
+from own_process import run
 
 RECORD = np.dtype([("chr", "S10"), ("pos", "<i4"), ("pct", ">f8")])
 
@@ -383,6 +384,27 @@ def test_threads_that_compress_are_there_as_long_as_the_file_is_written(path: Pa
     oc.to_hdf5(path, {"a": blocks(), "b": blocks()}, compression="gzip", chunks=1000, threads=2)
     assert 1 <= len(seen) <= 2
     assert they_end()
+
+
+def test_a_forked_child_does_not_wait_for_threads_that_it_does_not_have(path: Path) -> None:
+    program = """
+import os, sys, warnings
+import numpy as np, onecopy as oc
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
+
+def blocks():
+    for number in range(20):
+        if number == 10:
+            if not (child := os.fork()):
+                sys.exit(7)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        yield oc.full(3000, float(number))
+
+oc.to_hdf5(sys.argv[1], {"rows": blocks()}, compression="gzip", chunks=1000, threads=2)
+print(oc.from_hdf5(sys.argv[1], "rows").sum())
+"""
+    assert run(program, path) == ["7", f"{sum(range(20)) * 3000.0}"]
+    assert os.listdir(path.parent) == [path.name]
 
 
 def test_a_full_disk_is_an_error_with_figures(path: Path) -> None:
