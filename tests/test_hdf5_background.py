@@ -49,6 +49,20 @@ def test_arrays_that_nobody_else_has_are_written_while_the_next_is_made(tmp_path
             np.testing.assert_array_equal(file[f"x{seed}"][()], numbers(seed))
 
 
+@pytest.mark.usefixtures("either_way")
+def test_blocks_of_a_long_text_arrive_whole(tmp_path: Path) -> None:
+    """They are in huge pages, where there are some, and are written from there; the last one is shorter."""
+    rows = 9 * (8 << 20) // 8 + 12_345
+    numbers = np.arange(10_000_000, 10_000_000 + rows)
+    text = numbers.astype("S8").tobytes()
+    lines = np.full((rows, 9), ord("\n"), "u1")
+    lines[:, :8] = np.frombuffer(text, "u1").reshape(rows, 8)
+    lines.tofile(tmp_path / "long.txt")
+    oc.to_hdf5(tmp_path / "a.h5", {"x": oc.iter_text(tmp_path / "long.txt", dtype="i8")})
+    with h5py.File(tmp_path / "a.h5") as file:
+        np.testing.assert_array_equal(file["x"][:, 0], numbers)
+
+
 @pytest.mark.parametrize("kind", ["the array", "a view", "another handle"])
 def test_an_iterable_may_change_what_it_keeps(tmp_path: Path, kind: str) -> None:
     kept = oc.empty(ROWS, "i8")
@@ -94,10 +108,10 @@ def test_what_goes_wrong_behind_the_scenes_is_raised_and_leaves_nothing(
 ) -> None:
     write = _native.write_array
 
-    def fail_at_the_last(fd: int, direct: int, array: np.ndarray, position: int) -> None:
+    def fail_at_the_last(fd: int, direct: int, array: np.ndarray, *rest: object) -> None:
         if len(array) == 7:
             raise OSError(5, "the disk is gone")
-        write(fd, direct, array, position)
+        write(fd, direct, array, *rest)
 
     monkeypatch.setattr(_native, "write_array", fail_at_the_last)
     with pytest.raises(OSError, match="the disk is gone"):
@@ -106,12 +120,12 @@ def test_what_goes_wrong_behind_the_scenes_is_raised_and_leaves_nothing(
 
 
 def test_a_write_is_refused_where_it_cannot_be(tmp_path: Path) -> None:
-    array = oc.zeros(10)
+    array, staging = oc.zeros(10), _native.Staging()
     with pytest.raises(OSError, match="Bad file descriptor"):
-        _native.write_array(-1, -1, array, 0)
+        _native.write_array(-1, -1, array, 0, staging)
     with open(tmp_path / "a", "wb") as file, pytest.raises(ValueError, match="not contiguous"):
-        _native.write_array(file.fileno(), -1, array[::2], 0)
+        _native.write_array(file.fileno(), -1, array[::2], 0, staging)
     reader = os.open(tmp_path / "a", os.O_RDONLY)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        _native.write_array(reader, -1, array, 0)
+        _native.write_array(reader, -1, array, 0, staging)
     os.close(reader)

@@ -120,7 +120,11 @@ fn step(specimen: &Specimen, held: &mut Held, operation: Operation) {
             }
         }
         Operation::Draft { expected, bound, len } => {
-            let made = arena.draft(expected.into(), u64::from(bound) << 8).and_then(|draft| {
+            let draft = match expected {
+                0 => arena.draft_in_huge_pages(u64::from(bound) << 8),
+                _ => arena.draft(expected.into(), u64::from(bound) << 8),
+            };
+            let made = draft.and_then(|draft| {
                 draft.write_at(0, &vec![7; len.into()])?;
                 draft.finish(len.into())
             });

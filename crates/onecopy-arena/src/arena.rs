@@ -76,6 +76,8 @@ pub struct Arena {
     opened: Mutex<Opened>,
     /// Whether this process puts huge pages behind the blocks that it makes.
     huge_pages: AtomicBool,
+    /// Whether some could not be had.
+    no_huge_pages: AtomicBool,
 }
 
 impl Arena {
@@ -130,6 +132,7 @@ impl Arena {
             holds: Mutex::default(),
             opened: Mutex::default(),
             huge_pages: AtomicBool::new(false),
+            no_huge_pages: AtomicBool::new(false),
         }
     }
 

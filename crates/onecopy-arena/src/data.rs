@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use onecopy_os::{Bound, FileAccess, Machine, Mapping, MemoryFile, OsError, Protection, huge_page_size, page_size};
 
 use crate::ArenaError;
+use crate::huge_pages::HugePages;
 use crate::layout::{ArenaId, DATA, DATA_FILES, Geometry};
 use crate::place::Place;
 
@@ -33,6 +34,8 @@ pub(crate) struct Data {
     readable: Mapping,
     stripe: u64,
     capacity: u64,
+    /// None where a huge page does not fit into a file, or the file system makes the pages.
+    huge_pages: Option<HugePages>,
 }
 
 /// One part of a range that lies in one file.
@@ -95,7 +98,10 @@ impl Data {
             [Ok(a), Ok(b)] => map([a.as_fd(), b.as_fd()], Protection::Read)?,
             _ => map(files.each_ref().map(AsFd::as_fd), Protection::Read)?,
         };
-        Ok(Self { files, writable, readable, stripe: geometry.stripe, capacity: geometry.capacity })
+        let &Geometry { stripe, capacity, .. } = geometry;
+        let size = huge_page_size().filter(|&size| size <= stripe && !files[0].is_on_disk());
+        let huge_pages = size.map(|size| HugePages::new(capacity, size));
+        Ok(Self { files, writable, readable, stripe, capacity, huge_pages })
     }
 
     /// Limits on what may be put behind it, besides the arena's own: that of the disk, and those of the machine where it
@@ -119,15 +125,33 @@ impl Data {
         self.readable.advise_huge_pages()
     }
 
-    /// Puts huge pages behind a range that has memory, as far as whole ones fit in. What cannot have them keeps its small
-    /// ones: there may be no piece of memory that is large enough.
-    pub(crate) fn make_huge_pages(&self, offset: u64, len: u64) {
+    /// Bytes of a huge page, if there can be some here.
+    pub(crate) fn huge_page_size(&self) -> Option<u64> {
+        self.huge_pages.as_ref().map(HugePages::size)
+    }
+
+    /// Puts huge pages behind a range for whose memory there is room, as far as whole ones fit in; false if some could not
+    /// be had: there may be no piece of memory that is large enough. Those keep their small ones, if they had any.
+    pub(crate) fn make_huge_pages(&self, offset: u64, len: u64) -> bool {
         assert!(offset.checked_add(len).is_some_and(|end| end <= self.capacity));
-        let Some(size) = huge_page_size().filter(|&size| size <= self.stripe) else { return };
-        let (start, end) = (offset.next_multiple_of(size), (offset + len) / size * size);
-        if start < end {
-            let _ = self.writable.make_huge_pages(start as usize, (end - start) as usize);
-        }
+        let Some(huge_pages) = &self.huge_pages else { return false };
+        let runs: Vec<_> = huge_pages.missing(offset..offset + len).collect();
+        runs.into_iter().all(|run| {
+            // A huge page is made of small ones: of a single one as well, but not of none.
+            let page = page_size() as u64;
+            let first = run.clone().step_by(huge_pages.size() as usize).try_for_each(|at| self.reserve(at, page));
+            let made =
+                first.and_then(|()| self.writable.make_huge_pages(run.start as usize, (run.end - run.start) as usize));
+            if made.is_ok() {
+                huge_pages.note(run);
+            }
+            made.is_ok()
+        })
+    }
+
+    /// Whether this process has put huge pages behind most of a range.
+    pub(crate) fn is_in_huge_pages(&self, offset: u64, len: u64) -> bool {
+        self.huge_pages.as_ref().is_some_and(|pages| pages.bytes_in(offset..offset + len) > len / 2)
     }
 
     /// Waits until all of it is on disk.
@@ -177,6 +201,9 @@ impl Data {
 
     /// Takes the memory behind a page-aligned range away; it reads as zeros after.
     pub(crate) fn punch(&self, offset: u64, len: u64) -> Result<(), OsError> {
+        if let Some(pages) = &self.huge_pages {
+            pages.forget(offset..offset + len);
+        }
         self.each_piece(offset, len, MemoryFile::punch)
     }
 

@@ -356,6 +356,22 @@ impl<'a> Heap<'a> {
         Ok(Some(index))
     }
 
+    /// As [`take`](Self::take), from a multiple of `unit` on, which is more than a grain; none where there is no room for
+    /// that.
+    pub(crate) fn take_aligned(&self, state: State, size: u64, unit: u64) -> Result<Option<u32>, ArenaError> {
+        self.require_entries(3)?;
+        let Some(mut index) = self.take(state, size.saturating_add(unit))? else { return Ok(None) };
+        let (offset, _) = self.span(index)?;
+        let lead = offset.next_multiple_of(unit) - offset;
+        if lead > 0 {
+            let behind = self.split(index, lead)?;
+            self.set_free(index, state)?;
+            index = behind;
+        }
+        self.cut(index, size, state)?;
+        Ok(Some(index))
+    }
+
     /// Takes the largest warm extent, if it has `least` bytes, and as much of the fresh one behind it as makes `size`
     /// bytes together; answers how many of them are warm.
     pub(crate) fn take_mixed(&self, least: u64, size: u64) -> Result<Option<(u32, u64)>, ArenaError> {

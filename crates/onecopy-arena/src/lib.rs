@@ -14,6 +14,7 @@ mod door;
 mod error;
 mod garbage;
 mod heap;
+mod huge_pages;
 mod layout;
 mod look;
 mod membership;

@@ -23,7 +23,7 @@ pub use backend::features::Feature;
 pub use backend::file::{FileAccess, MemoryFile};
 pub use backend::fork::{ForkHooks, forked_unnoticed, notice_fork, on_fork, watch_forks};
 pub use backend::futex::{MOST_WORDS, Waited, wait, wait_any, wake};
-pub use backend::huge_pages::{huge_page_size, try_huge_page};
+pub use backend::huge_pages::{HugeBuffer, huge_page_size, try_huge_page};
 pub use backend::limits::ProcessLimit;
 pub use backend::liveness::{LockByte, TransferLock};
 pub use backend::mapping::{Mapping, Protection, page_size};

@@ -25,6 +25,7 @@ mod session;
 mod text;
 mod value;
 mod waiting;
+mod writes;
 
 /// The compiled half of the package `onecopy`.
 #[pymodule(gil_used = true)]
@@ -49,5 +50,6 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     session::register(m)?;
     text::register(m)?;
     value::register(m)?;
-    waiting::register(m)
+    waiting::register(m)?;
+    writes::register(m)
 }

@@ -9,7 +9,17 @@ use crate::heap::{DRAFT, Heap, State};
 use crate::layout::GRAIN;
 use crate::meta::BlockId;
 
+use super::huge_pages::Pages;
 use super::{Arena, Block, Contents, MOST_ADDRESSES, Relaxed, SMALL_COMMIT};
+
+/// What a fresh extent is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fresh {
+    /// A block that has all of its memory at once.
+    Block(Pages),
+    /// One that promises memory as it grows.
+    Draft,
+}
 
 impl Arena {
     /// A block of `len` bytes with memory behind it.
@@ -24,19 +34,28 @@ impl Arena {
         len: u64,
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<(Block, Contents), ArenaError> {
-        let size = self.extent_size(len)?;
+        self.allocate_on(len, Pages::Usual, stop)
+    }
+
+    pub(super) fn allocate_on(
+        &'static self,
+        len: u64,
+        pages: Pages,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Result<(Block, Contents), ArenaError> {
+        let size = self.extent_size_on(len, pages)?;
         if let Some(id) = self.take_warm(len, size)? {
             let block = self.hold(id, len, false)?;
-            self.make_huge_pages(block.offset(), size, stop)?;
+            self.make_huge_pages(block.offset(), size, pages, stop)?;
             return Ok((block, Contents::Garbage));
         }
-        let (id, promise) = self.take_fresh(len, size, false)?;
+        let (id, promise) = self.take_fresh(len, size, Fresh::Block(pages))?;
         let block = self.hold(id, len, false)?;
         if let Some(promise) = promise {
             // Outside of the lock: making pages takes a tenth of a second per GiB. The block exists already, so a death
-            // here leaves garbage, not a leak.
+            // here leaves garbage, not a leak. Huge ones first, so that they are not copied together from small ones.
+            self.make_huge_pages(block.offset(), size, pages, stop)?;
             self.make_pages(block.offset(), size, &promise, stop)?;
-            self.make_huge_pages(block.offset(), size, stop)?;
             crash_point!("allocate.reserved");
             self.heap()?.complete(id, len)?;
         }
@@ -95,8 +114,9 @@ impl Arena {
         &'static self,
         len: u64,
         size: u64,
-        draft: bool,
+        purpose: Fresh,
     ) -> Result<(BlockId, Option<Promise>), ArenaError> {
+        let draft = purpose == Fresh::Draft;
         let small = !draft && size <= SMALL_COMMIT;
         let commit = match (draft, small) {
             (true, _) => 0,
@@ -107,7 +127,7 @@ impl Arena {
         loop {
             let heap = self.heap_with_budget(commit, len)?;
             heap.require_entries(2)?;
-            let Some(index) = heap.take(State::Fresh, extent)? else {
+            let Some(index) = self.fresh_extent(&heap, extent, purpose)? else {
                 let largest = heap.largest(State::Fresh)?.map_or(0, |(_, size)| size);
                 drop(heap);
                 // Warm extents may lie between fresh ones: without them the addresses join.
@@ -135,6 +155,16 @@ impl Arena {
             let id = heap.publish(index, len, flags)?;
             return Ok((id, promise));
         }
+    }
+
+    fn fresh_extent(&self, heap: &Heap<'_>, size: u64, purpose: Fresh) -> Result<Option<u32>, ArenaError> {
+        if purpose == Fresh::Block(Pages::Huge)
+            && let Some(unit) = self.data.huge_page_size()
+            && let Some(index) = heap.take_aligned(State::Fresh, size, unit)?
+        {
+            return Ok(Some(index));
+        }
+        heap.take(State::Fresh, size)
     }
 
     /// Bytes of the extent for a block of `len` bytes: whole pages where a page is little beside it.

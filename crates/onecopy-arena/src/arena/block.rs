@@ -21,6 +21,13 @@ pub struct Block {
     sealed: bool,
 }
 
+impl Block {
+    /// Whether this process has put huge pages behind most of it.
+    pub fn is_in_huge_pages(&self) -> bool {
+        self.arena.data.is_in_huge_pages(self.offset, self.len)
+    }
+}
+
 impl Arena {
     /// Makes a reference to a block whose holder bit this process has set.
     pub(super) fn hold(&'static self, id: BlockId, len: u64, sealed: bool) -> Result<Block, ArenaError> {

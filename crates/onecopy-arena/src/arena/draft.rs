@@ -7,6 +7,8 @@ use onecopy_os::crash_point;
 
 use crate::data::Shares;
 
+use super::allocate::Fresh;
+use super::huge_pages::Pages;
 use super::{Arena, ArenaError, Block, DRAFT, Heap, Promise, Relaxed, SMALL_COMMIT, STEP, State, add, page_size};
 
 /// A block that nobody else sees yet. Bytes go in by [`write_at`](Self::write_at); [`finish`](Self::finish) makes a
@@ -31,6 +33,7 @@ struct Place {
     warm: u64,
     /// The rest is fresh.
     growing: Option<Growth>,
+    pages: Pages,
 }
 
 /// How far a place with fresh memory may be written to.
@@ -56,10 +59,10 @@ impl Arena {
     pub fn draft(&'static self, expected: u64, bound: u64) -> Result<Draft, ArenaError> {
         let size = self.extent_size(expected.min(bound))?;
         let mut place = if let Some(id) = self.take_warm(size, size)? {
-            Place { block: self.hold(id, size, false)?, size, warm: size, growing: None }
+            Place { block: self.hold(id, size, false)?, size, warm: size, growing: None, pages: Pages::Usual }
         } else if bound <= SMALL_COMMIT {
             let size = self.extent_size(bound)?;
-            Place { block: self.allocate(bound)?.0, size, warm: size, growing: None }
+            return Ok(Draft::over(self.allocate(bound)?.0, size, Pages::Usual));
         } else if let Some(place) = self.mixed_place(size, self.extent_size(bound)?)? {
             place
         } else {
@@ -79,7 +82,7 @@ impl Arena {
         let id = heap.publish(index, warm, DRAFT)?;
         drop(heap);
         let growing = Some(Growth { room: warm, promise: Promise::none(self) });
-        Ok(Some(Place { block: self.hold(id, size, false)?, size, warm, growing }))
+        Ok(Some(Place { block: self.hold(id, size, false)?, size, warm, growing, pages: Pages::Usual }))
     }
 
     /// Addresses without memory. If there are not as many as `bound`, all there are in one piece.
@@ -87,9 +90,9 @@ impl Arena {
         let page = page_size() as u64;
         let largest = self.heap()?.largest(State::Fresh)?.map_or(0, |(_, size)| size);
         let size = self.extent_size(bound)?.next_multiple_of(page).min(largest.max(page));
-        let (id, _) = self.take_fresh(bound, size, true)?;
+        let (id, _) = self.take_fresh(bound, size, Fresh::Draft)?;
         let growing = Some(Growth { room: 0, promise: Promise::none(self) });
-        Ok(Place { block: self.hold(id, size, false)?, size, warm: 0, growing })
+        Ok(Place { block: self.hold(id, size, false)?, size, warm: 0, growing, pages: Pages::Usual })
     }
 }
 
@@ -123,6 +126,13 @@ impl Place {
 }
 
 impl Draft {
+    /// Over a block that has memory, in an extent of `size` bytes.
+    pub(super) fn over(block: Block, size: u64, pages: Pages) -> Self {
+        let arena = block.arena();
+        let place = Place { block, size, warm: size, growing: None, pages };
+        Self { arena, place: RwLock::new(place), end: AtomicU64::new(0) }
+    }
+
     /// Puts bytes at a position. Threads may write at the same time, to different positions.
     pub fn write_at(&self, position: u64, bytes: &[u8]) -> Result<(), ArenaError> {
         let end = position + bytes.len() as u64;
@@ -184,7 +194,7 @@ impl Draft {
         let end = self.end.into_inner();
         assert!(len <= end, "a draft ends at byte {len}, but only {end} have been written");
         let place = self.place.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut size = self.arena.extent_size(len)?;
+        let mut size = self.arena.extent_size_on(len, place.pages)?;
         if place.growing.is_some() {
             size = size.next_multiple_of(page_size() as u64);
             let keep = size.max(place.warm);
@@ -198,7 +208,7 @@ impl Draft {
         self.arena.heap()?.shrink(place.block.id(), len, size.min(place.size), place.warm)?;
         let mut block = place.block;
         block.shorten(len);
-        self.arena.make_huge_pages(block.offset(), len, &mut || false)?;
+        self.arena.make_huge_pages(block.offset(), len, Pages::Usual, &mut || false)?;
         Ok(block)
     }
 }

@@ -2,7 +2,15 @@
 
 use onecopy_os::{Machine, try_huge_page};
 
-use super::{Arena, ArenaError, Relaxed, STEP};
+use super::{Arena, ArenaError, Draft, Relaxed, STEP};
+
+/// What pages a block wants, besides what the process wants for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pages {
+    Usual,
+    /// It begins at a huge page.
+    Huge,
+}
 
 impl Arena {
     /// Asks the kernel for huge pages where it heeds that (`shmem_enabled`), in the mappings of this process. It puts them
@@ -32,14 +40,41 @@ impl Arena {
         Ok(())
     }
 
-    /// Puts huge pages behind a range that has memory, if this process wants that.
+    /// As a [`draft`](Self::draft) of known length, in huge pages as far as the system has some.
+    ///
+    /// For memory that is used again and again, as they may take a while to find. A disk that is written to past the page
+    /// cache takes more from them at a time.
+    pub fn draft_in_huge_pages(&'static self, len: u64) -> Result<Draft, ArenaError> {
+        // Where there were none for the last one, there is no time to lose with another attempt.
+        let size = self.data.huge_page_size().filter(|_| !self.no_huge_pages.load(Relaxed));
+        match size {
+            Some(size) if len >= size => {
+                let (block, _) = self.allocate_on(len, Pages::Huge, &mut || false)?;
+                Ok(Draft::over(block, self.extent_size_on(len, Pages::Huge)?, Pages::Huge))
+            }
+            _ => self.draft(len, len),
+        }
+    }
+
+    /// Bytes of the extent for a block: of whole huge pages, unless that would waste more than an eighth of it.
+    pub(super) fn extent_size_on(&'static self, len: u64, pages: Pages) -> Result<u64, ArenaError> {
+        let size = self.extent_size(len)?;
+        let whole = match (pages, self.data.huge_page_size()) {
+            (Pages::Huge, Some(huge)) => size.next_multiple_of(huge),
+            _ => size,
+        };
+        Ok(if whole - size <= size / 8 { whole } else { size })
+    }
+
+    /// Puts huge pages behind a range for whose memory there is room, if this process or the block wants that.
     pub(super) fn make_huge_pages(
         &self,
         offset: u64,
         len: u64,
+        pages: Pages,
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<(), ArenaError> {
-        if !self.huge_pages.load(Relaxed) {
+        if pages == Pages::Usual && !self.huge_pages.load(Relaxed) {
             return Ok(());
         }
         // In steps that end where huge pages do, as a whole one takes its time.
@@ -50,7 +85,9 @@ impl Arena {
                 return Err(ArenaError::Interrupted);
             }
             let next = (at / STEP * STEP + STEP).min(end);
-            self.data.make_huge_pages(at, next - at);
+            if !self.data.make_huge_pages(at, next - at) {
+                self.no_huge_pages.store(true, Relaxed);
+            }
             at = next;
         }
         Ok(())
@@ -73,6 +110,75 @@ mod tests {
         assert!(arena.allocate_zeroed(8 << 20).is_ok());
         arena.close().unwrap();
         std::fs::remove_dir_all(path).unwrap();
+    }
+
+    /// An arena with huge pages, if the system has some just now.
+    fn arena() -> Option<(&'static Arena, u64)> {
+        let arena = Arena::create(OPTIONS).unwrap();
+        let size = onecopy_os::huge_page_size().filter(|&size| size <= 4 << 20)?;
+        try_huge_page().is_ok().then_some((arena, size))
+    }
+
+    #[test]
+    fn memory_that_is_used_again_is_in_huge_pages_and_stays_where_it_is() {
+        let Some((arena, size)) = arena() else { return };
+        // In front of it, so that the next free byte is none at which a huge page begins.
+        let small = arena.allocate_zeroed(5000).unwrap();
+        let before = arena.stats().unwrap().used_bytes;
+        let len = 2 * size - 5000;
+        let mut places = Vec::new();
+        for byte in 1..4 {
+            let draft = arena.draft_in_huge_pages(len).unwrap();
+            draft.write_at(0, &vec![byte; len as usize]).unwrap();
+            let block = draft.finish(len).unwrap();
+            let mut found = vec![0; len as usize];
+            arena.data.copy_out(block.offset(), &mut found);
+            assert!(found.iter().all(|&found| found == byte));
+            assert_eq!(
+                (block.len(), block.offset() % size, arena.stats().unwrap().used_bytes),
+                (len, 0, before + 2 * size)
+            );
+            assert!(block.is_in_huge_pages() && !small.is_in_huge_pages());
+            places.push(block.offset());
+            arena.verify().unwrap();
+        }
+        assert!(places.iter().all(|&place| place == places[0]), "{places:?}");
+        arena.trim(0).unwrap();
+        assert!(!arena.data.is_in_huge_pages(places[0], len));
+        assert_eq!(arena.stats().unwrap().used_bytes, before);
+        arena.verify().unwrap();
+    }
+
+    #[test]
+    fn what_is_left_in_front_of_a_huge_page_is_used() {
+        let Some((arena, size)) = arena() else { return };
+        let small = arena.allocate_zeroed(100_000).unwrap();
+        let block = arena.draft_in_huge_pages(size).unwrap();
+        let between = arena.allocate_zeroed(size / 2).unwrap();
+        assert!(small.offset() < between.offset() && between.offset() < size);
+        arena.verify().unwrap();
+        drop(block);
+        arena.verify().unwrap();
+    }
+
+    #[test]
+    fn a_draft_that_ends_early_keeps_no_more_than_it_needs() {
+        let Some((arena, size)) = arena() else { return };
+        let draft = arena.draft_in_huge_pages(4 * size).unwrap();
+        draft.write_at(0, &[7; 3000]).unwrap();
+        let block = draft.finish(3000).unwrap();
+        assert!(arena.stats().unwrap().used_bytes <= 4096);
+        drop(block);
+        arena.verify().unwrap();
+        arena.trim(0).unwrap();
+        // Less than a huge page, or more than an arena has: as any other.
+        let draft = arena.draft_in_huge_pages(5000).unwrap();
+        draft.write_at(0, &[7; 5000]).unwrap();
+        assert!(!draft.finish(5000).unwrap().is_in_huge_pages());
+        assert!(matches!(arena.draft_in_huge_pages(1 << 40), Err(ArenaError::OutOfMemory { .. })));
+        let nearly_all = arena.draft_in_huge_pages((64 << 20) - size / 2).unwrap();
+        drop(nearly_all);
+        arena.verify().unwrap();
     }
 
     #[test]

@@ -125,7 +125,11 @@ impl Worker<'_> {
         // Some outgrow their bound and move, some end before it.
         let bound = ((1 << 20) + 4096) * (1 + self.choices.below(4));
         let bytes = pattern(seed, len as usize);
-        let Some(draft) = unless_exhausted(self.arena.draft(bound, bound)) else { return };
+        let made = match self.choices.below(3) {
+            0 => self.arena.draft_in_huge_pages(bound),
+            _ => self.arena.draft(bound, bound),
+        };
+        let Some(draft) = unless_exhausted(made) else { return };
         for (i, part) in bytes.chunks(300_000).enumerate() {
             if unless_exhausted(draft.write_at(i as u64 * 300_000, part)).is_none() {
                 return;

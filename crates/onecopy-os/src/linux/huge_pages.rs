@@ -1,6 +1,9 @@
-//! Huge pages behind memory files: whether the kernel gives them when asked, and the asking.
+//! Huge pages behind memory files and private memory: whether the kernel gives them when asked, and the asking.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
+
+use rustix::mm::MprotectFlags;
 
 use super::memory::Machine;
 use crate::{Mapping, MemoryFile, OsError, Protection};
@@ -8,9 +11,20 @@ use crate::{Mapping, MemoryFile, OsError, Protection};
 impl Machine {
     /// What the kernel does about huge pages for shared memory: one of the words of `shmem_enabled`.
     pub fn shared_huge_pages(&self) -> Option<String> {
-        let modes = self.read("/sys/kernel/mm/transparent_hugepage/shmem_enabled").ok()?;
-        let (mode, _) = modes.split_once('[')?.1.split_once(']')?;
-        Some(mode.to_owned())
+        self.chosen("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+    }
+
+    /// Whether private memory has huge pages where it asks for them.
+    pub fn gives_private_huge_pages(&self) -> bool {
+        let mode = self.chosen("/sys/kernel/mm/transparent_hugepage/enabled");
+        mode.is_some_and(|mode| matches!(mode.as_str(), "always" | "madvise"))
+    }
+
+    /// The word in brackets among those of a setting.
+    fn chosen(&self, setting: &str) -> Option<String> {
+        let words = self.read(setting).ok()?;
+        let (word, _) = words.split_once('[')?.1.split_once(']')?;
+        Some(word.to_owned())
     }
 
     /// Whether advice about huge pages has an effect on shared memory.
@@ -48,6 +62,43 @@ impl Mapping {
         // byte or takes a mapping away.
         let answer = unsafe { libc::madvise(self.base().as_ptr().add(at).cast(), len, advice) };
         if answer == 0 { Ok(()) } else { Err(OsError::last(action)) }
+    }
+}
+
+/// Private memory in huge pages, as far as the kernel has some.
+#[derive(Debug)]
+pub struct HugeBuffer(Mapping);
+
+impl HugeBuffer {
+    /// At least `len` zeros; `None` where the kernel gives private memory no huge pages, or no memory.
+    pub fn new(len: usize) -> Option<Self> {
+        let size = huge_page_size().filter(|_| Machine::this().gives_private_huge_pages())? as usize;
+        let memory = Mapping::reserve_aligned(len.checked_next_multiple_of(size)?, size).ok()?;
+        // SAFETY: the range is all of a reservation that nobody else knows of, in which nothing was placed.
+        unsafe {
+            let flags = MprotectFlags::READ | MprotectFlags::WRITE;
+            rustix::mm::mprotect(memory.base().as_ptr().cast(), memory.len(), flags).ok()?;
+        }
+        // Refused, it is memory all the same.
+        let _ = memory.advise_huge_pages();
+        memory.leave_out_of_core_dumps();
+        Some(Self(memory))
+    }
+}
+
+impl Deref for HugeBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `new` made the whole range readable; it is this value's alone, so that nobody writes to it meanwhile.
+        unsafe { std::slice::from_raw_parts(self.0.base().as_ptr(), self.0.len()) }
+    }
+}
+
+impl DerefMut for HugeBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`; `new` made it writable too.
+        unsafe { std::slice::from_raw_parts_mut(self.0.base().as_ptr(), self.0.len()) }
     }
 }
 
@@ -90,6 +141,31 @@ mod tests {
             assert!(!files.machine().heeds_huge_page_advice(), "{text}");
         }
         assert!(!Fabricated::new(&[("proc/uptime", "1")]).machine().heeds_huge_page_advice());
+    }
+
+    #[test]
+    fn private_memory_has_huge_pages_in_the_modes_that_say_so() {
+        for (mode, given) in [("always", true), ("madvise", true), ("never", false)] {
+            let setting = "sys/kernel/mm/transparent_hugepage/enabled";
+            let files = Fabricated::new(&[(setting, &format!("other [{mode}] another\n"))]);
+            assert_eq!(files.machine().gives_private_huge_pages(), given, "{mode}");
+        }
+        assert!(!Fabricated::new(&[("proc/uptime", "1")]).machine().gives_private_huge_pages());
+    }
+
+    #[test]
+    fn a_buffer_is_memory_that_begins_at_a_huge_page() {
+        let Some(mut buffer) = HugeBuffer::new(3 << 20) else {
+            assert!(!Machine::this().gives_private_huge_pages());
+            return;
+        };
+        let size = huge_page_size().unwrap() as usize;
+        assert_eq!((buffer.as_ptr().addr() % size, buffer.len()), (0, (3_usize << 20).next_multiple_of(size)));
+        assert!(buffer.iter().all(|&byte| byte == 0));
+        buffer.fill(7);
+        assert!(buffer.iter().all(|&byte| byte == 7));
+        assert!(HugeBuffer::new(usize::MAX).is_none());
+        assert!(HugeBuffer::new(1 << 60).is_none());
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::{Error, LoadError};
 /// Blocks that may be under way at a time: one that is taken, and others that are filled meanwhile.
 pub(super) const AHEAD: u64 = 3;
 
+/// Blocks of a text that is long.
+const MANY: u64 = 8;
+
 /// What the threads that read have in common with the one that takes.
 pub(super) struct Shared {
     arena: &'static Arena,
@@ -35,6 +38,8 @@ pub(super) struct State {
     records: u64,
     /// More records than this will not come.
     most: Option<u64>,
+    /// About how many will.
+    expected: Option<u64>,
     names: Option<Vec<String>>,
     /// Number of the block at the front.
     first: u64,
@@ -61,6 +66,12 @@ impl State {
     /// Bytes of a block that is not the last.
     fn whole(&self) -> u64 {
         self.records.saturating_mul(self.record_size as u64)
+    }
+
+    /// Whether the memory of block `number` will be used often enough for huge pages: again and again, as blocks are dropped
+    /// and others come.
+    fn is_long(&self, number: u64) -> bool {
+        number >= MANY || self.expected.is_some_and(|expected| expected / self.records.max(1) >= MANY)
     }
 
     /// Whether all has been read, and the block at the front is what is left.
@@ -157,12 +168,14 @@ impl Shared {
         while state.filling.len() <= place {
             // A block may be wanted that is longer than all of the text.
             let room = state.most.map_or(state.records, |most| most.min(state.records));
-            let draft = |size: usize| {
-                let bytes = room.saturating_mul(size as u64);
-                self.arena.draft(bytes, bytes).map_err(io::Error::other)
+            let bytes = |size: usize| room.saturating_mul(size as u64);
+            let draft = |bytes| self.arena.draft(bytes, bytes).map_err(io::Error::other);
+            let records = if state.is_long(number) {
+                self.arena.draft_in_huge_pages(bytes(state.record_size)).map_err(io::Error::other)?
+            } else {
+                draft(bytes(state.record_size))?
             };
-            let records = draft(state.record_size)?;
-            let lines = self.with_lines.then(|| draft(size_of::<u64>()));
+            let lines = self.with_lines.then(|| draft(bytes(size_of::<u64>())));
             let drafts = Arc::new(Drafts { records, lines: lines.transpose()? });
             state.filling.push_back(Filling { drafts, written: 0 });
         }
@@ -186,6 +199,7 @@ impl Sink for Shared {
         let mut state = self.lock();
         state.records = self.size.records(expected.record_size as u64);
         (state.record_size, state.most) = (expected.record_size, expected.at_most);
+        state.expected = expected.estimate;
         state.names.clone_from(&expected.names);
         Ok(())
     }

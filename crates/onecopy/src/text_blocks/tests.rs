@@ -248,3 +248,27 @@ fn how_long_the_text_was_is_known_at_its_end() {
     while next(&blocks).unwrap().is_some() {}
     assert_eq!(blocks.text_bytes(), Some(numbers(20).len() as u64));
 }
+
+#[test]
+fn blocks_of_a_long_text_are_in_huge_pages_and_those_of_a_short_one_are_not() {
+    let Some(size) = onecopy_os::huge_page_size().filter(|_| onecopy_os::try_huge_page().is_ok()) else { return };
+    let records = size / 8;
+    let path = std::env::temp_dir().join(format!("onecopy-long-text-{}", std::process::id()));
+    for (count, expected) in [(10, true), (3, false)] {
+        std::fs::write(&path, "1234567\n".repeat((count * records) as usize)).unwrap();
+        let source = Source::path(&path);
+        let schema = Schema::rows(Scalar::U64);
+        let arena = Arena::create(ArenaOptions { limit: Some(32 * size), warm: None }).unwrap();
+        let blocks = TextBlocks::start(arena, source, schema, Options::default(), records).unwrap();
+        let mut found = 0;
+        while let Some(part) = blocks.take(&mut || false).unwrap() {
+            let bytes = part.block.read_at(0, part.block.len()).unwrap();
+            assert!(bytes.chunks_exact(8).all(|chunk| chunk == 1_234_567_u64.to_le_bytes()));
+            assert_eq!(part.block.is_in_huge_pages(), expected, "block {found} of {count}");
+            found += 1;
+        }
+        assert_eq!(found, count);
+        arena.verify().unwrap();
+    }
+    std::fs::remove_file(path).unwrap();
+}
