@@ -2,7 +2,9 @@
 
 import os
 import resource
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 import onecopy as oc
 from onecopy._hdf5.filters import Filters
 from onecopy._hdf5.writer import Hdf5Writer
+from own_process import run
 
 RECORD = np.dtype([("chr", "S10"), ("pos", "<i4"), ("pct", ">f8")])
 
@@ -118,6 +121,26 @@ def test_blocks_go_through_chunks_where_these_are_asked_for(path: Path, options:
         assert oc.from_hdf5(path, "rows").tobytes() == array.tobytes() * 2
 
 
+@pytest.mark.parametrize("dtype", ["f8", ">i2", "S7", "V3", "M8[s]", "?", "c16", RECORD], ids=str)
+@pytest.mark.parametrize(("shape", "chunks"), [((25_001,), 1000), ((501, 4, 3), 64), ((501, 4, 3), (64, 2, 3))])
+def test_chunks_without_filters_hold_the_bytes_of_their_rows(
+    path: Path, dtype: Any, shape: tuple[int, ...], chunks: Any
+) -> None:
+    array = numbers(shape, "u1").astype("?") if dtype == "?" else numbers(shape, dtype)
+    oc.to_hdf5(path, {"whole": array, "blocks": pieces(array, 70, 1, 200)}, chunks=chunks)
+    with h5py.File(path) as file:
+        for dataset in file.values():
+            sides = dataset.chunks
+            for place in np.ndindex(*(-(-size // side) for size, side in zip(shape, sides, strict=True))):
+                begin = tuple(index * side for index, side in zip(place, sides, strict=True))
+                rows = array[tuple(slice(first, first + side) for first, side in zip(begin, sides, strict=True))]
+                whole = np.zeros(sides, array.dtype)
+                whole[tuple(map(slice, rows.shape))] = rows
+                assert dataset.id.read_direct_chunk(begin) == (0, whole.tobytes())
+    for name in ("whole", "blocks"):
+        assert oc.from_hdf5(path, name).tobytes() == array.tobytes()
+
+
 @pytest.mark.parametrize("rows", [0, 10, 30_000, 400_000])
 def test_rows_of_blocks_are_kept_as_those_of_arrays_are(path: Path, rows: int) -> None:
     first, second = numbers(rows, RECORD), numbers((rows, 2), "f4")
@@ -212,7 +235,8 @@ def test_blocks_are_compressed_as_one_array_is(path: Path) -> None:
         assert all(same[:-8]) and len(same) > 32
 
 
-def test_blocks_of_text_go_to_the_file_one_by_one(path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"compression": "lzf", "chunks": 100}], ids=str)
+def test_blocks_of_text_go_to_the_file_one_by_one(path: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     texts = [tmp_path / f"{name}.txt" for name in "ab"]
     for text in texts:
         text.write_text("".join(f"{n}\t{n * n}\n" for n in range(10_000)))
@@ -224,7 +248,7 @@ def test_blocks_of_text_go_to_the_file_one_by_one(path: Path, tmp_path: Path) ->
             yield block
 
     blocks = {text.stem: watched(oc.iter_text(text, int, rows=500)) for text in texts}
-    oc.to_hdf5(path, blocks, dims=["row", "column"], coords={"column": ["n", "square"]})
+    oc.to_hdf5(path, blocks, dims=["row", "column"], coords={"column": ["n", "square"]}, **options)
     for text in texts:
         assert np.array_equal(oc.from_hdf5(path, text.stem), np.loadtxt(text, int))
     assert max(alive) - min(alive) < 10
@@ -232,15 +256,58 @@ def test_blocks_of_text_go_to_the_file_one_by_one(path: Path, tmp_path: Path) ->
         assert [axis[0].name for axis in file["b"].dims] == ["/row", "/column"]
 
 
-def test_an_array_may_be_used_again_for_the_next_rows(path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"compression": "lzf"}, {"chunks": True}], ids=str)
+def test_an_array_may_be_used_again_for_the_next_rows(path: Path, options: dict[str, Any]) -> None:
     def reused() -> Iterator[np.ndarray]:
         block = oc.empty(500_000)
         for value in range(10):
             block[...] = value
             yield block
 
-    oc.to_hdf5(path, {"rows": reused()})
+    oc.to_hdf5(path, {"rows": reused()}, **options)
     assert np.array_equal(oc.from_hdf5(path, "rows"), np.repeat(np.arange(10.0), 500_000))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_block_that_nobody_else_has_is_compressed_while_the_next_is_made(path: Path, kept: bool) -> None:
+    stored: list[int] = []
+    begun: list[int] = []
+    held: list[np.ndarray] = []
+
+    def blocks() -> Iterator[np.ndarray]:
+        for number in range(6):
+            begun.append(sum(stored) // 8000)
+            if kept:
+                held.append(oc.full(2000, float(number)))
+                yield held[-1]
+            else:
+                yield oc.full(2000, float(number))
+
+    oc.to_hdf5(path, {"rows": blocks()}, compression="gzip", chunks=1000, threads=1, progress=stored.append)
+    # Of the first block, a chunk is taken before there is a dataset. Three chunks may be under way.
+    assert begun == ([0, 0, 4, 6, 8, 10] if kept else [0, 0, 1, 3, 5, 7])
+    assert sum(stored) == 6 * 2000 * 8
+    assert np.array_equal(oc.from_hdf5(path, "rows"), np.repeat(np.arange(6.0), 2000))
+
+
+def test_rows_in_one_piece_wait_for_chunks_that_are_under_way(path: Path) -> None:
+    """They hold the end of the file, behind which nothing may be put."""
+
+    def fresh(size: int) -> Iterator[np.ndarray]:
+        return (oc.full((size, 2), float(number)) for number in range(5))
+
+    stored: list[int] = []
+
+    def late() -> Iterator[np.ndarray]:
+        for block in fresh(10):
+            yield block
+            # There is a place for these by now.
+            assert sum(stored) >= 5 * 3000 * 16
+
+    data = {"tiles": fresh(3000), "rows": late(), "more": fresh(3000), "end": fresh(200_000)}
+    oc.to_hdf5(path, data, chunks={"tiles": (1000, 1), "more": (1000, 1)}, progress=stored.append)
+    for name, size in {"tiles": 3000, "rows": 10, "more": 3000, "end": 200_000}.items():
+        assert np.array_equal(oc.from_hdf5(path, name)[:, 1], np.repeat(np.arange(5.0), size))
 
 
 def test_progress_counts_bytes_of_blocks(path: Path) -> None:
@@ -273,14 +340,71 @@ def test_what_is_no_row_of_blocks_is_refused(path: Path, blocks: Any, error: typ
     assert os.listdir(path.parent) == []
 
 
-def test_what_an_iterator_raises_comes_through_and_nothing_is_left(path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}, {"chunks": True}], ids=str)
+def test_what_an_iterator_raises_comes_through_and_nothing_is_left(path: Path, options: dict[str, Any]) -> None:
     def failing() -> Iterator[np.ndarray]:
-        yield numbers(500_000)
+        yield from (oc.zeros(500_000) for _ in range(3))
         raise KeyError("lost")
 
-    with pytest.raises(KeyError, match="lost"):
-        oc.to_hdf5(path, {"before": [1], "rows": failing()})
+    before = oc.stats()["blocks"]
+    with pytest.raises(KeyError, match="lost") as caught:
+        oc.to_hdf5(path, {"before": [1], "rows": failing()}, **options)
     assert os.listdir(path.parent) == []
+    # Also while the exception holds all that it went through.
+    assert they_end()
+    del caught
+    assert oc.stats()["blocks"] == before
+
+
+def threads_that_compress() -> set[str]:
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        # One that has ended may be listed for a moment.
+        with suppress(OSError):
+            if (task / "comm").read_text().strip() == "onecopy-chunks":
+                found.add(task.name)
+    return found
+
+
+def they_end() -> bool:
+    end = time.monotonic() + 30
+    while threads_that_compress() and time.monotonic() < end:
+        time.sleep(0.001)
+    return not threads_that_compress()
+
+
+def test_threads_that_compress_are_there_as_long_as_the_file_is_written(path: Path) -> None:
+    seen: set[str] = set()
+
+    def blocks() -> Iterator[np.ndarray]:
+        for _ in range(30):
+            yield oc.zeros(3000)
+            seen.update(threads_that_compress())
+
+    oc.to_hdf5(path, {"a": blocks(), "b": blocks()}, compression="gzip", chunks=1000, threads=2)
+    assert 1 <= len(seen) <= 2
+    assert they_end()
+
+
+def test_a_forked_child_does_not_wait_for_threads_that_it_does_not_have(path: Path) -> None:
+    program = """
+import os, sys, warnings
+import numpy as np, onecopy as oc
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
+
+def blocks():
+    for number in range(20):
+        if number == 10:
+            if not (child := os.fork()):
+                sys.exit(7)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        yield oc.full(3000, float(number))
+
+oc.to_hdf5(sys.argv[1], {"rows": blocks()}, compression="gzip", chunks=1000, threads=2)
+print(oc.from_hdf5(sys.argv[1], "rows").sum())
+"""
+    assert run(program, path) == ["7", f"{sum(range(20)) * 3000.0}"]
+    assert os.listdir(path.parent) == [path.name]
 
 
 def test_a_full_disk_is_an_error_with_figures(path: Path) -> None:

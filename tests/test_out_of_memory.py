@@ -82,6 +82,41 @@ print("lives")
     assert run(program, tmp_path) == [f"this process's address space {MIB}", "lives"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "place", "compression"),
+    [("AS", 0, None), ("AS", 0, "gzip"), ("AS", 0, "lzf"), ("AS", 0, "zstd"), ("DATA", 5, "gzip")],
+)
+def test_chunks_that_are_too_large_for_a_thread_are_an_error(
+    kind: str, place: int, compression: str | None, tmp_path: Path
+) -> None:
+    """Chunks are written and read, perhaps by fewer threads, or it is said what is missing."""
+    program = f"""{LIMITED}
+import h5py, numpy as np, onecopy as oc
+def used():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[{place}]) * resource.getpagesize()
+size = 40 << 20  # a smaller one, the allocator may have kept
+a = (np.arange(size // 2, dtype="u4") // 1000).reshape(2, -1)
+options = dict(chunks=(1, a.shape[1]), compression={compression!r}, fletcher32=True, threads=2, mode="w")
+write = lambda: oc.to_hdf5(sys.argv[1], a, **options)
+read = lambda: np.array_equal(oc.from_hdf5(sys.argv[1], "data", threads=2)[:, ::100], a[:, ::100])
+write(), read()
+for work in (write, read):
+    done, told = 0, []
+    for room in range(20, 230, 30):
+        limit("{kind}", used() + (room << 20))
+        try:
+            done += work() is not False
+        except oc.OutOfMemoryError as error:
+            assert "this process's" in error.bound and error.asked > 0 and error.limit > used(), error
+            told.append(str(error))
+        limit("{kind}", resource.getrlimit(resource.RLIMIT_{kind})[1])
+    large = [text for text in told if "40.0 MiB asked for" in text and "make chunks smaller, use fewer threads" in text]
+    print(done > 0, len(large) > 0, done + len(told) == 7)
+"""
+    assert run(program, tmp_path / "a.h5") == ["True True True"] * 2
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_file_size_limit_shrinks_the_arena_and_kills_nobody(moment: str) -> None:
     program = f"""{LIMITED}

@@ -530,18 +530,24 @@ def rename_noreplace(old: str | PathLike[str], new: str | PathLike[str], /) -> N
 class ChunkCourse:
     def __new__(cls) -> Self: ...
 
-def compress_chunks(
-    array: npt.NDArray[Any],
-    chunks: Sequence[int],
-    *,
-    codec: str | None,
-    level: int,
-    shuffle: bool,
-    fletcher32: bool,
-    threads: int,
-    write: Callable[[tuple[int, ...], bytes, int], object],
-    course: ChunkCourse | None = None,
-) -> None: ...
+@final
+class ChunkCompressor:
+    def __new__(cls, threads: int) -> Self: ...
+    def put(
+        self,
+        array: npt.NDArray[Any],
+        chunks: Sequence[int],
+        *,
+        codec: str | None,
+        level: int,
+        shuffle: bool,
+        fletcher32: bool,
+        write: Callable[[tuple[int, ...], bytes, int], object],
+        course: ChunkCourse | None = None,
+    ) -> None: ...
+    def settle(self) -> None: ...
+    def close(self) -> None: ...
+
 def read_chunks(
     fd: int | None,
     array: npt.NDArray[Any],

@@ -9,6 +9,9 @@
 use libdeflater::{CompressionLvl, Compressor, adler32};
 use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Strategy};
 
+use crate::buffer::{reserve, resize};
+use crate::error::Error;
+
 /// Planes shorter than this share their blocks with others: tables and ends of blocks take some 100 bytes.
 const PLANE_BYTES: usize = 4096;
 /// Levels above this ask for the smallest result, not for the fastest: matches are searched for everywhere.
@@ -64,41 +67,51 @@ impl Zlib {
     }
 
     /// Finds out how chunks like this one, of elements of `size` bytes, are written best.
-    pub(crate) fn plan(&mut self, planes: &[u8], size: usize) -> Plan {
+    pub(crate) fn plan(&mut self, planes: &[u8], size: usize) -> Result<Plan, Error> {
         if !Self::has_choice(self.level, planes.len() / size, size) {
-            return Plan::Whole;
+            return Ok(Plan::Whole);
         }
         let planar = self.planar.get_or_insert_with(|| Planar::new(self.level));
-        let tried: Vec<_> = segments(planes, size).map(|segment| planar.choose(segment)).collect();
+        let tried = segments(planes, size).map(|segment| planar.choose(segment)).collect::<Result<Vec<_>, _>>()?;
         let total: usize = tried.iter().map(|(_, len)| len).sum();
         let matched = tried.iter().filter(|(method, _)| *method == Method::Matches).count();
         // In one piece, a search is faster, and finds what planes have in common.
         let whole = if 2 * matched > tried.len() { total + total / WORTH } else { total - total / WORTH };
-        if total < planes.len() / TINY || self.whole.zlib_compress(planes, &mut vec![0; whole]).is_ok() {
-            return Plan::Whole;
+        // What was tried is known; its memory is free for this.
+        resize(&mut planar.trial, whole)?;
+        if total < planes.len() / TINY || self.whole.zlib_compress(planes, &mut planar.trial).is_ok() {
+            return Ok(Plan::Whole);
         }
-        Plan::Planes(tried.into_iter().map(|(method, _)| method).collect())
+        Ok(Plan::Planes(tried.into_iter().map(|(method, _)| method).collect()))
     }
 
     /// Compresses a chunk of elements of `size` bytes, whose planes are `input`; the length of the result, or `None`
     /// when it would be longer than the chunk.
-    pub(crate) fn compress(&mut self, input: &[u8], size: usize, plan: &Plan, output: &mut Vec<u8>) -> Option<usize> {
+    pub(crate) fn compress(
+        &mut self,
+        input: &[u8],
+        size: usize,
+        plan: &Plan,
+        output: &mut Vec<u8>,
+    ) -> Result<Option<usize>, Error> {
         let Plan::Planes(methods) = plan else {
-            output.resize(input.len(), 0);
-            return self.whole.zlib_compress(input, output).ok();
+            resize(output, input.len())?;
+            return Ok(self.whole.zlib_compress(input, output).ok());
         };
         let planar = self.planar.get_or_insert_with(|| Planar::new(self.level));
         output.clear();
+        let rooms: usize = segments(input, size).map(|segment| room(segment.len())).sum();
+        reserve(output, HEAD.len() + rooms + LAST.len() + size_of::<u32>())?;
         output.extend(HEAD);
         for (segment, method) in segments(input, size).zip(methods) {
             let len = output.len();
             output.resize(len + room(segment.len()), 0);
-            let added = planar.compress(segment, *method, &mut output[len..])?;
+            let Some(added) = planar.compress(segment, *method, &mut output[len..])? else { return Ok(None) };
             output.truncate(len + added);
         }
         output.extend(LAST);
         output.extend(adler32(input).to_be_bytes());
-        (output.len() <= input.len()).then_some(output.len())
+        Ok((output.len() <= input.len()).then_some(output.len()))
     }
 }
 
@@ -128,26 +141,26 @@ impl Planar {
     }
 
     /// The way to write segments like this one, and how long it becomes.
-    fn choose(&mut self, segment: &[u8]) -> (Method, usize) {
-        self.trial.resize(room(segment.len()), 0);
+    fn choose(&mut self, segment: &[u8]) -> Result<(Method, usize), Error> {
+        resize(&mut self.trial, room(segment.len()))?;
         let mut try_out = |deflate| blocks(deflate, segment, &mut self.trial).unwrap_or(2 * segment.len());
         let (runs, matches) = (try_out(&mut self.runs), try_out(&mut self.matches));
         if runs <= matches + matches / WORTH {
-            (Method::Runs { most: runs + runs / 4 + PLANE_BYTES / WORTH }, runs)
+            Ok((Method::Runs { most: runs + runs / 4 + PLANE_BYTES / WORTH }, runs))
         } else {
-            (Method::Matches, matches)
+            Ok((Method::Matches, matches))
         }
     }
 
     /// Writes the blocks of one segment.
-    fn compress(&mut self, segment: &[u8], method: Method, output: &mut [u8]) -> Option<usize> {
+    fn compress(&mut self, segment: &[u8], method: Method, output: &mut [u8]) -> Result<Option<usize>, Error> {
         if let Method::Runs { most } = method {
             let len = blocks(&mut self.runs, segment, output);
-            if len.is_some_and(|len| len <= most) || matches!(self.choose(segment), (Method::Runs { .. }, _)) {
-                return len;
+            if len.is_some_and(|len| len <= most) || matches!(self.choose(segment)?, (Method::Runs { .. }, _)) {
+                return Ok(len);
             }
         }
-        blocks(&mut self.matches, segment, output)
+        Ok(blocks(&mut self.matches, segment, output))
     }
 }
 
@@ -223,7 +236,7 @@ mod tests {
 
     fn compressed(zlib: &mut Zlib, plan: &Plan, planes: &[u8], size: usize) -> Vec<u8> {
         let mut output = Vec::new();
-        let len = zlib.compress(planes, size, plan, &mut output);
+        let len = zlib.compress(planes, size, plan, &mut output).unwrap();
         let Some(len) = len else { return Vec::new() };
         output.truncate(len);
         output
@@ -261,7 +274,7 @@ mod tests {
         ) {
             let mut zlib = Zlib::new(level);
             let size = kinds.len();
-            let plan = zlib.plan(&[planes(&like, len, 1), rest.clone()].concat(), size);
+            let plan = zlib.plan(&[planes(&like, len, 1), rest.clone()].concat(), size).unwrap();
             let input = [planes(&kinds, len, 77), rest].concat();
             let stream = compressed(&mut zlib, &plan, &input, size);
             if stream.is_empty() {
@@ -275,7 +288,7 @@ mod tests {
         fn no_plan_makes_chunks_longer(kinds in any_kinds(), len in 4096usize..30_000, level in 1u8..=9) {
             let mut zlib = Zlib::new(level);
             let input = planes(&kinds, len, 1);
-            let plan = zlib.plan(&input, kinds.len());
+            let plan = zlib.plan(&input, kinds.len()).unwrap();
             let ours = compressed(&mut zlib, &plan, &input, kinds.len()).len();
             let whole = compressed(&mut zlib, &Plan::Whole, &input, kinds.len()).len();
             let theirs = len_of_zlib(&input, level).max(whole);
@@ -289,10 +302,13 @@ mod tests {
         for len in [1, 100, 4096, 40_000, 300_000] {
             let noise = planes(&[Noise, Noise], len, 1);
             for method in [Method::Runs { most: 2 * len }, Method::Matches] {
-                assert_eq!(zlib.compress(&noise, 2, &Plan::Planes(vec![method; 2]), &mut Vec::new()), None);
+                assert_eq!(zlib.compress(&noise, 2, &Plan::Planes(vec![method; 2]), &mut Vec::new()), Ok(None));
                 let mut output = vec![0; room(len)];
                 let planar = zlib.planar.as_mut().unwrap();
-                assert!(planar.compress(&noise[..len], method, &mut output).unwrap() < room(len) - 100, "{len}");
+                assert!(
+                    planar.compress(&noise[..len], method, &mut output).unwrap().unwrap() < room(len) - 100,
+                    "{len}"
+                );
             }
         }
     }
@@ -305,7 +321,9 @@ mod tests {
     fn each_plane_has_its_own_way() {
         let mut zlib = Zlib::new(4);
         let kinds = [Noise, Periodic, Skewed, Runs, Noise, Words, Noise];
-        let Plan::Planes(methods) = zlib.plan(&planes(&kinds, 20_000, 1), kinds.len()) else { panic!("in one piece") };
+        let Plan::Planes(methods) = zlib.plan(&planes(&kinds, 20_000, 1), kinds.len()).unwrap() else {
+            panic!("in one piece")
+        };
         let runs: Vec<_> = methods.iter().map(is_runs).collect();
         assert_eq!(runs, [true, false, true, true, true, false, true]);
     }
@@ -313,7 +331,7 @@ mod tests {
     #[test]
     fn one_piece_is_preferred_where_most_is_searched() {
         // Between both ways, these differ by less than what speed is worth.
-        let plan = |kinds: &[Kind]| Zlib::new(4).plan(&planes(kinds, 40_000, 1), kinds.len());
+        let plan = |kinds: &[Kind]| Zlib::new(4).plan(&planes(kinds, 40_000, 1), kinds.len()).unwrap();
         assert_eq!(plan(&[Periodic, Periodic, Noise]), Plan::Whole);
         assert!(matches!(plan(&[Periodic, Noise, Noise]), Plan::Planes(_)));
     }
@@ -331,7 +349,7 @@ mod tests {
         let mut zlib = Zlib::new(4);
         let kinds = [Noise, Skewed, Runs, Constant, Skewed, Runs];
         let input = planes(&kinds, 20_000, 1);
-        let plan = zlib.plan(&input, kinds.len());
+        let plan = zlib.plan(&input, kinds.len()).unwrap();
         let ours = compressed(&mut zlib, &plan, &input, kinds.len()).len();
         let whole = compressed(&mut zlib, &Plan::Whole, &input, kinds.len()).len();
         assert!(ours + ours / 50 < whole, "{ours} against {whole}");
@@ -348,16 +366,16 @@ mod tests {
             (vec![Noise], 4),       // not shuffled
         ] {
             let input = planes(&kinds, 20_000, 1);
-            assert_eq!(Zlib::new(level).plan(&input, kinds.len()), Plan::Whole, "{kinds:?} {level}");
+            assert_eq!(Zlib::new(level).plan(&input, kinds.len()).unwrap(), Plan::Whole, "{kinds:?} {level}");
         }
-        assert_eq!(Zlib::new(4).plan(&planes(&[Noise; 8], 2000, 1), 8), Plan::Whole);
+        assert_eq!(Zlib::new(4).plan(&planes(&[Noise; 8], 2000, 1), 8).unwrap(), Plan::Whole);
     }
 
     #[test]
     fn a_plane_that_is_not_as_expected_is_tried_anew() {
         let mut zlib = Zlib::new(4);
         let kinds = [Noise, Runs, Skewed];
-        let plan = zlib.plan(&planes(&kinds, 20_000, 1), kinds.len());
+        let plan = zlib.plan(&planes(&kinds, 20_000, 1), kinds.len()).unwrap();
         assert!(matches!(&plan, Plan::Planes(methods) if methods.iter().all(is_runs)));
         let other = planes(&[Noise, Periodic, Skewed], 20_000, 1);
         let ours = compressed(&mut zlib, &plan, &other, 3).len();

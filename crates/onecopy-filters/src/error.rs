@@ -25,6 +25,12 @@ pub enum Error {
         "no thread can be started: raise this process's limits on address space (ulimit -v) or processes (ulimit -u)"
     )]
     Threads,
+    /// There is no memory for a buffer whose size is that of a chunk.
+    #[error("a chunk needs {bytes} bytes that this process cannot have: make chunks smaller, or use fewer threads")]
+    OutOfMemory {
+        /// Bytes of the buffer.
+        bytes: usize,
+    },
     /// The memory does not have the size that the grid describes.
     #[error("the memory has {found} bytes, but the grid describes {expected}")]
     MemorySize {

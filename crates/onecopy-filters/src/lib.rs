@@ -31,25 +31,28 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+mod buffer;
+mod compressor;
+mod decompress;
 mod deflate;
 mod error;
 mod fletcher32;
 mod grid;
 mod lzf;
 mod ordered;
-mod parallel;
 mod pipeline;
 mod plans;
 mod region;
 mod shuffle;
 mod stored;
 
+pub use buffer::resize;
+pub use compressor::{Compressor, Course, compress};
+pub use decompress::{StoredChunk, decompress};
 pub use error::Error;
 pub use grid::{Grid, Run};
 pub use ordered::IN_FLIGHT_PER_THREAD;
-pub use parallel::{StoredChunk, compress, compress_next, decompress};
 pub use pipeline::{Codec, Decoder, Encoded, Encoder, Pipeline};
-pub use plans::Course;
 pub use region::{Source, Target};
 pub use shuffle::{shuffle, unshuffle};
 pub use stored::Stored;

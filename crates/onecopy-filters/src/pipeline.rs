@@ -3,6 +3,7 @@
 use libdeflater::Decompressor;
 use zstd::bulk;
 
+use crate::buffer::{copied, resize};
 use crate::deflate::{Plan, Zlib};
 use crate::error::Error;
 use crate::fletcher32::{self, fletcher32};
@@ -65,6 +66,9 @@ pub struct Encoded {
     pub filter_mask: u32,
 }
 
+/// What zstd says when the result is longer than the chunk; otherwise it fails only for lack of memory.
+const ZSTD_LONGER: &str = "Destination buffer is too small";
+
 /// Applies a [`Pipeline`] to chunk after chunk. One per thread.
 #[expect(missing_debug_implementations, reason = "the compressor has none")]
 pub struct Encoder {
@@ -100,58 +104,66 @@ impl Encoder {
     }
 
     /// Encodes one chunk, of which nothing is known.
-    pub fn encode(&mut self, chunk: &[u8]) -> Encoded {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] when there is none for buffers as large as the chunk.
+    pub fn encode(&mut self, chunk: &[u8]) -> Result<Encoded, Error> {
         self.encode_by(&Plan::Whole, chunk)
     }
 
     /// Finds out how chunks like this one are encoded best, which takes several times as long as to encode it.
-    pub(crate) fn plan(&mut self, chunk: &[u8]) -> Plan {
+    pub(crate) fn plan(&mut self, chunk: &[u8]) -> Result<Plan, Error> {
         let (Compress::Deflate(zlib), Some(size)) = (&mut self.compress, self.pipeline.shuffle) else {
-            return Plan::Whole;
+            return Ok(Plan::Whole);
         };
-        zlib.plan(shuffled(chunk, size, &mut self.planes), size)
+        zlib.plan(shuffled(chunk, size, &mut self.planes)?, size)
     }
 
     /// Encodes one chunk in the way that was found for it or for another one.
-    pub(crate) fn encode_by(&mut self, plan: &Plan, chunk: &[u8]) -> Encoded {
+    pub(crate) fn encode_by(&mut self, plan: &Plan, chunk: &[u8]) -> Result<Encoded, Error> {
         let (input, size) = match self.pipeline.shuffle {
-            Some(size) => (shuffled(chunk, size, &mut self.planes), size),
+            Some(size) => (shuffled(chunk, size, &mut self.planes)?, size),
             None => (chunk, 1),
         };
-        let mut encoded = self.compress.run(input, size, plan, &mut self.output).map_or_else(
-            || Encoded { bytes: input.to_vec(), filter_mask: self.pipeline.codec_bit() },
-            |len| Encoded { bytes: self.output[..len].to_vec(), filter_mask: 0 },
-        );
+        let (stored, filter_mask) = match self.compress.run(input, size, plan, &mut self.output)? {
+            Some(len) => (&self.output[..len], 0),
+            None => (input, self.pipeline.codec_bit()),
+        };
+        let mut bytes = copied(stored, if self.pipeline.fletcher32 { fletcher32::LEN } else { 0 })?;
         if self.pipeline.fletcher32 {
-            let sum = fletcher32(&encoded.bytes);
-            encoded.bytes.extend(sum.to_le_bytes());
+            let sum = fletcher32(&bytes);
+            bytes.extend(sum.to_le_bytes());
         }
-        encoded
+        Ok(Encoded { bytes, filter_mask })
     }
 }
 
 /// The planes of a chunk, in memory that is used again for the next one.
-fn shuffled<'a>(chunk: &[u8], size: usize, planes: &'a mut Vec<u8>) -> &'a [u8] {
-    planes.resize(chunk.len(), 0);
+fn shuffled<'a>(chunk: &[u8], size: usize, planes: &'a mut Vec<u8>) -> Result<&'a [u8], Error> {
+    resize(planes, chunk.len())?;
     shuffle(chunk, size, planes);
-    planes
+    Ok(planes)
 }
 
 impl Compress {
     /// Compresses `input` into `output`; the length of the result, or `None` when it would not be shorter.
-    fn run(&mut self, input: &[u8], size: usize, plan: &Plan, output: &mut Vec<u8>) -> Option<usize> {
+    fn run(&mut self, input: &[u8], size: usize, plan: &Plan, output: &mut Vec<u8>) -> Result<Option<usize>, Error> {
         if !matches!(self, Self::Plain | Self::Deflate(_)) {
-            output.resize(input.len(), 0);
+            resize(output, input.len())?;
         }
         let len = match self {
             Self::Deflate(zlib) => zlib.compress(input, size, plan, output)?,
-            Self::Lzf(lzf) => lzf.compress(input, output)?,
-            // Fails only when the result does not fit. The frame says how long the chunk is, which the plug-in of others
-            // relies on.
-            Self::Zstd(compressor) => compressor.compress_to_buffer(input, output.as_mut_slice()).ok()?,
-            Self::Plain => return None,
+            Self::Lzf(lzf) => lzf.compress(input, output),
+            // The frame says how long the chunk is, which the plug-in of others relies on.
+            Self::Zstd(compressor) => match compressor.compress_to_buffer(input, output.as_mut_slice()) {
+                Ok(len) => Some(len),
+                Err(error) if error.to_string() == ZSTD_LONGER => None,
+                // For its tables, of which there are more for longer chunks.
+                Err(_) => return Err(Error::OutOfMemory { bytes: input.len() }),
+            },
+            Self::Plain => None,
         };
-        (len < input.len()).then_some(len)
+        Ok(len.filter(|len| *len < input.len()))
     }
 }
 
@@ -171,11 +183,17 @@ impl Decoder {
         Self { pipeline, inflate: Decompressor::new(), zstd, planes: Vec::new() }
     }
 
+    /// Makes sure of the memory for chunks of so many bytes.
+    pub(crate) fn reserve(&mut self, chunk: usize) -> Result<(), Error> {
+        if self.pipeline.shuffle.is_some() { resize(&mut self.planes, chunk) } else { Ok(()) }
+    }
+
     /// Decodes the stored bytes of one chunk, of which the filters in `filter_mask` were skipped, into exactly
     /// `output`.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when the stored bytes do not decode to as many bytes as `output` has.
+    /// [`Error::Corrupt`] when the stored bytes do not decode to as many bytes as `output` has, [`Error::OutOfMemory`]
+    /// when there is none for a buffer as large as the chunk.
     pub fn decode(&mut self, stored: &[u8], filter_mask: u32, output: &mut [u8]) -> Result<(), Error> {
         let stored = self.without_check_sum(stored, filter_mask)?;
         let compressed = self.pipeline.codec != Codec::Plain && filter_mask & self.pipeline.codec_bit() == 0;
@@ -183,8 +201,8 @@ impl Decoder {
             None => self.expand(stored, compressed, output),
             Some(size) => {
                 let mut planes = std::mem::take(&mut self.planes);
-                planes.resize(output.len(), 0);
-                let result = self.expand(stored, compressed, &mut planes);
+                let result = resize(&mut planes, output.len());
+                let result = result.and_then(|()| self.expand(stored, compressed, &mut planes));
                 if result.is_ok() {
                     unshuffle(&planes, size, output);
                 }
@@ -257,7 +275,7 @@ mod tests {
     proptest! {
         #[test]
         fn comes_back(pipeline in any_pipeline(), chunk in compressible()) {
-            let encoded = Encoder::new(pipeline).encode(&chunk);
+            let encoded = Encoder::new(pipeline).encode(&chunk).unwrap();
             prop_assert!(encoded.bytes.len() <= chunk.len() + 4 * usize::from(pipeline.fletcher32));
             let mut back = vec![0; chunk.len()];
             Decoder::new(pipeline).decode(&encoded.bytes, encoded.filter_mask, &mut back).unwrap();
@@ -266,7 +284,7 @@ mod tests {
 
         #[test]
         fn zlib_reads_what_deflate_writes(chunk in compressible(), level in 1u8..=9) {
-            let encoded = Encoder::new(Pipeline { shuffle: None, codec: Codec::Deflate { level }, fletcher32: false }).encode(&chunk);
+            let encoded = Encoder::new(Pipeline { shuffle: None, codec: Codec::Deflate { level }, fletcher32: false }).encode(&chunk).unwrap();
             let mut back = Vec::new();
             if encoded.filter_mask == 0 {
                 flate2::read::ZlibDecoder::new(encoded.bytes.as_slice()).read_to_end(&mut back).unwrap();
@@ -287,10 +305,10 @@ mod tests {
     #[test]
     fn what_does_not_shrink_is_stored_as_it_is() {
         let pipeline = Pipeline { shuffle: Some(4), codec: Codec::Deflate { level: 4 }, fletcher32: false };
-        let encoded = Encoder::new(pipeline).encode(b"abcd");
+        let encoded = Encoder::new(pipeline).encode(b"abcd").unwrap();
         assert_eq!(encoded, Encoded { bytes: b"abcd".to_vec(), filter_mask: 0b10 });
         let pipeline = Pipeline { shuffle: None, ..pipeline };
-        assert_eq!(Encoder::new(pipeline).encode(b"abcd").filter_mask, 0b1);
+        assert_eq!(Encoder::new(pipeline).encode(b"abcd").unwrap().filter_mask, 0b1);
     }
 
     #[test]
@@ -304,20 +322,20 @@ mod tests {
     #[test]
     fn a_check_sum_follows_what_is_stored() {
         let pipeline = Pipeline { shuffle: None, codec: Codec::Zstd { level: 3 }, fletcher32: true };
-        let encoded = Encoder::new(pipeline).encode(b"abcd");
+        let encoded = Encoder::new(pipeline).encode(b"abcd").unwrap();
         let sum = fletcher32(b"abcd").to_le_bytes();
         assert_eq!(encoded, Encoded { bytes: [*b"abcd", sum].concat(), filter_mask: 0b01 });
         let mut decoder = Decoder::new(pipeline);
         let mut out = [0; 4];
         decoder.decode(b"wxyz", 0b11, &mut out).unwrap();
         assert_eq!(&out, b"wxyz");
-        let mut damaged = Encoder::new(pipeline).encode(&[1; 1000]).bytes;
+        let mut damaged = Encoder::new(pipeline).encode(&[1; 1000]).unwrap().bytes;
         damaged[5] ^= 4;
         let error = decoder.decode(&damaged, 0, &mut [0; 1000]).unwrap_err();
         assert!(error.to_string().starts_with("a fletcher32 chunk of"), "{error}");
         assert!(matches!(decoder.decode(b"abc", 0, &mut out), Err(Error::Corrupt { codec: "fletcher32", .. })));
         let plain = Pipeline { codec: Codec::Plain, shuffle: Some(2), ..pipeline };
-        let bytes = Encoder::new(plain).encode(b"aAbB").bytes;
+        let bytes = Encoder::new(plain).encode(b"aAbB").unwrap().bytes;
         assert_eq!(bytes, [*b"abAB", fletcher32(b"abAB").to_le_bytes()].concat());
         // The check sum is the second filter where there is no codec.
         Decoder::new(plain).decode(b"abAB", 0b10, &mut out).unwrap();
@@ -327,7 +345,7 @@ mod tests {
     #[test]
     fn damage_is_named() {
         let pipeline = Pipeline { shuffle: None, codec: Codec::Deflate { level: 6 }, fletcher32: false };
-        let mut stored = Encoder::new(pipeline).encode(&[7; 1000]).bytes;
+        let mut stored = Encoder::new(pipeline).encode(&[7; 1000]).unwrap().bytes;
         let mut decoder = Decoder::new(pipeline);
         let short = decoder.decode(&stored, 0, &mut [0; 1001]).unwrap_err();
         assert_eq!(

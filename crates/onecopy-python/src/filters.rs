@@ -3,69 +3,130 @@
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
 use std::os::fd::BorrowedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 
 use numpy::npyffi::{_PyArray_GET_ITEM_DATA, NPY_ARRAY_WRITEABLE};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
-use onecopy::check_work_memory;
+use onecopy::{check_work_memory, work_memory_error};
 use onecopy_filters::{
-    Codec, Course, Encoded, Error, Grid, IN_FLIGHT_PER_THREAD, Pipeline, Source, Stored, StoredChunk, Target, compress,
-    compress_next, decompress,
+    Codec, Compressor, Course, Encoded, Error, Grid, IN_FLIGHT_PER_THREAD, Pipeline, Source, Stored, StoredChunk,
+    Target, decompress,
 };
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyIterator, PyTuple};
 
-use crate::errors::OrRaise;
+use crate::errors::{OrRaise, to_python};
 use crate::reads::{FileChunk, borrowed};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ChunkCourse>()?;
-    module.add_function(wrap_pyfunction!(compress_chunks, module)?)?;
+    module.add_class::<ChunkCompressor>()?;
     module.add_function(wrap_pyfunction!(read_chunks, module)?)
 }
 
-/// Compress all chunks of a C-contiguous array on `threads` threads.
+/// Compress arrays one after the other on `threads` threads, which go from one to the next.
 ///
-/// `write(origin, stored, filter_mask)` is called for each chunk in order, with the index of its first element along
-/// each axis, the bytes to store, and HDF5's mask of skipped filters. With a `course`, the array is the next part of one.
-#[pyfunction]
-#[pyo3(signature = (array, chunks, *, codec, level, shuffle, fletcher32, threads, write, course=None))]
-#[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
-fn compress_chunks(
-    py: Python<'_>,
-    array: &Bound<'_, PyUntypedArray>,
-    chunks: Vec<usize>,
-    codec: Option<&str>,
-    level: u8,
-    shuffle: bool,
-    fletcher32: bool,
+/// Their chunks are handed to Python in order, in the thread that calls `put` or `settle`, and only there.
+#[pyclass(module = "onecopy._native", frozen)]
+struct ChunkCompressor {
+    compressor: Mutex<Compressor<Part>>,
     threads: usize,
+}
+
+/// What Python gave of an array.
+struct Part {
+    /// Keeps the memory.
+    _array: Py<PyUntypedArray>,
+    grid: Grid,
     write: Py<PyAny>,
-    course: Option<&ChunkCourse>,
-) -> PyResult<()> {
-    let grid = grid_over(array, &chunks)?;
-    let pipeline = pipeline(array, codec, level, shuffle, fletcher32)?;
-    check_room(py, &grid, threads)?;
-    // SAFETY: the array is C-contiguous (checked by `grid_over`), and the caller's reference keeps it alive during the
-    // call.
-    let source = unsafe { Source::new(data_of(array), grid.array_bytes()) };
-    py.detach(|| {
-        let emit = |cell, chunk: Encoded| {
-            attached(|py| {
-                py.check_signals()?;
-                let origin = PyTuple::new(py, grid.origin(cell))?;
-                write.call1(py, (origin, PyBytes::new(py, &chunk.bytes), chunk.filter_mask))?;
-                Ok(())
-            })
+}
+
+#[pymethods]
+impl ChunkCompressor {
+    #[new]
+    fn new(threads: usize) -> Self {
+        Self { compressor: Mutex::new(Compressor::new(threads)), threads }
+    }
+
+    /// Begin with a C-contiguous array, which nobody may change until it is settled.
+    ///
+    /// `write(origin, stored, filter_mask)` is called for each chunk in order, with the index of its first element along
+    /// each axis, the bytes to store, and HDF5's mask of skipped filters; behind those of arrays before, and not for the
+    /// last few yet, which come when there is more, or with `settle`. With a `course`, the array is the next part of one.
+    /// After an error, also of an array before, all that was not written is given up.
+    #[pyo3(signature = (array, chunks, *, codec, level, shuffle, fletcher32, write, course=None))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
+    fn put(
+        &self,
+        py: Python<'_>,
+        array: &Bound<'_, PyUntypedArray>,
+        chunks: Vec<usize>,
+        codec: Option<&str>,
+        level: u8,
+        shuffle: bool,
+        fletcher32: bool,
+        write: Py<PyAny>,
+        course: Option<&ChunkCourse>,
+    ) -> PyResult<()> {
+        let grid = grid_over(array, &chunks)?;
+        let pipeline = pipeline(array, codec, level, shuffle, fletcher32)?;
+        check_room(py, &grid, self.threads)?;
+        // SAFETY: the array is C-contiguous (checked by `grid_over`), and the part's reference keeps it alive as long as
+        // the compressor uses it.
+        let source = unsafe { Source::new(data_of(array), grid.array_bytes()) };
+        let part = Part { _array: array.clone().unbind(), grid: grid.clone(), write };
+        self.run(py, |compressor| match course {
+            Some(course) => {
+                course.go_on(|course| compressor.put(part, source, &grid, &pipeline, Some(course), &mut write_chunk))
+            }
+            None => compressor.put(part, source, &grid, &pipeline, None, &mut write_chunk),
+        })
+    }
+
+    /// Write the chunks of all arrays.
+    fn settle(&self, py: Python<'_>) -> PyResult<()> {
+        self.run(py, |compressor| compressor.settle(&mut write_chunk))
+    }
+
+    /// Give up what has not been written, and end the threads.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.run(py, |compressor| {
+            compressor.abandon();
+            Ok(())
+        })
+    }
+}
+
+impl ChunkCompressor {
+    fn run(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut Compressor<Part>) -> Result<(), Failure> + Send,
+    ) -> PyResult<()> {
+        py.detach(|| match self.compressor.try_lock() {
+            Ok(mut compressor) => work(&mut compressor),
+            Err(TryLockError::Poisoned(poisoned)) => work(&mut poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(PyRuntimeError::new_err("another call is using the threads").into()),
+        })
+        .map_err(|Failure(error)| error)
+    }
+}
+
+fn write_chunk(part: &Part, cell: usize, chunk: Encoded) -> Result<(), Failure> {
+    attached(|py| {
+        py.check_signals()?;
+        let origin = PyTuple::new(py, part.grid.origin(cell))?;
+        let fill = |bytes: &mut [u8]| {
+            bytes.copy_from_slice(&chunk.bytes);
+            Ok(())
         };
-        match course {
-            Some(course) => course.go_on(|course| compress_next(course, source, &grid, &pipeline, threads, emit)),
-            None => compress(source, &grid, &pipeline, threads, emit),
-        }
+        let len = chunk.bytes.len();
+        let stored = PyBytes::new_with(py, len, fill).map_err(|_| out_of_memory(len))?;
+        part.write.call1(py, (origin, stored, chunk.filter_mask))?;
+        Ok(())
     })
-    .map_err(|Failure(error)| error)
 }
 
 /// What is known of an array that comes in several parts.
@@ -181,11 +242,14 @@ fn next_chunk<'fd>(
     })
 }
 
-/// Each thread works on a chunk, and a few more wait for it.
+/// Each thread works on a chunk, and a few more wait for it. This is what small chunks need, besides what libraries take
+/// for themselves; for large ones, threads find out whether they have the memory, and leave it to others if not.
 fn check_room(py: Python<'_>, grid: &Grid, threads: usize) -> PyResult<()> {
     let chunks = 2 * IN_FLIGHT_PER_THREAD as u64;
-    check_work_memory(threads.min(grid.cells()), grid.cell_bytes() as u64 * chunks).or_raise(py)
+    check_work_memory(threads.min(grid.cells()), (grid.cell_bytes() as u64).min(SMALL) * chunks).or_raise(py)
 }
+
+const SMALL: u64 = 1 << 20;
 
 /// The chunks over an array whose bytes may be copied as they are.
 fn grid_over(array: &Bound<'_, PyUntypedArray>, chunks: &[usize]) -> PyResult<Grid> {
@@ -229,6 +293,16 @@ fn data_of(array: &Bound<'_, PyUntypedArray>) -> *mut u8 {
     unsafe { (*_PyArray_GET_ITEM_DATA(array.as_array_ptr())).data.cast() }
 }
 
+const WAY_OUT: &str = "a thread has up to three buffers like this one for a chunk: make chunks smaller, use fewer threads, \
+                       or raise the limit (ulimit -v, ulimit -d)";
+
+/// What is raised where there is no memory for a chunk.
+fn out_of_memory(bytes: usize) -> PyErr {
+    let error = work_memory_error(bytes as u64, WAY_OUT);
+    let raised = Python::try_attach(|py| to_python(py, &error));
+    raised.unwrap_or_else(|| PyMemoryError::new_err(error.to_string()))
+}
+
 /// A Python exception on its way through the filters.
 struct Failure(PyErr);
 
@@ -242,6 +316,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         Self(match error {
+            Error::OutOfMemory { bytes } => out_of_memory(bytes),
             Error::Corrupt { .. } | Error::Read { .. } | Error::Cell { .. } | Error::Threads => {
                 PyOSError::new_err(message)
             }

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use onecopy_filters::{Error, Stored};
+use onecopy_filters::{Error, Stored, resize};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use rustix::fs::fstat;
@@ -168,7 +168,7 @@ impl Stored for FileChunk<'_> {
         if position.checked_add(len).is_none_or(|end| end > file) {
             return Err(failed(ReadError::Short { position, len, file }));
         }
-        buffer.resize(self.len, 0);
+        resize(buffer, self.len)?;
         let mut at = 0;
         while at < self.len {
             match rustix::io::pread(self.file, &mut buffer[at..], position + at as u64) {

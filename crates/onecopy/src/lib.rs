@@ -82,4 +82,4 @@ pub use shared::{Kind, Shareable, Shared};
 pub use tables::{LoadError, LoadedText, load_text};
 pub use text_blocks::{BlockSize, Meanwhile, Part, TextBlocks};
 pub use value::{Payload, Value, ValueKind};
-pub use work_memory::check_work_memory;
+pub use work_memory::{check_work_memory, work_memory_error};

@@ -81,7 +81,8 @@ def write_concatenated(
         rows = 0
         for array in file if isinstance(file, StreamedFile) else [file.array]:
             try:
-                writer.append(name, array, in_parts=True)
+                # Nobody else has it.
+                writer.append(name, array, in_parts=True, later=True)
             except ValueError as error:
                 raise ValueError(f"{plan.path}: {error}") from error
             rows += len(array)

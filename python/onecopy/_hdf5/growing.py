@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import h5py
 import numpy as np
 
 from onecopy._hdf5.layouts import read_rows
 from onecopy._hdf5.storage import Array, describe, to_storage
+
+
+class WriteRows(Protocol):
+    """Writes an array into a dataset from the first row of a chunk on; with `later`, it may be under way afterwards."""
+
+    def __call__(self, dataset: h5py.Dataset, array: Array, start: int, *, later: bool) -> None: ...
 
 
 class GrowingDataset:
@@ -21,12 +27,10 @@ class GrowingDataset:
     empty : numpy.ndarray
         An array without rows, of the type and the shape of rows that are appended.
     write_rows : callable
-        Writes an array into the dataset from the first row of a chunk on.
+        Writes an array into the dataset.
     """
 
-    def __init__(
-        self, dataset: h5py.Dataset, empty: Array, write_rows: Callable[[h5py.Dataset, Array, int], None]
-    ) -> None:
+    def __init__(self, dataset: h5py.Dataset, empty: Array, write_rows: WriteRows) -> None:
         self.dtype = empty.dtype
         self.row_shape = empty.shape[1:]
         self._dataset = dataset
@@ -44,8 +48,11 @@ class GrowingDataset:
     def __len__(self) -> int:
         return self._written + len(self._waiting)
 
-    def append(self, array: Array) -> None:
-        """Add the rows of an array of the dataset's type."""
+    def append(self, array: Array, *, later: bool = False) -> None:
+        """Add the rows of an array of the dataset's type.
+
+        With `later`, nobody else may change it any more, and it may still be on its way when this returns.
+        """
         check_rows(self._dataset, array, len(self) + len(array))
         rows = self._dataset.chunks[0]
         stored = to_storage(array)
@@ -55,24 +62,27 @@ class GrowingDataset:
             stored = stored[missing:]
             if len(self._waiting) < rows:
                 return
-            self._put(self._waiting)
+            # Nobody else has that.
+            self._put(self._waiting, later=True)
         whole = len(stored) // rows * rows
-        self._put(stored[:whole])
-        self._waiting = stored[whole:].copy()
+        self._put(stored[:whole], later=later)
+        rest = stored[whole:]
+        self._waiting = rest if later else rest.copy()
 
     def save(self) -> None:
         """Write what is waiting, which the next rows are joined to all the same."""
         self._dataset.resize(len(self), axis=0)
-        self._write_rows(self._dataset, self._waiting, self._written)
-        if self._dataset.file.id.get_intent() & h5py.h5f.ACC_SWMR_WRITE:
+        has_readers = bool(self._dataset.file.id.get_intent() & h5py.h5f.ACC_SWMR_WRITE)
+        self._write_rows(self._dataset, self._waiting, self._written, later=not has_readers)
+        if has_readers:
             # The number of rows may not be seen before they are.
             self._dataset.flush()
         if "rows" in self._dataset.attrs:
             self._dataset.attrs.modify("rows", np.int64(len(self)))
 
-    def _put(self, array: Array) -> None:
+    def _put(self, array: Array, *, later: bool) -> None:
         self._dataset.resize(self._written + len(array), axis=0)
-        self._write_rows(self._dataset, array, self._written)
+        self._write_rows(self._dataset, array, self._written, later=later)
         self._written += len(array)
 
 

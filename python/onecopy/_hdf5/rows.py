@@ -44,16 +44,18 @@ class RowWriter:
     def __init__(self, file: AtomicFile, room: Room, threads: int, report: Report) -> None:
         self._file = file
         self._room = room
-        self._threads = threads
         self._report = report
+        self._compressor = _native.ChunkCompressor(threads)
         self._background = BackgroundWriter(file.fileno(), report)
 
     def settle(self) -> None:
         """Wait for what is still on its way."""
+        self._compressor.settle()
         self._background.settle()
 
     def close(self) -> None:
         """Give up what has not been begun and wait for the rest."""
+        self._compressor.close()
         self._background.close()
 
     def write_at(self, rows: Array, position: int, later: bool) -> None:
@@ -75,25 +77,32 @@ class RowWriter:
     ) -> None:
         """Write an array into a dataset from row `start` on, which with chunks is the first row of a chunk.
 
-        With `later` it may still be on its way when this returns. With `course` it is one of several that become one
-        array in the file.
+        With `later`, nobody else may change it any more, and it may still be on its way when this returns. With
+        `course` it is one of several that become one array in the file.
         """
-        if not array.size:
-            return
-        if not dataset.chunks:
+        if array.size and dataset.chunks:
+            self._write_chunked(dataset, array, start, course)
+        elif array.size:
             self._room.take(array.nbytes)
             if array.ndim:
                 self._write_contiguous(dataset, array, later=later)
             else:
                 # h5py does not let anybody say how a scalar is stored.
                 dataset.write_direct(array)
-            return
+        if not later:
+            self._compressor.settle()
+
+    def _write_chunked(
+        self, dataset: h5py.Dataset, array: Array, start: int, course: _native.ChunkCourse | None
+    ) -> None:
         codec = native_codec(dataset)
         for first, block in _blocks(array, dataset.chunks, whole=codec is not None):
             if codec is None:
                 self._write_block(dataset, block, start + first)
-            else:
+            elif codec.filters or dataset.chunks[1:] != block.shape[1:]:
                 self._write_compressed(dataset, block, start + first, codec, course)
+            else:
+                self._write_plain(dataset, block, start + first)
 
     def _write_contiguous(self, dataset: h5py.Dataset, array: Array, *, later: bool) -> None:
         """Write past libhdf5, which would copy on one core into the page cache."""
@@ -122,10 +131,25 @@ class RowWriter:
         self._file.start_writeback()
         self._report(block.nbytes)
 
+    def _write_plain(self, dataset: h5py.Dataset, block: Array, row: int) -> None:
+        """Hand over chunks of whole rows that have no filters, from where they lie in memory."""
+        chunk_bytes = math.prod(dataset.chunks) * block.itemsize
+        stored = block.reshape(-1).view(np.uint8)
+        for number, first in enumerate(range(0, block.nbytes, chunk_bytes)):
+            chunk = stored[first : first + chunk_bytes]
+            done = len(chunk)
+            if done < chunk_bytes:
+                chunk = np.zeros(chunk_bytes, np.uint8)
+                chunk[:done] = stored[first:]
+            self._room.take(chunk_bytes + CHUNK_BYTES)
+            dataset.id.write_direct_chunk((row + number * dataset.chunks[0], *[0] * (block.ndim - 1)), chunk)
+            self._report(done)
+        self._file.start_writeback()
+
     def _write_compressed(
         self, dataset: h5py.Dataset, block: Array, row: int, codec: Codec, course: _native.ChunkCourse | None
     ) -> None:
-        """Compress one block on all cores and hand the chunks over."""
+        """Compress one block on all cores, and hand over the chunks that are ready."""
         chunk_bytes = math.prod(dataset.chunks) * block.itemsize
         left = block.nbytes
 
@@ -137,14 +161,13 @@ class RowWriter:
             left -= done
             self._report(done)
 
-        _native.compress_chunks(
+        self._compressor.put(
             block,
             dataset.chunks,
             codec=codec.name,
             level=codec.level,
             shuffle=codec.shuffle,
             fletcher32=codec.fletcher32,
-            threads=self._threads,
             write=store,
             course=course,
         )

@@ -235,7 +235,8 @@ class Hdf5Writer:
         del first
         if append or self._swmr:
             for array in arrays:
-                self.append(name, array, in_parts=not self._swmr)
+                later = not self._swmr and _native.is_exclusive(array)
+                self.append(name, array, in_parts=not self._swmr, later=later)
             write_attributes(self._h5[name], name, attrs or {})
             return (len(self._growing[name]), *row_shape)
         _check_fixed_size(name, dtype)
@@ -253,11 +254,14 @@ class Hdf5Writer:
             self.write(name, begun, attrs)
             return (len(begun), *empty.shape[1:])
         growing = self.grow(name, empty.dtype, empty.shape[1:], in_parts=True)
-        growing.append(begun)
-        growing.append(second)
+        # A copy; and what nobody else has can be compressed while the next one is made.
+        growing.append(begun, later=True)
+        later = _native.is_exclusive(second)
+        growing.append(second, later=later)
         del begun, second
         for array in arrays:
-            growing.append(array)
+            later = _native.is_exclusive(array)
+            growing.append(array, later=later)
         growing.save()
         # Nothing is added any more.
         del self._growing[name]
@@ -267,6 +271,8 @@ class Hdf5Writer:
     def _stream(
         self, name: str, empty: Array, arrays: Iterator[Array], attrs: Mapping[str, Any] | None
     ) -> tuple[int, ...]:
+        # Until it is finished, nothing else may be made in the file, and so no chunks.
+        self._rows.settle()
         self._check_new(name)
         dtype = to_storage(empty).dtype
 
@@ -295,11 +301,17 @@ class Hdf5Writer:
         write_attributes(self._h5[name], name, attrs)
 
     def append(
-        self, name: str, array: npt.ArrayLike, attrs: Mapping[str, Any] | None = None, *, in_parts: bool = False
+        self,
+        name: str,
+        array: npt.ArrayLike,
+        attrs: Mapping[str, Any] | None = None,
+        *,
+        in_parts: bool = False,
+        later: bool = False,
     ) -> None:
         """Add the rows of an array to a dataset, which is made when there is none.
 
-        With `in_parts`, many more rows are expected to follow.
+        With `in_parts`, many more rows are expected to follow; `later` is as for `write`.
         """
         array = writable(name, array)
         if not array.ndim:
@@ -307,7 +319,7 @@ class Hdf5Writer:
         if attrs and isinstance(self._file, InPlaceFile):
             raise ValueError(f"dataset {name!r}: attrs cannot be given in place: add them without swmr")
         growing = self.grow(name, array.dtype, array.shape[1:], in_parts=in_parts)
-        growing.append(array)
+        growing.append(array, later=later)
         write_attributes(self._h5[name], name, attrs or {})
 
     def grow(

@@ -13,6 +13,8 @@ use crate::OsError;
 pub enum ProcessLimit {
     /// Bytes of address space.
     AddressSpace,
+    /// Bytes of memory of its own.
+    Data,
     /// Bytes of a file that the process writes.
     FileSize,
     /// Descriptors.
@@ -28,6 +30,7 @@ impl ProcessLimit {
     pub fn current(self) -> Option<u64> {
         let resource = match self {
             Self::AddressSpace => Resource::As,
+            Self::Data => Resource::Data,
             Self::FileSize => Resource::Fsize,
             Self::OpenFiles => Resource::Nofile,
             Self::CoreSize => Resource::Core,
@@ -47,10 +50,22 @@ impl Machine {
     pub fn address_space(&self) -> Option<Bound> {
         let limit = ProcessLimit::AddressSpace.current()?;
         Some(Bound {
-            free: limit.saturating_sub(self.addresses()),
+            free: limit.saturating_sub(self.size_of_process(0)),
             limit,
             name: "this process's address space".to_owned(),
             way_out: "raise it (ulimit -v), or set a lower ONECOPY_LIMIT".to_owned(),
+            soft: false,
+        })
+    }
+
+    /// The limit on this process's own memory, where there is one.
+    pub fn own_memory(&self) -> Option<Bound> {
+        let limit = ProcessLimit::Data.current()?;
+        Some(Bound {
+            free: limit.saturating_sub(self.size_of_process(5)),
+            limit,
+            name: "this process's own memory".to_owned(),
+            way_out: "raise it (ulimit -d)".to_owned(),
             soft: false,
         })
     }
@@ -61,9 +76,9 @@ impl Machine {
         BufReader::new(maps).split(b'\n').map_while(Result::ok).count() as u64
     }
 
-    /// Bytes of address space that this process uses.
-    fn addresses(&self) -> u64 {
-        let pages = || self.read("/proc/self/statm").ok()?.split(' ').next()?.parse::<u64>().ok();
+    /// Bytes that this process uses: 0 of address space, 5 of memory of its own.
+    fn size_of_process(&self, place: usize) -> u64 {
+        let pages = || self.read("/proc/self/statm").ok()?.split(' ').nth(place)?.parse::<u64>().ok();
         pages().unwrap_or(0).saturating_mul(rustix::param::page_size() as u64)
     }
 }
@@ -170,7 +185,11 @@ mod tests {
     #[test]
     fn this_process_has_addresses_and_mappings() {
         let machine = Machine::this();
-        assert!(machine.addresses() > 1 << 20 && machine.mappings() > 3);
+        assert!(
+            machine.size_of_process(0) > machine.size_of_process(5)
+                && machine.size_of_process(5) > 1 << 16
+                && machine.mappings() > 3
+        );
         assert!(ProcessLimit::OpenFiles.current().is_none_or(|files| files > 2));
     }
 }

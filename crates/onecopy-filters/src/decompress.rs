@@ -1,82 +1,18 @@
-//! A whole array through a pipeline, on several threads.
+//! Stored chunks back into an array, on several threads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Builder};
 
+use crate::buffer::{reserve, resize};
 use crate::error::Error;
+use crate::fletcher32;
 use crate::grid::Grid;
-use crate::ordered::{IN_FLIGHT_PER_THREAD, ordered};
-use crate::pipeline::{Decoder, Encoded, Encoder, Pipeline};
-use crate::plans::{Course, Plans};
-use crate::region::{Source, Target};
+use crate::ordered::IN_FLIGHT_PER_THREAD;
+use crate::pipeline::{Decoder, Pipeline};
+use crate::region::Target;
 use crate::stored::Stored;
-
-/// Encodes every cell of `grid` over `source` on `threads` threads and passes the chunks to `emit` on the calling
-/// thread, in order. Cells at the edge are padded with zeros. While `emit` stores a chunk, the threads encode the next
-/// ones; a few chunks per thread are in memory at a time, however large the array is.
-///
-/// # Errors
-/// [`Error::MemorySize`] when `source` is not as large as the array, and the first error of `emit`.
-pub fn compress<E: From<Error>>(
-    source: Source,
-    grid: &Grid,
-    pipeline: &Pipeline,
-    threads: usize,
-    emit: impl FnMut(usize, Encoded) -> Result<(), E>,
-) -> Result<(), E> {
-    compress_by(&Plans::new(grid, pipeline), source, grid, pipeline, threads, emit)
-}
-
-/// As [`compress`], for the next rows of an array that comes in several parts: what was found out on those before holds
-/// for them, too.
-///
-/// # Errors
-/// As for [`compress`].
-pub fn compress_next<E: From<Error>>(
-    course: &mut Course,
-    source: Source,
-    grid: &Grid,
-    pipeline: &Pipeline,
-    threads: usize,
-    emit: impl FnMut(usize, Encoded) -> Result<(), E>,
-) -> Result<(), E> {
-    let plans = Plans::following(course, grid, pipeline);
-    compress_by(&plans, source, grid, pipeline, threads, emit)?;
-    plans.pass_on(course, grid);
-    Ok(())
-}
-
-fn compress_by<E: From<Error>>(
-    plans: &Plans,
-    source: Source,
-    grid: &Grid,
-    pipeline: &Pipeline,
-    threads: usize,
-    emit: impl FnMut(usize, Encoded) -> Result<(), E>,
-) -> Result<(), E> {
-    check_size(source.len(), grid)?;
-    let start = || (Encoder::new(*pipeline), vec![0; grid.cell_bytes()]);
-    let work = |(encoder, buffer): &mut (Encoder, Vec<u8>), cell: usize| {
-        let plan = plans.of(cell, |cell| {
-            gather(source, grid, cell, buffer);
-            encoder.plan(buffer)
-        });
-        gather(source, grid, cell, buffer);
-        encoder.encode_by(plan, buffer)
-    };
-    ordered(grid.cells(), threads, start, work, emit)
-}
-
-fn gather(source: Source, grid: &Grid, cell: usize, buffer: &mut [u8]) {
-    let mut inside = 0;
-    grid.runs(cell, |run| inside += run.len);
-    if inside < buffer.len() {
-        buffer.fill(0);
-    }
-    grid.runs(cell, |run| source.read(run.array, &mut buffer[run.cell..run.cell + run.len]));
-}
 
 /// A chunk as it was found in the file.
 #[derive(Debug, Clone)]
@@ -94,8 +30,9 @@ pub struct StoredChunk<B> {
 ///
 /// # Errors
 /// [`Error::MemorySize`] when `target` is not as large as the array, [`Error::Cell`] when a cell comes twice or does
-/// not exist, [`Error::Read`] and [`Error::Corrupt`] when a chunk cannot be fetched or decoded, and the first error among `chunks`. Part of `target`
-/// may have been written then.
+/// not exist, [`Error::Read`] and [`Error::Corrupt`] when a chunk cannot be fetched or decoded, [`Error::OutOfMemory`]
+/// when no thread can have buffers as large as a chunk, and the first error among `chunks`. Part of `target` may have
+/// been written then.
 pub fn decompress<B: Stored, E: From<Error>>(
     target: &mut Target,
     grid: &Grid,
@@ -121,14 +58,12 @@ pub fn decompress<B: Stored, E: From<Error>>(
         if started == 0 {
             return Err(Error::Threads.into());
         }
-        feed(&sender, grid, chunks, failure).inspect_err(|_| failure.raised.store(true, Ordering::Relaxed))?;
+        let fed = feed(&sender, grid, chunks, failure);
         drop(sender);
-        Ok(())
+        fed.inspect_err(|_| failure.raised.store(true, Ordering::Relaxed))
     });
-    match failure.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error.into()),
-        None => fed,
-    }
+    failure.end()?;
+    fed
 }
 
 /// The first error of a worker, and whether everybody shall stop.
@@ -136,12 +71,53 @@ pub fn decompress<B: Stored, E: From<Error>>(
 struct Failure {
     raised: AtomicBool,
     error: Mutex<Option<Error>>,
+    room: Mutex<Room>,
+}
+
+/// Whether threads have the buffers that they need.
+#[derive(Default)]
+struct Room {
+    found: bool,
+    lacking: Option<Error>,
 }
 
 impl Failure {
     fn raise(&self, error: Error) {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         self.raised.store(true, Ordering::Relaxed);
+    }
+
+    /// A thread's tools, unless there is no memory for them: another thread may have it.
+    fn tools(&self, grid: &Grid, pipeline: &Pipeline) -> Option<Tools> {
+        // One at a time: two could be in each other's way.
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let tools = Tools::new(grid, pipeline).map_err(|error| room.lacking = Some(error)).ok();
+        room.found |= tools.is_some();
+        tools
+    }
+
+    fn end(self) -> Result<(), Error> {
+        let room = self.room.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let lacking = room.lacking.filter(|_| !room.found);
+        self.error.into_inner().unwrap_or_else(PoisonError::into_inner).or(lacking).map_or(Ok(()), Err)
+    }
+}
+
+/// What a thread decodes with.
+struct Tools {
+    decoder: Decoder,
+    fetched: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl Tools {
+    fn new(grid: &Grid, pipeline: &Pipeline) -> Result<Self, Error> {
+        let mut tools = Self { decoder: Decoder::new(*pipeline), fetched: Vec::new(), buffer: Vec::new() };
+        resize(&mut tools.buffer, grid.cell_bytes())?;
+        tools.decoder.reserve(grid.cell_bytes())?;
+        // What is stored is hardly ever longer than the chunk. Not touched, it is addresses and no memory.
+        reserve(&mut tools.fetched, grid.cell_bytes() + fletcher32::LEN)?;
+        Ok(tools)
     }
 }
 
@@ -152,7 +128,9 @@ fn feed<B, E: From<Error>>(
     chunks: impl IntoIterator<Item = Result<StoredChunk<B>, E>>,
     failure: &Failure,
 ) -> Result<(), E> {
-    let mut seen = vec![false; grid.cells()];
+    let mut seen = Vec::new();
+    reserve(&mut seen, grid.cells())?;
+    seen.resize(grid.cells(), false);
     for chunk in chunks {
         let chunk = chunk?;
         match seen.get_mut(chunk.cell) {
@@ -173,8 +151,7 @@ fn decode_all<B: Stored>(
     pipeline: &Pipeline,
     failure: &Failure,
 ) {
-    let mut decoder = Decoder::new(*pipeline);
-    let (mut fetched, mut buffer) = (Vec::new(), vec![0; grid.cell_bytes()]);
+    let Some(Tools { mut decoder, mut fetched, mut buffer }) = failure.tools(grid, pipeline) else { return };
     while !failure.raised.load(Ordering::Relaxed) {
         let received = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(chunk) = received else { return };
@@ -197,7 +174,9 @@ fn check_size(found: usize, grid: &Grid) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compressor::compress;
     use crate::pipeline::Codec;
+    use crate::region::Source;
     use proptest::prelude::*;
 
     fn compress_all(data: &[u8], grid: &Grid, pipeline: &Pipeline, threads: usize) -> Vec<StoredChunk<Vec<u8>>> {
@@ -256,30 +235,6 @@ mod tests {
         Decoder::new(DEFLATE).decode(&stored[3].bytes, 0, &mut cell).unwrap();
         let expected: Vec<u8> = (0..64 * 64).map(|i| if i / 64 < 36 && i % 64 < 36 { 7 } else { 0 }).collect();
         assert_eq!(cell, expected);
-    }
-
-    #[test]
-    fn what_is_stored_does_not_depend_on_the_threads() {
-        let grid = Grid::new(&[100 * 4096], &[4096], 4).unwrap();
-        // From the 50th chunk on, the two low planes change their parts: one is noise, the other repeats.
-        let noise = |i: usize| {
-            (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 59
-        };
-        let value = |i: usize| {
-            let (one, other) = (noise(i), noise(i % 1000));
-            (if i / 4096 < 50 { one | other << 8 } else { other | one << 8 }) as u32
-        };
-        let data: Vec<u8> = (0..100 * 4096).flat_map(|i| value(i).to_le_bytes()).collect();
-        let pipeline = Pipeline { shuffle: Some(4), codec: Codec::Deflate { level: 4 }, fletcher32: false };
-        let stored = |threads| compress_all(&data, &grid, &pipeline, threads).into_iter().map(|chunk| chunk.bytes);
-        let alone: Vec<_> = stored(1).collect();
-        for threads in [2, 5] {
-            assert!(stored(threads).eq(alone.iter().cloned()), "{threads} threads");
-        }
-        let each: usize =
-            (0..100).map(|i| Encoder::new(pipeline).encode(&data[i * 16384..][..16384]).bytes.len()).sum();
-        let shared: usize = alone.iter().map(Vec::len).sum();
-        assert!(shared < each + each / 10, "{shared} bytes by shared plans, {each} by plans of their own");
     }
 
     #[test]
