@@ -6,11 +6,17 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import onecopy as oc
 from workloads import METHODS
 
+# How long it takes to make up an example says something of the machine, and not of what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
 FIGURES = ("blocks", "used_bytes", "handles_in_flight")
+SETTLED = pytest.StashKey[list[int]]()
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -34,14 +40,21 @@ def held() -> list[int]:
     return [stats[figure] for figure in FIGURES]
 
 
-@pytest.fixture
-def nothing_left() -> Iterator[None]:
-    """Fail a test that leaves blocks or handles in flight behind. What an earlier one still had may go meanwhile."""
-    before = held()
-    yield
-    if held() != before:
+def settled(known: list[int] | None = None) -> list[int]:
+    """Return what is held when all has gone that nobody has any more; `known` needs no second look."""
+    oc.reap()
+    if held() != known:
         gc.collect()
         oc.reap()
+    return held()
+
+
+@pytest.fixture
+def nothing_left(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Fail a test that leaves blocks or handles in flight behind; what earlier ones still had goes before it begins."""
+    before = pytestconfig.stash[SETTLED] = settled(pytestconfig.stash.get(SETTLED, None))
+    yield
+    settled(before)
     more = {figure: (was, now) for figure, was, now in zip(FIGURES, before, held(), strict=True) if now > was}
     assert not more, f"left behind (before, after): {more}"
 

@@ -28,8 +28,10 @@ def test_an_executor_maps(executor):
         for result in executor.map(refuse, range(20), chunksize=10):
             got.append(result)
     assert got == [0, 1, 2, 3, 4]
+    event = oc.Event()
     with pytest.raises(TimeoutError):
-        list(executor.map(time.sleep, [0, 1], timeout=0.01))
+        list(executor.map(event_wait, [event], timeout=0.01))
+    event.set()
 
 
 def test_futures_are_cancelled():

@@ -21,7 +21,7 @@ import pytest
 import onecopy as oc
 from onecopy._pool.chunks import Chunks
 from onecopy._pool.pace import Pace
-from workloads import METHODS, event_set, refuse, square, worker
+from workloads import METHODS, event_set, event_wait, refuse, square, worker
 
 # --- calls ---
 
@@ -47,13 +47,15 @@ def test_single_calls(pool):
     result = pool.apply_async(square, (3,))
     result.wait(60)
     assert result.ready() and result.successful() and result.get() == 9
-    slow = pool.apply_async(time.sleep, (0.5,))
+    event = oc.Event()
+    slow = pool.apply_async(event_wait, (event,))
     with pytest.raises(multiprocessing.TimeoutError):
         slow.get(0.01)
     assert not slow.ready()
     with pytest.raises(ValueError, match="not ready"):
         slow.successful()
-    assert slow.get(60) is None
+    event.set()
+    assert slow.get(60) is True
 
 
 def test_callbacks_and_one_that_raises(pool, capsys):
@@ -117,8 +119,10 @@ def test_imap_takes_items_as_they_are_needed(pool):
     taken = itertools.count()
     results = pool.imap(square, (next(taken) for _ in itertools.count()))
     assert list(itertools.islice(results, 50)) == [n * n for n in range(50)]
+    event = oc.Event()
     with pytest.raises(multiprocessing.TimeoutError):
-        pool.imap(time.sleep, [1]).next(timeout=0.01)
+        pool.imap(event_wait, [event]).next(timeout=0.01)
+    event.set()
     # Nobody wants more of them.
     del results
     before = next(taken)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import onecopy as oc
-from workloads import add_one_in_place, make, square, worker
+from workloads import add_one_in_place, make, meet, square, worker
 
 MIB = 1 << 20
 
@@ -32,6 +32,8 @@ def test_arrays_travel_by_handle_both_ways(pool):
 
 @pytest.mark.usefixtures("nothing_left")
 def test_large_arrays_of_others_are_moved_in_once(pool):
+    # Both workers are ready: what was sent to one that is not is taken back for one that is, and sent again.
+    pool.map(meet, [oc.Barrier(2)] * 2, 1)
     array, before = np.zeros(MIB // 8), oc.stats()
     assert pool.apply(add_one_in_place, (array,)) is True
     assert array[0] == 0

@@ -31,6 +31,10 @@ def event_wait(event: Any) -> bool:
     return event.wait(50)
 
 
+def meet(barrier: Any) -> None:
+    barrier.wait(60)
+
+
 def event_set(event: Any) -> None:
     event.set()
 

@@ -193,6 +193,9 @@ def test_an_initializer_runs_in_the_server() -> None:
         manager.start(1)  # type: ignore[arg-type]
     with pytest.raises(EOFError):
         manager.start(fail)
+    # It has closed its pipe, and may not have ended yet.
+    for server in mp.active_children():
+        server.join(60)
 
 
 def test_a_manager_with_an_address_serves_others(tmp_path: Any) -> None:

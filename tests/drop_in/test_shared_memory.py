@@ -18,6 +18,7 @@ from onecopy import _segments
 from onecopy.multiprocessing import resource_tracker
 from onecopy.multiprocessing.managers import SharedMemoryManager
 from onecopy.multiprocessing.shared_memory import ShareableList, SharedMemory
+from own_namespace import IN_NAMESPACE, NAMESPACE
 
 pytestmark = pytest.mark.usefixtures("no_segments_left")
 
@@ -36,7 +37,7 @@ class Program:
     """A program that runs until it is told to end, or killed."""
 
     def __init__(self, text: str, *arguments: str) -> None:
-        command = [sys.executable, "-c", text, *arguments]
+        command = [sys.executable, "-c", IN_NAMESPACE + text, *arguments]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         self.said = self.line()
@@ -121,21 +122,22 @@ def test_workers_make_segments_and_return_their_names(context: Any) -> None:
 
 def test_no_tracker_runs_and_nothing_is_said(run: Callable[..., str]) -> None:
     program = """
-import os
+import os, sys
 import onecopy.multiprocessing as mp
 from multiprocessing import resource_tracker
 from onecopy.multiprocessing.shared_memory import SharedMemory, ShareableList
 def work(name):
     SharedMemory(name).buf[0] = 1
-    SharedMemory("oc-left-by-a-child", create=True, size=10)
+    SharedMemory(sys.argv[1], create=True, size=10)
 segment, items = SharedMemory(create=True, size=10), ShareableList([1])
 process = mp.get_context("fork").Process(target=work, args=(segment.name,))
 process.start(); process.join()
 print(segment.buf[0], process.exitcode, resource_tracker._resource_tracker._fd)
 # Nothing is closed or unlinked.
 """
-    assert run(program) == "1 0 None"
-    assert not exists("oc-left-by-a-child")
+    left_by_the_child = f"oc-left-{os.getpid()}"
+    assert run(program, left_by_the_child) == "1 0 None"
+    assert not exists(left_by_the_child)
 
 
 def test_who_attaches_takes_nothing_away_not_even_killed() -> None:
@@ -238,21 +240,19 @@ def test_a_process_of_another_container_cannot_be_judged(monkeypatch: pytest.Mon
     assert _segments.sweep() == 1
 
 
-#: A program of this pid namespace that has ended.
-ENDED = f"999999999.1.{_segments._namespace()}"
-
-
 @pytest.mark.parametrize(
-    "target", ["", "/", "x", "1.2/name", "a.b.c/name", f"{ENDED}/../etc/passwd", f"{ENDED}/oc-innocent", f"{ENDED}/"]
+    "target", ["", "/", "x", "1.2/name", "a.b.c/name", "ENDED/../etc/passwd", "ENDED/oc-innocent", "ENDED/"]
 )
 def test_entries_that_are_not_ours_do_no_harm(target: str) -> None:
-    innocent = SharedMemory("oc-innocent", create=True, size=10)
+    innocent = SharedMemory(f"oc-innocent-{NAMESPACE}", create=True, size=10)
     innocent.close()
-    entry = "/dev/shm/.onecopy-999999999"
+    # Of a program of this pid namespace that has ended, and of an inode that is nobody's.
+    target = target.replace("ENDED", f"999999999.1.{NAMESPACE}").replace("oc-innocent", innocent.name)
+    entry = f"/dev/shm/.onecopy-99999{NAMESPACE}"
     with suppress(FileNotFoundError):  # an empty target is none
         os.symlink(target, entry)
     _segments.sweep()
-    assert exists("oc-innocent") and os.path.exists("/etc/passwd")
+    assert exists(innocent.name) and os.path.exists("/etc/passwd")
     innocent.unlink()
     with suppress(FileNotFoundError):
         os.unlink(entry)
@@ -325,9 +325,9 @@ def test_bad_sizes_raise(arguments: Any) -> None:
 
 
 def test_a_name_is_taken_once() -> None:
-    first = SharedMemory("oc-taken", create=True, size=10)
+    first = SharedMemory(f"oc-taken-{NAMESPACE}", create=True, size=10)
     with pytest.raises(FileExistsError):
-        SharedMemory("oc-taken", create=True, size=10)
+        SharedMemory(f"oc-taken-{NAMESPACE}", create=True, size=10)
     first.unlink()
     with pytest.raises(FileNotFoundError):
         first.unlink()

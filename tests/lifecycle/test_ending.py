@@ -229,7 +229,7 @@ DAEMON = """
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
-            signal.alarm(30)
+            signal.alarm(60)
             keep = {0, 1, 2, up[1], down[0]}
             for descriptor in range(1024):
                 if descriptor not in keep:

@@ -83,7 +83,7 @@ BUSY_THREADS = """
         up = os.pipe()
         pid = os.fork()
         if pid == 0:
-            signal.alarm(20)
+            signal.alarm(60)
             blocks = [oc.full(10_000, n) for n in range(20)]
             message = bytes(mp.reduction.ForkingPickler.dumps(blocks))
             members = oc.stats()["processes"]
@@ -116,7 +116,7 @@ ORPHAN = """
         if DAEMON:
             os.setsid()
         if os.fork() == 0:
-            signal.alarm(20)
+            signal.alarm(60)
             os.read(down[0], 1)  # until the parent has gone
             b = a * 2
             os.write(up[1], bytes(mp.reduction.ForkingPickler.dumps(oc.asarray(b))))

@@ -6,7 +6,7 @@ use onecopy_os::{Bound, ByteSize, crash_point};
 
 use crate::ArenaError;
 use crate::arena::Arena;
-use crate::heap::Heap;
+use crate::heap::{Heap, LEAVING, State, committed_of, state_of};
 use onecopy_os::OsError;
 
 /// What is left to the others within a limit of the machine or of a cgroup, as the check races against strangers: an
@@ -39,6 +39,18 @@ impl Heap<'_> {
     /// Bytes with memory behind them or about to have.
     pub(crate) fn committed(&self) -> u64 {
         self.first().used_bytes.load(Relaxed).saturating_add(self.first().warm_bytes.load(Relaxed))
+    }
+
+    /// Bytes that processes which live are giving back to the system at this moment.
+    pub(crate) fn leaving(&self) -> Result<u64, ArenaError> {
+        let mut bytes = 0_u64;
+        for index in 0..self.first().entries_touched.load(Relaxed).min(self.meta.geometry().blocks) {
+            let entry = self.entry(index)?;
+            if state_of(entry) == State::Used && entry.flags.load(Relaxed) & LEAVING != 0 {
+                bytes = bytes.saturating_add(committed_of(entry));
+            }
+        }
+        Ok(bytes)
     }
 
     /// Whether `bytes` more may be committed now. If so, answers how many bytes of warm memory had better be given back

@@ -23,6 +23,8 @@ pub(crate) const SEALED: u32 = 1;
 /// Being filled by `write_through`: only the first `len` bytes are accounted for, and its pages go back when it is
 /// freed.
 pub(crate) const DRAFT: u32 = 2;
+/// Warm memory, taken out of circulation, that its holder is giving back to the system.
+pub(crate) const LEAVING: u32 = 4;
 
 pub(crate) fn state_of(entry: &BlockEntry) -> State {
     State::load(&entry.state)
@@ -458,14 +460,14 @@ impl<'a> Heap<'a> {
         }
         self.cut(middle, end - start, State::Warm)?;
         // As a draft: should this process die half way, part of it has no memory any more, and must not be warm again.
-        Ok(Some((self.publish(middle, end - start, DRAFT)?, start, end - start)))
+        Ok(Some((self.publish(middle, end - start, DRAFT | LEAVING)?, start, end - start)))
     }
 
     /// Says that all of a block's memory is there: freed, it is warm from here on.
     pub(crate) fn complete(&self, id: BlockId, len: u64) -> Result<(), ArenaError> {
         let entry = self.block(id)?;
         // The length last: of a draft it says what is accounted for.
-        entry.flags.store(entry.flags.load(Relaxed) & !DRAFT, Relaxed);
+        entry.flags.store(entry.flags.load(Relaxed) & !(DRAFT | LEAVING), Relaxed);
         crash_point!("complete.flagged");
         entry.len.store(len, Relaxed);
         Ok(())

@@ -1,6 +1,6 @@
 //! What of this machine helps or hinders shared memory, and what to change.
 
-use onecopy_arena::{Arena, ArenaError, Details, JoinHint};
+use onecopy_arena::{Arena, ArenaError, ArenaId, Details, JoinHint};
 use onecopy_os::{Bound, ByteSize, Feature, Machine, ProcessLimit};
 
 use crate::session::SESSION_VARIABLE;
@@ -204,9 +204,11 @@ fn session(machine: &Machine) -> Finding {
 fn arenas(machine: &Machine) -> Vec<Finding> {
     let sightings = Arena::sightings(machine);
     let mut findings = vec![ok("arenas", format!("{} of this user", sightings.len()))];
+    let find = |id| Arena::sightings(machine).into_iter().map(|seen| seen.hint).find(|hint: &JoinHint| hint.id == id);
     for sighting in sightings {
         let topic = format!("arena {}", sighting.hint.id);
-        match Arena::look(sighting.hint) {
+        let Some(looked) = look_through(sighting.hint, Arena::look, find) else { continue };
+        match looked {
             Ok(details) => findings.extend(left_behind(&topic, &details)),
             // Programs that start now, and other versions, are nobody's trouble.
             Err(error @ ArenaError::Unfinished) => findings.push(ok(&topic, error.to_string())),
@@ -214,12 +216,30 @@ fn arenas(machine: &Machine) -> Vec<Finding> {
                 let way_out = "use one version of onecopy in all programs that are to share arrays";
                 findings.push(finding(&topic, Verdict::Advice, error.to_string(), way_out));
             }
-            // Its last process has ended since it was seen.
-            Err(_) if !Arena::sightings(machine).iter().any(|other| other.hint.id == sighting.hint.id) => {}
             Err(error) => findings.push(finding(&topic, Verdict::Problem, error.to_string(), "end its processes")),
         }
     }
     findings
+}
+
+/// Looks at an arena through the process that it was seen with; where that has ended since, through the next one that has
+/// it open, and if there is none any more, not at all.
+fn look_through<T>(
+    mut hint: JoinHint,
+    look: impl Fn(JoinHint) -> Result<T, ArenaError>,
+    find: impl Fn(ArenaId) -> Option<JoinHint>,
+) -> Option<Result<T, ArenaError>> {
+    loop {
+        let looked = look(hint);
+        if matches!(looked, Ok(_) | Err(ArenaError::Unfinished | ArenaError::OtherVersion { .. })) {
+            return Some(looked);
+        }
+        let next = find(hint.id)?;
+        if next == hint {
+            return Some(looked);
+        }
+        hint = next;
+    }
 }
 
 fn left_behind(topic: &str, details: &Details) -> Vec<Finding> {
@@ -249,7 +269,8 @@ mod tests {
 
     impl Fabricated {
         fn new(name: &str, files: &[(&str, &str)]) -> Self {
-            let root = std::env::temp_dir().join(format!("onecopy-doctor-{name}-{}", std::process::id()));
+            let root =
+                std::env::temp_dir().join(format!("onecopy-doctor-{name}-{:x}", onecopy_os::random_u64().unwrap()));
             for (path, text) in files {
                 let path = root.join(path);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -268,6 +289,19 @@ mod tests {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn an_arena_is_looked_at_through_whoever_is_left_of_those_that_have_it() {
+        let through = |pid| JoinHint { id: ArenaId(7), pid, meta: 3, data: [4, 5] };
+        let ended = || ArenaError::Foreign("ended".into());
+        let look = |hint: JoinHint| if hint.pid == 3 { Ok("whole") } else { Err(ended()) };
+        let mut pids = [2, 3].into_iter();
+        let next = std::cell::RefCell::new(|_| pids.next().map(through));
+        assert!(matches!(look_through(through(1), look, |id| next.borrow_mut()(id)), Some(Ok("whole"))));
+        // Nobody has it any more; and somebody has it who cannot be looked at.
+        assert!(look_through(through(1), look, |_| None).is_none());
+        assert!(matches!(look_through(through(1), look, |_| Some(through(1))), Some(Err(ArenaError::Foreign(_)))));
     }
 
     #[test]

@@ -15,7 +15,7 @@ fn main() {
     }
     // A broken lock or fork would otherwise make this program wait for ever.
     // SAFETY: the call takes a number; nothing here uses the signal.
-    unsafe { libc::alarm(120) };
+    unsafe { libc::alarm(300) };
     let tests: [(&str, fn()); 8] = [
         ("a_spawned_child_shares_the_session", a_spawned_child_shares_the_session),
         ("an_unrelated_process_joins_by_a_handle", an_unrelated_process_joins_by_a_handle),
@@ -75,7 +75,7 @@ fn fork_early() {
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             // SAFETY: a lock that nobody releases would make the child wait for ever.
-            unsafe { libc::alarm(10) };
+            unsafe { libc::alarm(60) };
             let ok = session().is_ok_and(|arena| arena.allocate(100).is_ok());
             // SAFETY: ends the child without running the parent's exit handlers.
             unsafe { libc::_exit(i32::from(!ok)) }

@@ -18,7 +18,7 @@ fn main() {
     }
     // A broken lock would otherwise make this program wait for ever.
     // SAFETY: the call takes a number; nothing here uses the signal.
-    unsafe { libc::alarm(60) };
+    unsafe { libc::alarm(120) };
     for written in [0, MIB, GRANTED - MIB] {
         a_killed_process_gives_back_what_it_was_granted(written);
     }

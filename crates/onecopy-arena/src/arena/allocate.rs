@@ -1,5 +1,7 @@
 //! Memory for blocks: recycled where there is some, else fresh; and giving it back.
 
+use std::time::{Duration, Instant};
+
 use onecopy_os::{ByteSize, crash_point, page_size};
 
 use crate::ArenaError;
@@ -11,6 +13,11 @@ use crate::meta::BlockId;
 
 use super::huge_pages::Pages;
 use super::{Arena, Block, Contents, MOST_ADDRESSES, Relaxed, SMALL_COMMIT};
+
+/// How long others that give memory back are waited for: it takes a tenth of a second per GiB, unless they are stopped.
+const GIVING_BACK: Duration = Duration::from_secs(5);
+/// How often it is asked whether they have.
+const GLANCE: Duration = Duration::from_micros(200);
 
 /// What a fresh extent is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,10 +199,12 @@ impl Arena {
         }
     }
 
-    /// The heap, locked, at a moment when `bytes` may be committed; the dead and the warm are asked first.
+    /// The heap, locked, at a moment when `bytes` may be committed; the dead and the warm are asked first, and memory that
+    /// others are giving back is waited for.
     pub(super) fn heap_with_budget(&self, bytes: u64, asked: u64) -> Result<Heap<'_>, ArenaError> {
         // Warm memory that stands in the way of a soft limit only is worth one attempt.
         let mut spare_soft_limits = true;
+        let mut others_until = None;
         loop {
             let heap = self.heap()?;
             heap.sweep()?;
@@ -209,13 +218,21 @@ impl Arena {
                 }
                 Err(shortage) => shortage,
             };
+            let leaving = heap.leaving()?;
             drop(heap);
-            if warm < shortage.deficit() {
+            if warm >= shortage.deficit() {
+                let given = self.give_back_some(shortage.deficit())?;
+                if given == 0 && warm == self.meta.superblock().warm_bytes.load(Relaxed) {
+                    // What is left of it shares pages with blocks. Otherwise somebody else was quicker.
+                    return Err(shortage.into_error(asked, 0));
+                }
+            } else if warm.saturating_add(leaving) < shortage.deficit()
+                || Instant::now() > *others_until.get_or_insert_with(|| Instant::now() + GIVING_BACK)
+            {
                 return Err(shortage.into_error(asked, warm));
-            }
-            if self.give_back_some(shortage.deficit())? == 0 {
-                // What is left of it shares pages with blocks.
-                return Err(shortage.into_error(asked, 0));
+            } else {
+                // Nobody has any use for what lacks here, but its memory is not back yet.
+                std::thread::sleep(GLANCE);
             }
         }
     }
@@ -265,5 +282,48 @@ impl Arena {
                 bytes => given += bytes,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use std::time::Duration;
+
+    use crate::{Arena, Options};
+
+    #[test]
+    fn memory_that_another_gives_back_is_waited_for() {
+        let arena = Arena::create(Options { limit: Some(64 << 20), warm: Some(64 << 20) }).unwrap();
+        drop(arena.allocate(40 << 20).unwrap());
+        let (id, offset, len) = arena.heap().unwrap().borrow_warm(u64::MAX).unwrap().unwrap();
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| arena.allocate(50 << 20).map(drop));
+            // It has time to fail.
+            (0..20).filter(|_| !asking.is_finished()).for_each(|_| std::thread::sleep(Duration::from_millis(2)));
+            arena.data.punch(offset, len).unwrap();
+            arena.heap().unwrap().return_fresh(id).unwrap();
+            asking.join().unwrap().unwrap();
+        });
+        arena.verify().unwrap();
+    }
+
+    #[test]
+    fn who_gives_memory_back_takes_it_from_nobody() {
+        let arena = Arena::create(Options { limit: Some(64 << 20), warm: Some(64 << 20) }).unwrap();
+        let done = AtomicBool::new(false);
+        let lacking = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    arena.trim(0).unwrap();
+                }
+            });
+            // All that is not used is free, or warm, or being given back by the other thread.
+            let lacking = (0..2000).find_map(|n| arena.allocate((40 + n % 2 * 10) << 20).err());
+            done.store(true, Relaxed);
+            lacking
+        });
+        assert!(lacking.is_none(), "{lacking:?}");
+        arena.verify().unwrap();
     }
 }

@@ -97,11 +97,12 @@ impl Arena {
 }
 
 impl Place {
-    /// Makes the first `end` bytes of a growing place accountable, and some more so that this need not be done often.
+    /// Makes the first `end` bytes of a growing place accountable, and as many again up to a step, so that this need not
+    /// be done often: what is set aside here is memory that nobody else can have.
     fn budget(&mut self, end: u64) -> Result<(), ArenaError> {
-        let target = end.next_multiple_of(STEP).min(self.size);
+        let target = end.saturating_add(end.clamp(SMALL_COMMIT, STEP)).min(self.size);
         match self.grow(target, end) {
-            // Near a limit the whole step may not fit although what is written now does.
+            // Near a limit all of that may not fit although what is written now does.
             Err(ArenaError::OutOfMemory { .. }) if target > end => self.grow(end, end),
             other => other,
         }
@@ -210,5 +211,30 @@ impl Draft {
         block.shorten(len);
         self.arena.make_huge_pages(block.offset(), len, Pages::Usual, &mut || false)?;
         Ok(block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Arena, Options};
+
+    #[test]
+    fn a_draft_leaves_the_memory_that_it_has_no_use_for_yet_to_others() {
+        let arena = Arena::create(Options { limit: Some(64 << 20), warm: None }).unwrap();
+        // One of unknown size; and one that is longer than was expected, and moves to all the addresses that are left.
+        for (bound, addresses) in [(60 << 20, 1 << 20), (2 << 20, 80 << 20)] {
+            let _others = arena.draft(2 << 20, addresses).unwrap();
+            let before = arena.stats().unwrap().used_bytes;
+            let draft = arena.draft(2 << 20, bound).unwrap();
+            let mut end = 0;
+            for len in [2 << 20, 3 << 20, 10 << 20] {
+                draft.write_at(end, &vec![1; len as usize]).unwrap();
+                end += len;
+                let used = arena.stats().unwrap().used_bytes - before;
+                assert!(used <= 2 * end, "{used} bytes are taken, {end} have been written");
+            }
+            drop(draft.finish(end).unwrap());
+        }
+        arena.verify().unwrap();
     }
 }

@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn there_are_none_on_disk_and_the_arena_works_without() {
-        let path = std::env::temp_dir().join(format!("onecopy-huge-pages-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("onecopy-huge-pages-{:x}", onecopy_os::random_u64().unwrap()));
         let arena = Arena::open_path(&path, OPTIONS, Some(true)).unwrap();
         let refused = arena.insist_on_huge_pages().unwrap_err();
         assert!(matches!(&refused, ArenaError::NoHugePages(reason) if reason.contains("file system")), "{refused}");

@@ -6,7 +6,7 @@ use onecopy_os::page_size;
 
 use super::require;
 use crate::ArenaError;
-use crate::heap::{DRAFT, Heap, SEALED, State, class_of, committed_of, state_of};
+use crate::heap::{DRAFT, Heap, LEAVING, SEALED, State, class_of, committed_of, state_of};
 use crate::layout::{BlockEntry, CLASSES, GRAIN, NONE};
 
 impl Heap<'_> {
@@ -115,7 +115,7 @@ impl Heap<'_> {
 fn verify_used(index: u32, entry: &BlockEntry) -> Result<(), ArenaError> {
     let (len, size, flags) = (entry.len.load(Relaxed), entry.size.load(Relaxed), entry.flags.load(Relaxed));
     require(len <= size, || format!("block {index} of {len} bytes has {size}"))?;
-    require(flags & !(SEALED | DRAFT) == 0, || format!("block {index} has flags {flags:#x}"))
+    require(flags & !(SEALED | DRAFT | LEAVING) == 0, || format!("block {index} has flags {flags:#x}"))
 }
 
 fn verify_fresh(index: u32, entry: &BlockEntry) -> Result<(), ArenaError> {

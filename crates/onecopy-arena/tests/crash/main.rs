@@ -64,9 +64,7 @@ fn table_of(fault: &str, seed: u64) -> String {
 fn inflict(fault: &str, seed: u64) {
     let rounds = setting("ONECOPY_ROUNDS").unwrap_or(ROUNDS);
     let kills = setting("ONECOPY_KILLS").unwrap_or(KILLS);
-    // A hang of this process would otherwise be one of the whole test.
-    // SAFETY: the call takes a number; nothing here uses the signal.
-    unsafe { libc::alarm(180 + rounds as u32) };
+    survivor::limit_round();
     if fault == "reopened" {
         let mut place = reopen::Place::new(seed);
         println!("{}", place.kill_at_each(kills));

@@ -60,6 +60,7 @@ pub(crate) fn kill_at_each(survivor: &mut Survivor, kills: u64) -> Row {
             }
         }
         assert_eq!(killed, kills, "{point} was reached {killed} times only");
+        survivor.judge_waits(point);
     }
     let fault = match survivor.traffic().len() {
         0 if survivor.arena.path().is_some() => format!("SIGKILL at each of {} points, on disk", points.len()),

@@ -2,7 +2,7 @@
 //! making and opening it, at random steps in between, and at random times.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use onecopy_arena::{Arena, Block, Options};
 use onecopy_os::crash::POINTS;
 
 use crate::contents::{Choices, check, filled};
-use crate::survivor::Row;
+use crate::survivor::{Row, limit_round};
 use crate::worker::arm;
 
 /// Points of making and opening an arena on disk, by the beginnings of their names.
@@ -69,6 +69,8 @@ pub(crate) fn use_it(words: &[String]) {
         arena.reap_in_flight().unwrap();
     }
     say("done", 0);
+    // Whoever is to be killed from outside must not have ended before.
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }
 
 fn root_of(arena: &'static Arena) -> Block {
@@ -138,7 +140,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new(seed: u64) -> Self {
-        let parent = std::env::temp_dir().join(format!("onecopy-reopen-{}", std::process::id()));
+        let parent = std::env::temp_dir().join(format!("onecopy-reopen-{:x}", onecopy_os::random_u64().unwrap()));
         std::fs::create_dir(&parent).unwrap();
         Self { parent, expected: Expected::default(), choices: Choices(seed), slowest: Duration::ZERO }
     }
@@ -151,19 +153,24 @@ impl Place {
         let seed = self.choices.next();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg(role).arg(self.path()).args([&seed.to_string(), point, &pass.to_string()]);
-        command.stdout(Stdio::piped()).spawn().unwrap()
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
     }
 
     /// Lets a user die; answers whether it did.
     fn kill(&mut self, point: &str, pass: u64, after: Option<u64>) -> bool {
         let mut child = self.start("--user", point, pass);
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let input = child.stdin.take();
         if let Some(lines) = after {
             for line in said.by_ref().take(lines as usize) {
                 self.expected.hear(&line);
+                if line.starts_with("done ") {
+                    break;
+                }
             }
             child.kill().unwrap();
         }
+        drop(input);
         said.for_each(|line| self.expected.hear(&line));
         let status = child.wait().unwrap();
         assert!(status.code().is_none_or(|code| code == 0), "a user failed: {status}");
@@ -171,6 +178,7 @@ impl Place {
     }
 
     fn look(&mut self) {
+        limit_round();
         let start = Instant::now();
         let child = self.start("--look", "", 0);
         let output = child.wait_with_output().unwrap();
@@ -196,6 +204,8 @@ impl Place {
         let points: Vec<_> =
             POINTS.iter().map(onecopy_os::crash::Point::name).filter(|name| is_of_opening(name)).collect();
         assert!(points.len() >= 7, "{points:?}");
+        // There is one to open, also where the first user dies before it has made one.
+        self.look();
         for &point in &points {
             for _ in 0..kills {
                 if point.starts_with("new-directory.") || point.starts_with("make-at.") {

@@ -12,8 +12,11 @@ use onecopy_arena::{Arena, Block, BlockId, Options, ParcelId, Stats};
 use crate::contents::{Choices, check, filled};
 use crate::worker::Orders;
 
-/// A survivor goes on, or gets a named error, within this time.
+/// A survivor goes on, or gets a named error, within this time after most of the deaths of a kind: after any of them the
+/// machine may have had other things to do.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Nothing that is waited for takes longer, however busy the machine is. Who waits longer hangs.
+const HANG: Duration = Duration::from_secs(30);
 
 /// One line of the table.
 pub(crate) struct Row {
@@ -29,6 +32,12 @@ impl fmt::Display for Row {
         let Self { fault, rounds, kills, repairs, slowest } = self;
         write!(f, "{fault:44} {rounds:6} {kills:6} {repairs:8} {slowest:>12.1?}")
     }
+}
+
+/// A hang of this process would otherwise be one of the whole test.
+pub(crate) fn limit_round() {
+    // SAFETY: the call takes a number; nothing here uses the signal.
+    unsafe { libc::alarm(6 * HANG.as_secs() as u32) };
 }
 
 /// A process that was started, with what it says.
@@ -83,6 +92,8 @@ pub(crate) struct Survivor {
     traffic: Vec<Running>,
     /// The longest that it had to wait for anything after a death.
     pub(crate) slowest: Duration,
+    /// How long it had to wait after each death of the kind that is tried.
+    waits: Vec<Duration>,
     /// Parcels that a dead process had put into the container, or sent.
     pub(crate) repairs: u64,
 }
@@ -108,6 +119,7 @@ impl Survivor {
             calm,
             traffic: Vec::new(),
             slowest: Duration::ZERO,
+            waits: Vec::new(),
             repairs: 0,
         }
     }
@@ -150,6 +162,7 @@ impl Survivor {
     /// After a death: goes on at once, and finds everything as it was before the dead one came. Processes that go on are
     /// told to hold still meanwhile.
     pub(crate) fn look(&mut self, sent: Option<(BlockId, ParcelId)>) {
+        limit_round();
         let start = Instant::now();
         let len = 100 + self.choices.below(60_000);
         let mine = filled(self.arena, len, self.choices.next()).unwrap();
@@ -173,8 +186,17 @@ impl Survivor {
 
     fn waited(&mut self, since: Instant) {
         let elapsed = since.elapsed();
-        assert!(elapsed < PATIENCE, "a survivor had to wait for {elapsed:?}");
+        assert!(elapsed < HANG, "a survivor had to wait for {elapsed:?}");
         self.slowest = self.slowest.max(elapsed);
+        self.waits.push(elapsed);
+    }
+
+    /// Judges the waits after all deaths of one kind.
+    pub(crate) fn judge_waits(&mut self, kind: &str) {
+        let mut waits = std::mem::take(&mut self.waits);
+        waits.sort();
+        let usual = waits[waits.len() / 2];
+        assert!(usual < PATIENCE, "{kind}: survivors have to wait for {usual:?}");
     }
 
     fn pause_traffic(&mut self) {
@@ -214,7 +236,10 @@ impl Survivor {
         self.look(None);
     }
 
-    pub(crate) fn row(&self, fault: &str, rounds: u64, kills: u64) -> Row {
+    pub(crate) fn row(&mut self, fault: &str, rounds: u64, kills: u64) -> Row {
+        if !self.waits.is_empty() {
+            self.judge_waits(fault);
+        }
         let (slowest, repairs) = (self.slowest, self.repairs);
         Row { fault: fault.to_owned(), rounds, kills, repairs, slowest }
     }
@@ -225,7 +250,7 @@ pub(crate) struct Directory(pub(crate) PathBuf);
 
 impl Directory {
     pub(crate) fn new() -> Self {
-        Self(std::env::temp_dir().join(format!("onecopy-crash-{}", std::process::id())))
+        Self(std::env::temp_dir().join(format!("onecopy-crash-{:x}", onecopy_os::random_u64().unwrap())))
     }
 }
 
@@ -235,11 +260,12 @@ impl Drop for Directory {
     }
 }
 
-/// What lies in `/dev/shm`, where this library puts nothing.
+/// What lies in `/dev/shm`, where this library puts nothing. Programs that have nothing to do with this test may have
+/// segments there, whose entries begin with a dot.
 pub(crate) fn shared_memory_files() -> Vec<String> {
     let Ok(entries) = std::fs::read_dir("/dev/shm") else { return Vec::new() };
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
-    names.retain(|name| name.contains("onecopy"));
+    names.retain(|name| name.contains("onecopy") && !name.starts_with('.'));
     names.sort();
     names
 }

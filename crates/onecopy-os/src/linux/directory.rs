@@ -232,7 +232,7 @@ mod tests {
 
     impl Scratch {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("onecopy-test-{name}-{}", std::process::id()));
+            let path = std::env::temp_dir().join(format!("onecopy-test-{name}-{:x}", crate::random_u64().unwrap()));
             std::fs::create_dir(&path).unwrap();
             Self(path)
         }

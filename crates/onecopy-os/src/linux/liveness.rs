@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn on_disk_a_lock_outlives_other_descriptors_of_the_file() {
-        let path = std::env::temp_dir().join(format!("onecopy-locks-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("onecopy-locks-{:x}", crate::random_u64().unwrap()));
         let directory = crate::PrivateDirectory::open(&path).unwrap();
         let file = directory.create_file("locks", 4096).unwrap();
         let other = file.again().unwrap();

@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn scratch(name: &str) -> Scratch {
-        let path = std::env::temp_dir().join(format!("onecopy-new-{name}-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("onecopy-new-{name}-{:x}", crate::random_u64().unwrap()));
         std::fs::create_dir(&path).unwrap();
         Scratch(path)
     }

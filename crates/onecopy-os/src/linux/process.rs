@@ -122,9 +122,11 @@ mod tests {
         assert!(ProcessName { start: own.start + 1, ..own }.has_ended());
         assert!(ProcessName { pid: u32::MAX, ..own }.has_ended());
         assert!(!ProcessName { pid: u32::MAX, namespace: own.namespace + 1, ..own }.has_ended(), "cannot be told");
-        let mut child = std::process::Command::new("true").spawn().unwrap();
+        // It goes on until its input ends, which is when it is waited for.
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let pid = child.id();
         let named = ProcessName { pid, start: start_time(pid).unwrap(), ..own };
+        assert!(!named.has_ended());
         child.wait().unwrap();
         assert!(named.has_ended());
     }

@@ -80,9 +80,6 @@ fn table_of(subject: &Subject, seed: u64) -> String {
 fn inflict(subject: &'static Subject, seed: u64) {
     let kills = setting("ONECOPY_KILLS").unwrap_or(KILLS);
     let rounds = setting("ONECOPY_ROUNDS").unwrap_or(ROUNDS);
-    // A hang of this process would otherwise be one of the whole test.
-    // SAFETY: the call takes a number; nothing here uses the signal.
-    unsafe { libc::alarm(300 + 60 * kills as u32 + rounds as u32) };
     let mut stage = Stage::new(subject, seed);
     for others in [0, 2] {
         println!("{}", stage.kill_at_each_point(POINTS_OF, others, kills));

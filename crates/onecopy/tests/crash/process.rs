@@ -203,7 +203,8 @@ fn arm(name: &str, pass: u64) {
     }
 }
 
-fn limit_life() {
+/// Ends a process that hangs, which would otherwise be a hang of the whole test.
+pub(crate) fn limit_life() {
     // SAFETY: the call takes a number; nothing here uses the signal.
     unsafe { libc::alarm(4 * HANG.as_secs() as u32) };
 }

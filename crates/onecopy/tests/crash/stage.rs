@@ -8,10 +8,11 @@ use onecopy::{Arena, Options};
 use onecopy_os::crash::{POINTS, Point};
 
 use crate::contents::Choices;
-use crate::process::{Death, Log, Orders, Running};
+use crate::process::{Death, HANG, Log, Orders, Running, limit_life};
 use crate::subjects::{Scene, Subject};
 
-/// Who goes on later than this was stopped by a death, and not by a busy machine. The table says how long it took.
+/// Who goes on later than this after most of the deaths of a kind was stopped by them, and not by a busy machine. The
+/// table says how long it took.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Attempts for each kill that is asked for: what a worker comes by depends on the others.
 const ATTEMPTS: u64 = 30;
@@ -41,12 +42,14 @@ pub(crate) struct Stage {
     subject: &'static Subject,
     choices: Choices,
     slowest: Duration,
+    /// How long it took to go on after each death of the kind that is tried.
+    waits: Vec<Duration>,
 }
 
 impl Stage {
     pub(crate) fn new(subject: &'static Subject, seed: u64) -> Self {
         let arena = Arena::create(Options { limit: Some(64 << 20), warm: Some(8 << 20) }).unwrap();
-        Self { arena, subject, choices: Choices(seed), slowest: Duration::ZERO }
+        Self { arena, subject, choices: Choices(seed), slowest: Duration::ZERO, waits: Vec::new() }
     }
 
     /// Kills workers at each point of the subject, at passes spread over their lives.
@@ -67,6 +70,7 @@ impl Stage {
                 }
             }
             assert_eq!(killed, kills, "{point} was reached {killed} times only");
+            self.judge_waits(point);
         }
         let company = if others == 0 { "alone".into() } else { format!("{others} others") };
         let fault = format!("{}: SIGKILL at each of {} points, {company}", self.subject.name, points.len());
@@ -79,6 +83,7 @@ impl Stage {
             assert!(self.round(&Death::Never, 2, true).1, "nobody was killed");
         }
         let fault = format!("{}: SIGKILL of one of 3 at random times", self.subject.name);
+        self.judge_waits(&fault);
         self.row(fault, rounds, rounds)
     }
 
@@ -116,6 +121,7 @@ impl Stage {
 
     /// One death; answers the log of the one that was to die, and whether it did.
     fn round(&mut self, death: &Death, others: u32, at_random: bool) -> (Log, bool) {
+        limit_life();
         let mut scene = (self.subject.begin)(self.arena, &mut self.choices);
         let mut running: Vec<_> =
             (VICTIM + 1..=VICTIM + others).map(|actor| self.start(&*scene, actor, Death::Never, true)).collect();
@@ -159,8 +165,17 @@ impl Stage {
 
     fn waited(&mut self, since: Instant) {
         let elapsed = since.elapsed();
-        assert!(elapsed < PATIENCE, "a survivor had to wait for {elapsed:?}");
+        assert!(elapsed < HANG, "a survivor had to wait for {elapsed:?}");
         self.slowest = self.slowest.max(elapsed);
+        self.waits.push(elapsed);
+    }
+
+    /// Judges the waits after all deaths of one kind.
+    fn judge_waits(&mut self, kind: &str) {
+        let mut waits = std::mem::take(&mut self.waits);
+        waits.sort();
+        let usual = waits[waits.len() / 2];
+        assert!(usual < PATIENCE, "{kind}: survivors have to wait for {usual:?}");
     }
 
     fn expect_nothing_left(&self) {
