@@ -1,7 +1,6 @@
 //! Calls that Python's `os` lacks and an output file needs: reserve room on the disk, start writing to the disk, and
 //! rename without replacing.
 
-use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use pyo3::exceptions::PyOSError;
@@ -23,12 +22,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 #[pyo3(signature = (fd, size, /))]
 fn reserve_space(py: Python<'_>, fd: i32, size: u64) -> PyResult<()> {
-    if fd < 0 {
-        return Err(os_error(Errno::BADF));
-    }
-    // SAFETY: the number is not -1, and the caller keeps the descriptor open during the call; one that is closed all
-    // the same makes fallocate fail with EBADF.
-    let file = unsafe { BorrowedFd::borrow_raw(fd) };
+    let file = borrowed(fd)?;
     py.detach(|| fallocate(file, FallocateFlags::KEEP_SIZE, 0, size)).map_err(os_error)
 }
 

@@ -58,9 +58,10 @@ impl Arena {
     /// size is known, and what is too large fails here.
     pub fn draft(&'static self, expected: u64, bound: u64) -> Result<Draft, ArenaError> {
         let size = self.extent_size(expected.min(bound))?;
-        let mut place = if let Some(id) = self.take_warm(size, size)? {
-            Place { block: self.hold(id, size, false)?, size, warm: size, growing: None, pages: Pages::Usual }
-        } else if bound <= SMALL_COMMIT {
+        if let Some(id) = self.take_warm(size, size)? {
+            return Ok(Draft::over(self.hold(id, size, false)?, size, Pages::Usual));
+        }
+        let mut place = if bound <= SMALL_COMMIT {
             let size = self.extent_size(bound)?;
             return Ok(Draft::over(self.allocate(bound)?.0, size, Pages::Usual));
         } else if let Some(place) = self.mixed_place(size, self.extent_size(bound)?)? {

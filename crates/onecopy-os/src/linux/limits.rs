@@ -48,26 +48,19 @@ impl Machine {
 
     /// The limit on this process's addresses, where there is one.
     pub fn address_space(&self) -> Option<Bound> {
-        let limit = ProcessLimit::AddressSpace.current()?;
-        Some(Bound {
-            free: limit.saturating_sub(self.size_of_process(0)),
-            limit,
-            name: "this process's address space".to_owned(),
-            way_out: "raise it (ulimit -v), or set a lower ONECOPY_LIMIT".to_owned(),
-            soft: false,
-        })
+        let way_out = "raise it (ulimit -v), or set a lower ONECOPY_LIMIT";
+        self.bound_of_process(ProcessLimit::AddressSpace, 0, "this process's address space", way_out)
     }
 
     /// The limit on this process's own memory, where there is one.
     pub fn own_memory(&self) -> Option<Bound> {
-        let limit = ProcessLimit::Data.current()?;
-        Some(Bound {
-            free: limit.saturating_sub(self.size_of_process(5)),
-            limit,
-            name: "this process's own memory".to_owned(),
-            way_out: "raise it (ulimit -d)".to_owned(),
-            soft: false,
-        })
+        self.bound_of_process(ProcessLimit::Data, 5, "this process's own memory", "raise it (ulimit -d)")
+    }
+
+    fn bound_of_process(&self, limit: ProcessLimit, place: usize, name: &str, way_out: &str) -> Option<Bound> {
+        let limit = limit.current()?;
+        let free = limit.saturating_sub(self.size_of_process(place));
+        Some(Bound { free, limit, name: name.to_owned(), way_out: way_out.to_owned(), soft: false })
     }
 
     fn mappings(&self) -> u64 {
