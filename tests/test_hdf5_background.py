@@ -1,6 +1,10 @@
 """Arrays that go to the file past libhdf5 and the page cache, and perhaps after `write` has returned."""
 
 import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -106,26 +110,136 @@ def test_only_an_array_that_nobody_else_has_is_exclusive() -> None:
 def test_what_goes_wrong_behind_the_scenes_is_raised_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = _native.write_array
+    native = _native.BackgroundWriter
 
-    def fail_at_the_last(fd: int, direct: int, array: np.ndarray, *rest: object) -> None:
-        if len(array) == 7:
-            raise OSError(5, "the disk is gone")
-        write(fd, direct, array, *rest)
+    class Failing:
+        """A writer to which the disk is lost when the last array comes."""
 
-    monkeypatch.setattr(_native, "write_array", fail_at_the_last)
+        def __init__(self, *descriptors: int) -> None:
+            self._writer = native(*descriptors)
+            self._lost = False
+
+        def submit(self, array: np.ndarray, position: int) -> None:
+            self._lost = len(array) == 7
+            self._writer.submit(array, position)
+
+        def settle(self, keep: int) -> int:
+            if self._lost:
+                raise OSError(5, "the disk is gone")
+            return self._writer.settle(keep)
+
+        def close(self) -> None:
+            self._writer.close()
+
+    monkeypatch.setattr(_native, "BackgroundWriter", Failing)
     with pytest.raises(OSError, match="the disk is gone"):
         oc.to_hdf5(tmp_path / "a.h5", ((f"x{size}", oc.zeros(size)) for size in (9, 8, 7)))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_write_is_refused_where_it_cannot_be(tmp_path: Path) -> None:
-    array, staging = oc.zeros(10), _native.Staging()
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        _native.write_array(-1, -1, array, 0, staging)
-    with open(tmp_path / "a", "wb") as file, pytest.raises(ValueError, match="not contiguous"):
-        _native.write_array(file.fileno(), -1, array[::2], 0, staging)
-    reader = os.open(tmp_path / "a", os.O_RDONLY)
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        _native.write_array(reader, -1, array, 0, staging)
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[int]:
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    yield fd
+    os.close(fd)
+
+
+def test_arrays_are_written_in_any_number_and_settled_in_order(file: int) -> None:
+    writer = _native.BackgroundWriter(file, -1)
+    arrays = [np.full(1000 + number, number, "u1") for number in range(50)]
+    positions = np.cumsum([0, *map(len, arrays)])
+    for array, position in zip(arrays, positions[:-1], strict=True):
+        writer.submit(array, int(position))
+    settled = writer.settle(20)
+    assert sum(map(len, arrays[:30])) <= settled <= positions[-1]
+    assert settled in positions
+    assert settled + writer.settle(0) == positions[-1]
+    assert writer.settle(0) == 0
+    assert os.pread(file, int(positions[-1]) + 1, 0) == b"".join(array.tobytes() for array in arrays)
+
+
+def test_an_array_is_kept_until_it_is_written_and_no_longer(file: int) -> None:
+    writer = _native.BackgroundWriter(file, -1)
+    array = np.zeros(1000)
+    writer.submit(array, 0)
+    writer.settle(0)
+    gone = weakref.ref(array)
+    del array
+    assert gone() is None
+    array = np.zeros(1000)
+    writer.submit(array, 0)
+    gone = weakref.ref(array)
+    del array
+    writer.close()
+    assert gone() is None
+
+
+def test_an_error_stays_until_the_writer_is_closed(file: int, tmp_path: Path) -> None:
+    reader = os.open(tmp_path / "file", os.O_RDONLY)
+    writer = _native.BackgroundWriter(reader, -1)
     os.close(reader)
+    for _ in range(5):
+        writer.submit(oc.zeros(10), 0)
+    for _ in range(2):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            writer.settle(0)
+    writer.close()
+    writer.close()
+    with pytest.raises(ValueError, match="closed"):
+        writer.submit(oc.zeros(10), 0)
+
+
+def test_what_cannot_be_written_is_refused(file: int) -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        _native.BackgroundWriter(-1, -1)
+    writer = _native.BackgroundWriter(file, -1)
+    with pytest.raises(ValueError, match="not contiguous"):
+        writer.submit(oc.zeros(10)[::2], 0)
+    with pytest.raises(TypeError, match="expected a numpy array, got list"):
+        writer.submit([1], 0)
+    assert writer.settle(0) == 0
+
+
+def test_a_child_is_told_that_its_parent_writes(file: int) -> None:
+    writer = _native.BackgroundWriter(file, -1)
+    writer.submit(oc.ones(10, "u1"), 0)
+    pid = os.fork()
+    if not pid:
+        try:
+            with pytest.raises(RuntimeError, match="by the parent"):
+                writer.settle(0)
+            with pytest.raises(RuntimeError, match="by the parent"):
+                writer.submit(oc.ones(10), 0)
+            writer.close()
+            del writer
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    writer.settle(0)
+    assert os.pread(file, 20, 0) == b"\1" * 10
+
+
+NO_THREAD = """
+import os, resource, sys
+import numpy as np
+import onecopy as oc
+from onecopy import _native
+
+arrays = [oc.array(np.full(1000, number, "u1")) for number in range(5)]
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+writer = _native.BackgroundWriter(fd, -1)
+threads = len(os.listdir("/proc/self/task"))
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 20), -1))
+for number, array in enumerate(arrays):
+    writer.submit(array, 1000 * number)
+assert len(os.listdir("/proc/self/task")) == threads, "a thread was started"
+assert writer.settle(0) == 5000
+assert os.pread(fd, 6000, 0) == b"".join(array.tobytes() for array in arrays)
+"""
+
+
+def test_where_there_is_no_thread_to_spare_the_caller_writes(tmp_path: Path) -> None:
+    """Under `ulimit -v`, there is no memory for the stack of one."""
+    subprocess.run([sys.executable, "-c", NO_THREAD, tmp_path / "file"], check=True)

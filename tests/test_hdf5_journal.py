@@ -89,6 +89,7 @@ DEATHS = textwrap.dedent("""
     import numpy as np
     import onecopy as oc
     from onecopy import _native
+    from onecopy._hdf5.background import BackgroundWriter
 
     how, kind, stride = sys.argv[1], sys.argv[2], int(sys.argv[3])
     options = {
@@ -148,7 +149,7 @@ DEATHS = textwrap.dedent("""
         for name in ("pwrite", "ftruncate", "fdatasync", "fsync", "unlink", "replace"):
             setattr(os, name, dying(getattr(os, name), name == "pwrite"))
         _native.rename_noreplace = dying(_native.rename_noreplace, False)
-        _native.write_array = dying(_native.write_array, False)
+        BackgroundWriter.submit = dying(BackgroundWriter.submit, False)
         write(lambda name: None, lambda name: os.write(report, name.encode() + b"\\n"), resume=True)
 
     write(lambda name: None, lambda name: None)

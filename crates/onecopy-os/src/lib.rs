@@ -31,6 +31,7 @@ pub use backend::memory::{Bound, Machine};
 pub use backend::new_directory::NewDirectory;
 pub use backend::process::{ProcessName, current_pid, has_mapped, random_u64, start_time};
 pub use backend::threads::{Doorbell, spawn_without_signals};
+pub use backend::time_slices::LongTimeSlices;
 pub use error::OsError;
 pub use processor::expect_write;
 pub use size::ByteSize;

@@ -1,6 +1,7 @@
 //! Calls that Python's `os` lacks and an output file needs: reserve room on the disk, start writing to the disk, and
 //! rename without replacing.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
 use pyo3::exceptions::PyOSError;
@@ -32,9 +33,14 @@ fn reserve_space(py: Python<'_>, fd: i32, size: u64) -> PyResult<()> {
 #[pyfunction]
 #[pyo3(signature = (fd, /))]
 fn start_writeback(py: Python<'_>, fd: i32) {
-    // SAFETY: the call takes no memory; a descriptor that is not open makes it fail with EBADF.
-    let begin = || unsafe { libc::sync_file_range(fd, 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
-    let _ = py.detach(begin);
+    if let Ok(file) = borrowed(fd) {
+        py.detach(|| begin_writeback(file));
+    }
+}
+
+pub(crate) fn begin_writeback(file: BorrowedFd<'_>) {
+    // SAFETY: the call takes no memory, only the number of an open descriptor.
+    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 /// Wait until everything that was written to the file system of an open file is on the disk.

@@ -5,6 +5,7 @@
 use pyo3::prelude::*;
 
 mod array;
+mod background;
 mod containers;
 mod counter;
 mod dtype;
@@ -35,6 +36,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     numpy::dtype::<u8>(m.py());
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     array::register(m)?;
+    background::register(m)?;
     containers::register(m)?;
     counter::register(m)?;
     files::register(m)?;
@@ -50,6 +52,5 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     session::register(m)?;
     text::register(m)?;
     value::register(m)?;
-    waiting::register(m)?;
-    writes::register(m)
+    waiting::register(m)
 }

@@ -122,6 +122,39 @@ impl<'py> NdArray<'py> {
         // releases it: the copy then holds some of the old and some of the new bytes.
         Some(unsafe { std::slice::from_raw_parts(self.fields().data.cast::<u8>().cast_const(), len) })
     }
+
+    /// The bytes of a contiguous array, and a reference to it.
+    pub(crate) fn hold_bytes(&self) -> Option<HeldBytes> {
+        let bytes = self.bytes()?;
+        Some(HeldBytes { _array: self.object.clone().unbind(), first: NonNull::from(bytes).cast(), len: bytes.len() })
+    }
+}
+
+/// The bytes of a contiguous array, which this keeps, for a thread that has no Python.
+///
+/// It may be dropped without Python too: the array then goes when somebody has it next.
+pub(crate) struct HeldBytes {
+    _array: Py<PyAny>,
+    first: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the memory belongs to the array, which any thread may refer to, and it is only read.
+unsafe impl Send for HeldBytes {}
+// SAFETY: as above.
+unsafe impl Sync for HeldBytes {}
+
+impl HeldBytes {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn get(&self) -> &[u8] {
+        // SAFETY: made of the bytes of an array that lives as long as `self`. What another thread does with its items
+        // meanwhile is the program's affair, as with `NdArray::bytes`. numpy refuses to resize an array in place of
+        // which there is another reference.
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.len) }
+    }
 }
 
 /// Has `write` fill the bytes of a contiguous, writable array from `start` on; none for another.

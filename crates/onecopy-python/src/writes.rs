@@ -1,22 +1,10 @@
-//! Bytes of arrays into an open file, past the page cache.
+//! Bytes into an open file, past the page cache.
 
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, PoisonError};
 
 use onecopy::HugeBuffer;
-use pyo3::exceptions::PyValueError;
-use pyo3::prelude::*;
 use rustix::io::{Errno, pwrite};
-
-use crate::array::locate;
-use crate::files::os_error;
-use crate::ndarray::NdArray;
-use crate::reads::borrowed;
-
-pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<Staging>()?;
-    module.add_function(wrap_pyfunction!(write_array, module)?)
-}
 
 /// What direct writes must be multiples of, in the file and in memory: no disk's block is larger than the one, and none
 /// known asks for more than the other. One that does refuses, and the bytes go through the page cache.
@@ -31,17 +19,9 @@ const LEAST_STAGED: usize = 1 << 20;
 ///
 /// Shared memory has small pages as a rule. A disk is told of each of them, and takes only so many in one request: from
 /// huge pages it fetches more at a time, and is so much faster that a copy pays.
-#[pyclass(module = "onecopy._native", frozen)]
-struct Staging {
+#[derive(Default)]
+pub(crate) struct Staging {
     spare: Mutex<Vec<HugeBuffer>>,
-}
-
-#[pymethods]
-impl Staging {
-    #[new]
-    fn new() -> Self {
-        Self { spare: Mutex::default() }
-    }
 }
 
 impl Staging {
@@ -55,38 +35,18 @@ impl Staging {
     }
 }
 
-/// Write the bytes of a contiguous array at a position of an open file.
-///
-/// `direct` is a second descriptor of the file, opened with `O_DIRECT`, or -1: what can goes through it, the rest through
-/// the page cache. A page of the file never goes through both in one call.
-#[pyfunction]
-#[pyo3(signature = (fd, direct, array, position, staging, /))]
-fn write_array(
-    py: Python<'_>,
-    fd: i32,
-    direct: i32,
-    array: &Bound<'_, PyAny>,
-    position: u64,
-    staging: &Bound<'_, Staging>,
-) -> PyResult<()> {
-    let array = NdArray::of(array)?;
-    let Some(bytes) = array.bytes() else { return Err(PyValueError::new_err("the array is not contiguous")) };
-    let target = Target { file: borrowed(fd)?, direct: (direct >= 0).then(|| borrowed(direct)).transpose()? };
-    // The allocators of private memory ask for huge pages by themselves, and the disk fetches from these as they are.
-    let stage = locate(&array).is_some_and(|place| !place.block.is_in_huge_pages());
-    let staging = staging.get();
-    py.detach(|| target.write(bytes, position, stage, staging)).map_err(os_error)
-}
-
-/// Where bytes go.
+/// An open file: what can be written past the page cache goes through the second descriptor, if there is one, and the rest
+/// through the first. A page of the file never goes through both in one call.
 #[derive(Clone, Copy)]
-struct Target<'fd> {
-    file: BorrowedFd<'fd>,
-    direct: Option<BorrowedFd<'fd>>,
+pub(crate) struct Target<'fd> {
+    pub(crate) file: BorrowedFd<'fd>,
+    /// Opened with `O_DIRECT`.
+    pub(crate) direct: Option<BorrowedFd<'fd>>,
 }
 
 impl Target<'_> {
-    fn write(self, bytes: &[u8], position: u64, stage: bool, staging: &Staging) -> Result<(), Errno> {
+    /// Writes bytes at a position of the file, with `stage` by way of memory in huge pages.
+    pub(crate) fn write(self, bytes: &[u8], position: u64, stage: bool, staging: &Staging) -> Result<(), Errno> {
         let head = (position.next_multiple_of(FILE_UNIT) - position).min(bytes.len() as u64) as usize;
         let (head, rest) = bytes.split_at(head);
         let whole = rest.len() / FILE_UNIT as usize * FILE_UNIT as usize;

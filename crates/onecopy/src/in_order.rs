@@ -5,9 +5,31 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use onecopy_text::{Batch, Expected, RawField, RawTarget, Sink};
+use onecopy_os::LongTimeSlices;
+use onecopy_text::{
+    Batch, Expected, Options, Progress, RawField, RawTarget, ReadError, Schema, Sink, Source, Summary, read,
+};
 
 use crate::doorbell::Doorbell;
+
+/// Reads a text into a sink; records with raw fields go through `in_order`, if there is one.
+///
+/// Whoever takes, finishes or writes what is read here needs the processor for a moment only, but at once: while it waits,
+/// the disk does.
+pub(crate) fn read_into(
+    sink: &impl Sink,
+    in_order: Option<&InOrder>,
+    source: Source<'_>,
+    schema: &Schema,
+    options: &Options,
+    progress: &Progress,
+) -> Result<Summary, ReadError> {
+    let _long = LongTimeSlices::begin();
+    match in_order {
+        Some(in_order) => read(source, schema, options, &in_order.before(sink), progress),
+        None => read(source, schema, options, sink, progress),
+    }
+}
 
 /// Where threads that read wait until their records have been finished.
 ///

@@ -4,9 +4,10 @@ use std::io;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use onecopy_arena::{Arena, ArenaError, Block, Draft};
-use onecopy_text::{Batch, Expected, Options, Progress, ReadError, Schema, Sink, Source, Summary, read};
+use onecopy_text::{Batch, Expected, Options, Progress, ReadError, Schema, Sink, Source, Summary};
 
 use crate::InOrder;
+use crate::in_order::read_into;
 
 /// Failure to load text.
 #[derive(Debug, thiserror::Error)]
@@ -80,10 +81,7 @@ pub fn load_text(
 ) -> Result<LoadedText, LoadError> {
     let sink =
         BlockSink { arena, stored, with_lines: options.lines, alone: options.threads == 1, begun: OnceLock::new() };
-    let summary = match in_order {
-        Some(in_order) => read(source, schema, options, &in_order.before(&sink), progress),
-        None => read(source, schema, options, &sink, progress),
-    }?;
+    let summary = read_into(&sink, in_order, source, schema, options, progress)?;
     let (records, lines) = match sink.begun.into_inner() {
         Some(Begun { records, record_size, lines }) => {
             let lines = lines.map(|lines| lines.finish(arena, summary.records * LINE)).transpose()?;

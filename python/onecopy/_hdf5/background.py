@@ -8,17 +8,12 @@ wait at the end; and the processor is free meanwhile to parse the next file.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
 from onecopy import _native
-
-# The disk works for one while others copy, or wait for their turn at it.
-_THREADS = 3
 
 
 class BackgroundWriter:
@@ -27,42 +22,30 @@ class BackgroundWriter:
     Parameters
     ----------
     fd : int
-        A file open for writing, which stays open until `close`.
+        A file open for writing.
     report : callable
         Called with the number of bytes just written, from the thread that waits for them.
     """
 
     def __init__(self, fd: int, report: Callable[[int], object]) -> None:
-        self._fd = fd
         self._report = report
-        self._direct = _open_direct(fd)
-        self._staging = _native.Staging()
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="onecopy-write")
-        self._pending: deque[tuple[Future[None], int]] = deque()
+        direct = _open_direct(fd)
+        self._writer = _native.BackgroundWriter(fd, direct)
+        if direct >= 0:
+            os.close(direct)
 
     def submit(self, array: npt.NDArray[np.generic], position: int) -> None:
         """Write a contiguous array, which nobody may change until `settle`, from byte `position` of the file on."""
-        self._pending.append((self._threads.submit(self._write, array, position), array.nbytes))
+        self._writer.submit(array, position)
 
     def settle(self, keep: int = 0) -> None:
         """Wait until no more than `keep` arrays are left to write; raise what went wrong with one of them."""
-        while len(self._pending) > keep:
-            future, size = self._pending[0]
-            future.result()
-            self._pending.popleft()
-            self._report(size)
+        if settled := self._writer.settle(keep):
+            self._report(settled)
 
     def close(self) -> None:
         """Give up what has not been begun and wait for the rest."""
-        self._threads.shutdown(cancel_futures=True)
-        self._pending.clear()
-        if self._direct >= 0:
-            os.close(self._direct)
-            self._direct = -1
-
-    def _write(self, array: npt.NDArray[np.generic], position: int) -> None:
-        _native.write_array(self._fd, self._direct, array, position, self._staging)
-        _native.start_writeback(self._fd)
+        self._writer.close()
 
 
 def _open_direct(fd: int) -> int:

@@ -231,7 +231,8 @@ class Hdf5Writer:
             raise ValueError(f"dataset {name!r}: the iterator had no array, and so no type: give one without rows")
         dtype, row_shape = first.dtype, first.shape[1:]
         in_chunks = "chunks" in self.filters.for_dataset(name, (1, *row_shape), dtype)
-        arrays = chain([first], arrays)
+        # Taken out, so that nobody else has it.
+        arrays = chain(map(list.pop, [[first]]), arrays)
         del first
         if append or self._swmr:
             for array in arrays:

@@ -16,3 +16,4 @@ pub(crate) mod process;
 mod processes;
 mod space;
 pub(crate) mod threads;
+pub(crate) mod time_slices;

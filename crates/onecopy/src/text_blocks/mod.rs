@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use onecopy_arena::{Arena, Block};
 use onecopy_os::OsError;
-use onecopy_text::{Options, Progress, Raw, Schema, Source, read};
+use onecopy_text::{Options, Progress, Raw, Schema, Source};
 
 use filling::{Alarm, Shared};
 use supply::{Supplied, Supply};
 
+use crate::in_order::read_into;
 use crate::{Error, InOrder, LoadError, Next, Unfinished};
 
 /// How often a wait asks whether to stop.
@@ -180,11 +181,7 @@ impl TextBlocks {
         let (inside, converted) = (Arc::clone(&shared), in_order.clone());
         let work = move || {
             let _alarm = Alarm(&inside);
-            let progress = &inside.progress;
-            let outcome = match converted {
-                Some(in_order) => read(source, &schema, &options, &in_order.before(&*inside), progress),
-                None => read(source, &schema, &options, &*inside, progress),
-            };
+            let outcome = read_into(&*inside, converted.as_deref(), source, &schema, &options, &inside.progress);
             inside.end(outcome.map_err(LoadError::from));
         };
         let reader = Builder::new().name("onecopy-blocks".into()).spawn(work);

@@ -1,0 +1,269 @@
+//! Arrays into places of an open file, by threads that need no Python: they run while another has it.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use rustix::io::Errno;
+
+use crate::array::locate;
+use crate::files::{begin_writeback, os_error};
+use crate::ndarray::{HeldBytes, NdArray};
+use crate::reads::borrowed;
+use crate::writes::{Staging, Target};
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<BackgroundWriter>()
+}
+
+/// The disk works for one while others copy, or wait for their turn at it.
+const THREADS: usize = 3;
+/// How often a wait looks for Ctrl-C.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Write arrays to a file in the order in which they are given, a few at a time.
+///
+/// `fd` is open for writing. `direct` is a second descriptor of the file, opened with `O_DIRECT`, or -1: what can goes
+/// through it, past the page cache. Both are duplicated.
+#[pyclass(module = "onecopy._native", frozen)]
+struct BackgroundWriter {
+    /// None when it is closed: its descriptors are then closed, too, and what they lock is free.
+    work: Mutex<Option<Arc<Work>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Threads do not come along when a process forks.
+    process: u32,
+}
+
+struct Work {
+    file: OwnedFd,
+    direct: Option<OwnedFd>,
+    staging: Staging,
+    state: Mutex<State>,
+    /// There is something to write, or nothing will come any more.
+    begun: Condvar,
+    /// Something has been written.
+    written: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// All that has not been settled, in order.
+    pending: VecDeque<Pending>,
+    /// How many of these, from the front, have been begun.
+    begun: usize,
+    /// Settled before them.
+    settled: u64,
+    /// Threads that wait for something to do.
+    idle: usize,
+    closed: bool,
+}
+
+struct Pending {
+    bytes: Arc<HeldBytes>,
+    position: u64,
+    stage: bool,
+    outcome: Option<Result<(), Failure>>,
+}
+
+#[derive(Clone, Copy)]
+enum Failure {
+    System(Errno),
+    Panic,
+}
+
+#[pymethods]
+impl BackgroundWriter {
+    #[new]
+    #[pyo3(signature = (fd, direct, /))]
+    fn new(fd: i32, direct: i32) -> PyResult<Self> {
+        let file = borrowed(fd)?.try_clone_to_owned()?;
+        let direct = if direct >= 0 { Some(borrowed(direct)?.try_clone_to_owned()?) } else { None };
+        let (begun, written) = (Condvar::new(), Condvar::new());
+        let work = Work { file, direct, staging: Staging::default(), state: Mutex::default(), begun, written };
+        Ok(Self { work: Mutex::new(Some(Arc::new(work))), threads: Mutex::default(), process: std::process::id() })
+    }
+
+    /// Begin to write a contiguous array, which nobody may change until it is settled, from byte `position` of the file on.
+    #[pyo3(signature = (array, position, /))]
+    fn submit(&self, array: &Bound<'_, PyAny>, position: u64) -> PyResult<()> {
+        let work = self.work()?;
+        let array = NdArray::of(array)?;
+        let Some(bytes) = array.hold_bytes() else { return Err(PyValueError::new_err("the array is not contiguous")) };
+        // The allocators of private memory ask for huge pages by themselves, and the disk fetches from these as they are.
+        let stage = locate(&array).is_some_and(|place| !place.block.is_in_huge_pages());
+        let mut state = work.lock();
+        state.pending.push_back(Pending { bytes: Arc::new(bytes), position, stage, outcome: None });
+        let is_short_of_threads = state.idle < state.pending.len() - state.begun;
+        drop(state);
+        work.begun.notify_one();
+        if is_short_of_threads {
+            self.start_thread(array.py(), &work);
+        }
+        Ok(())
+    }
+
+    /// Wait until no more than `keep` arrays are left to write; answer how many bytes the others had that were not
+    /// answered yet, and raise what went wrong with one of them.
+    #[pyo3(signature = (keep, /))]
+    fn settle(&self, py: Python<'_>, keep: usize) -> PyResult<u64> {
+        let work = self.work()?;
+        let mut settled = 0;
+        loop {
+            let (done, left) = work.take_written();
+            for pending in done {
+                settled += pending.bytes.len() as u64;
+                // Here, where there is Python: the array may go.
+                drop(pending);
+            }
+            match left {
+                Err(failure) => return Err(failure.into()),
+                Ok(left) if left <= keep => return Ok(settled),
+                Ok(_) => py.detach(|| work.wait_for_first()),
+            }
+            py.check_signals()?;
+        }
+    }
+
+    /// Give up what has not been begun, wait for the rest, and close the descriptors.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.end());
+        drop(self.taken());
+    }
+}
+
+impl BackgroundWriter {
+    fn work(&self) -> PyResult<Arc<Work>> {
+        if self.process != std::process::id() {
+            let message = "the file is being written by the parent of this process; open it anew here";
+            return Err(PyRuntimeError::new_err(message));
+        }
+        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.clone().ok_or_else(|| PyValueError::new_err("the writer is closed"))
+    }
+
+    fn taken(&self) -> Option<Arc<Work>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Where the system has no thread to spare (`ulimit -u`), those that there are do all; the first one is this one.
+    fn start_thread(&self, py: Python<'_>, work: &Arc<Work>) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if threads.len() >= THREADS {
+            return;
+        }
+        let its = Arc::clone(work);
+        match Builder::new().name("onecopy-write".into()).spawn(move || its.run(Until::Closed)) {
+            Ok(thread) => threads.push(thread),
+            Err(_) if threads.is_empty() => py.detach(|| work.run(Until::Begun)),
+            Err(_) => {}
+        }
+    }
+
+    /// Has the threads end, and waits for them: where they are of this process.
+    fn end(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let Ok(work) = self.work() else { return std::mem::forget(threads) };
+        work.close();
+        for thread in threads {
+            // A panic was told by `settle`, or nobody asked.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for BackgroundWriter {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// How long a thread writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    Closed,
+    /// Nothing is left to begin.
+    Begun,
+}
+
+impl Work {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the threads; what has not been begun never is.
+    fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.begun = state.pending.len();
+        drop(state);
+        self.begun.notify_all();
+    }
+
+    /// Writes one array after the other.
+    fn run(&self, until: Until) {
+        let target = Target { file: self.file.as_fd(), direct: self.direct.as_ref().map(AsFd::as_fd) };
+        let mut state = self.lock();
+        loop {
+            while state.begun >= state.pending.len() {
+                if state.closed || until == Until::Begun {
+                    return;
+                }
+                state.idle += 1;
+                state = self.begun.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+            }
+            let number = state.settled + state.begun as u64;
+            let (bytes, position, stage) = {
+                let next = &state.pending[state.begun];
+                (Arc::clone(&next.bytes), next.position, next.stage)
+            };
+            state.begun += 1;
+            drop(state);
+            let written = catch_unwind(AssertUnwindSafe(|| target.write(bytes.get(), position, stage, &self.staging)));
+            // What went through the page cache.
+            begin_writeback(self.file.as_fd());
+            // Before it is told that it has been written: the last reference goes where there is Python.
+            drop(bytes);
+            state = self.lock();
+            let place = (number - state.settled) as usize;
+            state.pending[place].outcome =
+                Some(written.map_err(|_| Failure::Panic).and_then(|outcome| outcome.map_err(Failure::System)));
+            self.written.notify_all();
+        }
+    }
+
+    /// Takes what has been written from the front; and answers how much is left, or that the first of these failed.
+    fn take_written(&self) -> (Vec<Pending>, Result<usize, Failure>) {
+        let mut state = self.lock();
+        let done = state.pending.iter().take_while(|pending| matches!(pending.outcome, Some(Ok(())))).count();
+        let taken: Vec<_> = state.pending.drain(..done).collect();
+        state.begun -= done;
+        state.settled += done as u64;
+        match state.pending.front().and_then(|first| first.outcome) {
+            Some(Err(failure)) => (taken, Err(failure)),
+            _ => (taken, Ok(state.pending.len())),
+        }
+    }
+
+    /// Waits for the first array, but not for long.
+    fn wait_for_first(&self) {
+        let is_under_way = |state: &mut State| state.pending.front().is_some_and(|first| first.outcome.is_none());
+        let _ = self.written.wait_timeout_while(self.lock(), TICK, is_under_way);
+    }
+}
+
+impl From<Failure> for PyErr {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::System(errno) => os_error(errno),
+            Failure::Panic => PyRuntimeError::new_err(
+                "a thread that writes has ended early; this is an error of onecopy: please report it",
+            ),
+        }
+    }
+}
