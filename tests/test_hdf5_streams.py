@@ -416,3 +416,27 @@ def test_a_full_disk_is_an_error_with_figures(path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert os.listdir(path.parent) == []
+
+
+def test_texts_one_behind_the_other(path: Path) -> None:
+    texts = {}
+    for number in range(3):
+        text = path.with_name(f"{number}.txt")
+        text.write_text("".join(f"{n}\n" for n in range(number, 4000)))
+        texts[f"text{number}"] = oc.iter_text(text, int, rows=1000)
+    between = (block for block in [np.arange(5)])
+    oc.to_hdf5(path, {**texts, "between": between, "last": oc.iter_text(["1", "2"], int)})
+    for number in range(3):
+        assert oc.from_hdf5(path, f"text{number}")[:, 0].tolist() == list(range(number, 4000))
+    assert oc.from_hdf5(path, "between").tolist() == [0, 1, 2, 3, 4]
+    assert oc.from_hdf5(path, "last").tolist() == [[1], [2]]
+
+
+def test_a_refused_file_takes_nothing_from_a_text(path: Path) -> None:
+    path.with_suffix(".txt").write_text("".join(f"{n}\n" for n in range(5000)))
+    path.write_text("not to be lost")
+    text = oc.iter_text(path.with_suffix(".txt"), int, rows=1000)
+    with pytest.raises(FileExistsError):
+        oc.to_hdf5(path, {"x": text})
+    oc.to_hdf5(path, {"x": text}, mode="w")
+    assert oc.from_hdf5(path, "x")[:, 0].tolist() == list(range(5000))

@@ -449,3 +449,20 @@ def test_ends_of_lines_inside_of_quotes_stay_as_they_are_given() -> None:
     for source in (lines, iter(lines)):
         read = oc.loadtxt(source, "U4", delimiter=",", quotechar='"', truncate=True)
         assert read.tolist() == ["1", "\na\r2"]
+
+
+def test_fields_that_overlap_are_written_in_their_order():
+    dtype = np.dtype({"names": ["a", "b"], "formats": ["<i8", "<i2"], "offsets": [0, 2], "itemsize": 8})
+    text = [f"{n * 99999999999} {n % 100 - 50}" for n in range(500)]
+    expected, loaded = np.loadtxt(text, dtype=dtype), oc.loadtxt(text, dtype=dtype)
+    for name in dtype.names:
+        assert loaded[name].tolist() == expected[name].tolist()
+
+
+def test_strings_are_cut_where_that_is_wanted():
+    text = [f"{'abcdefgh'[: n % 8 + 1]} {n}" for n in range(2000)]
+    loaded = oc.loadtxt(text, dtype="S3,i4", truncate=True)
+    assert loaded["f0"].tolist() == [line.split()[0][:3].encode() for line in text]
+    assert loaded["f1"].tolist() == list(range(2000))
+    with pytest.raises(oc.ParseError, match="it has 4 characters and 3 fit"):
+        oc.loadtxt(text, dtype="S3,i4")

@@ -275,14 +275,16 @@ class Hdf5Writer:
         # Until it is finished, nothing else may be made in the file, and so no chunks.
         self._rows.settle()
         self._check_new(name)
-        dtype = to_storage(empty).dtype
+        stored = to_storage(empty)
+        if stored is not empty:
+            arrays = map(to_storage, arrays)
 
         def make(count: int, properties: h5py.h5p.PropDCID) -> h5py.Dataset:
-            return _create_in(self._h5, name, dtype, shape=(count, *empty.shape[1:]), dcpl=properties)
+            return _create_in(self._h5, name, stored.dtype, shape=(count, *empty.shape[1:]), dcpl=properties)
 
         stream = RowStream(self._file, self._h5, name, make, self._rows)
         try:
-            for array in map(to_storage, arrays):
+            for array in arrays:
                 # Before it is an argument, and so referred to once more.
                 later = _native.is_exclusive(array)
                 stream.append(array, later=later)

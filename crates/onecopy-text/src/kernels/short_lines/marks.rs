@@ -1,7 +1,8 @@
 //! Where fields and lines end: a bit for each byte of the block.
 
 use std::arch::x86_64::{
-    _mm512_loadu_si512, _mm512_movepi8_mask, _mm512_permutex2var_epi8, _mm512_set1_epi8, _mm512_test_epi8_mask,
+    _mm512_loadu_si512, _mm512_maskz_mov_epi8, _mm512_movepi8_mask, _mm512_or_si512, _mm512_permutex2var_epi8,
+    _mm512_set1_epi8, _mm512_setzero_si512, _mm512_test_epi8_mask,
 };
 
 use crate::block::PADDING;
@@ -66,25 +67,34 @@ impl Marks {
         let class = |class: u8| _mm512_set1_epi8(class.cast_signed());
         // SAFETY: 128 bytes are read of 128.
         let [low, high] = [0, 64].map(|at| unsafe { _mm512_loadu_si512(classes.of.as_ptr().add(at).cast()) });
-        let (mut lines, mut odd, mut before) = (0, 0, 1);
+        let (mut lines, mut blank, mut before) = (0, 0, 1);
+        // All bytes together, of which the highest bit counts, and their classes.
+        let (mut seen, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
         for (group, bytes) in padded[..length.div_ceil(GROUP) * GROUP].as_chunks::<GROUP>().0.iter().enumerate() {
-            let left = length - group * GROUP;
-            let valid = if left < GROUP { (1 << left) - 1 } else { !0 };
             // SAFETY: 64 bytes are read of 64.
             let bytes = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
             // Only the low seven bits of a byte choose.
-            let classes_of = _mm512_permutex2var_epi8(low, bytes, high);
-            let ends = _mm512_test_epi8_mask(classes_of, class(LINE_END)) & valid;
-            let separators = _mm512_test_epi8_mask(classes_of, class(SEPARATOR)) & valid;
-            odd |= (_mm512_test_epi8_mask(classes_of, class(ODD)) | _mm512_movepi8_mask(bytes)) & valid;
+            let mut classes_of = _mm512_permutex2var_epi8(low, bytes, high);
+            let left = length - group * GROUP;
+            if left < GROUP {
+                // What is behind the block has no class.
+                classes_of = _mm512_maskz_mov_epi8((1 << left) - 1, classes_of);
+                seen = _mm512_or_si512(seen, _mm512_maskz_mov_epi8((1 << left) - 1, bytes));
+            } else {
+                seen = _mm512_or_si512(seen, bytes);
+            }
+            let ends = _mm512_test_epi8_mask(classes_of, class(LINE_END));
+            let separators = _mm512_test_epi8_mask(classes_of, class(SEPARATOR));
+            odd = _mm512_or_si512(odd, classes_of);
             // A line end at the start, or behind another one, ends a blank line.
             let apart = if classes.spaced { separators } else { ends };
-            odd |= apart & (apart << 1 | before);
+            blank |= apart & (apart << 1 | before);
             before = apart >> 63;
             lines += ends.count_ones() as usize;
             self.groups.push([separators, ends]);
         }
         self.groups.extend([[0; 2]; 2]);
+        let odd = _mm512_test_epi8_mask(odd, class(ODD)) | _mm512_movepi8_mask(seen) | blank;
         (odd == 0 && (length == 0 || padded[length - 1] == b'\n')).then_some(lines)
     }
 

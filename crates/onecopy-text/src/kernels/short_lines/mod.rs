@@ -9,11 +9,15 @@
 //! | which bytes separate fields and lines, and whether the block is plain | `marks` |
 //! | where the numbers of a group of lines have their slots, and how long numbers are | `shape` |
 //! | the digits of a group of lines, to words of four digits | `numbers` |
-//! | words to elements in their records, column by column; strings | `store` |
+//! | which bytes of a record come from where | `assembly` |
+//! | words, and short strings, to whole records | `assemble` |
+//! | to other elements in their records, column by column | `store` |
 //!
 //! Whatever is not plain here, a block, a line or a field, is left to the index and to the exact rules. Where that is
 //! too often so, it is not tried for some blocks.
 
+mod assemble;
+mod assembly;
 mod marks;
 mod numbers;
 mod shape;
@@ -126,7 +130,7 @@ impl ShortLines {
     fn choose_shapes(&mut self) {
         let average = self.buffers.marks.length().div_ceil(self.lines.max(1));
         let most = self.columns.most_lines(average);
-        self.shapes = (most > 0).then(|| [self.columns.shape(most), self.columns.shape(1)]);
+        self.shapes = (most > 0).then(|| [most, 1].map(|lines| self.columns.shape(lines, self.record_size)));
     }
 
     /// Makes the slots as wide as the numbers of the first lines of the block are.

@@ -12,6 +12,7 @@ use std::arch::x86_64::{
 use std::ops::Range;
 
 use super::super::number::POINT;
+use super::assemble::{Joined, NOTHING};
 use super::marks::Marks;
 use super::shape::{MOST_FIELDS, MOST_SLOTS, Shape};
 
@@ -21,16 +22,20 @@ pub(super) const ROUND: usize = 64;
 /// What was found in some groups of lines.
 pub(super) struct Found {
     groups: [Group; ROUND],
+    joined: [Joined; ROUND],
     /// Behind the last of them.
     pub(super) end: usize,
 }
+
+/// Words in front of those of a group, so that each has two before it.
+const LEAD: usize = 2;
 
 /// A group of lines.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct Group {
-    /// Four digits of a slot each; negative for an integer with a minus.
-    pub(super) words: [i32; MOST_SLOTS],
+    /// Four digits of a slot each, behind [`LEAD`]; negative for an integer with a minus.
+    words: [i32; LEAD + MOST_SLOTS],
     /// Masks of slots: the byte of a point, and all bytes of a slot whose number has a minus.
     pub(super) points: u64,
     pub(super) minus: u64,
@@ -41,12 +46,32 @@ pub(super) struct Group {
     pub(super) ends: [u8; MOST_FIELDS],
 }
 
-const EMPTY: Group =
-    Group { words: [0; MOST_SLOTS], points: 0, minus: 0, at: 0, starts: [0; MOST_FIELDS], ends: [0; MOST_FIELDS] };
+const EMPTY: Group = Group {
+    words: [0; LEAD + MOST_SLOTS],
+    points: 0,
+    minus: 0,
+    at: 0,
+    starts: [0; MOST_FIELDS],
+    ends: [0; MOST_FIELDS],
+};
+
+impl Group {
+    /// A word.
+    #[inline(always)]
+    pub(super) fn word(&self, number: usize) -> i32 {
+        self.words[LEAD + number % MOST_SLOTS]
+    }
+
+    /// For each word the one so many before it, up to two; nothing of use for the first ones.
+    #[inline(always)]
+    pub(super) fn words_before(&self, distance: usize) -> &[i32; MOST_SLOTS] {
+        self.words[LEAD - distance..].first_chunk().expect("as many words are in front")
+    }
+}
 
 impl Default for Found {
     fn default() -> Self {
-        Self { groups: [EMPTY; ROUND], end: 0 }
+        Self { groups: [EMPTY; ROUND], joined: [NOTHING; ROUND], end: 0 }
     }
 }
 
@@ -63,14 +88,15 @@ const PLACES: [u8; 64] = {
 
 /// A register of 64 bytes.
 #[inline(always)]
-fn register(bytes: &[u8; 64]) -> __m512i {
+pub(super) fn register(bytes: &[u8; 64]) -> __m512i {
     // SAFETY: called where AVX-512 is; 64 bytes are read of 64.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
 impl Found {
-    pub(super) fn groups(&self, count: usize) -> &[Group] {
-        &self.groups[..count]
+    /// The first groups, and room for what they are together.
+    pub(super) fn groups(&mut self, count: usize) -> (&[Group], &mut [Joined]) {
+        (&self.groups[..count], &mut self.joined[..count])
     }
 
     /// Where a line of those groups is, without its line end.
@@ -135,7 +161,7 @@ impl Found {
             (group.points, group.minus, group.at) = (points, minus, at);
             // SAFETY: as many bytes are written as there are.
             unsafe {
-                _mm512_storeu_si512(group.words.as_mut_ptr().cast(), words);
+                _mm512_storeu_si512(group.words[LEAD..].as_mut_ptr().cast(), words);
                 _mm_storeu_si128(group.starts.as_mut_ptr().cast(), few_starts);
                 _mm_storeu_si128(group.ends.as_mut_ptr().cast(), few_ends);
             }

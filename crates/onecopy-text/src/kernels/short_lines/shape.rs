@@ -1,11 +1,12 @@
 //! The slots of the numbers of a group of lines.
 
+use super::assembly::Assembly;
 use crate::convert::Cell;
 use crate::layout::Scalar;
 use crate::plan::{Plan, Target};
 
 /// Bytes of a register, which all slots share.
-const BYTES: usize = 64;
+pub(super) const BYTES: usize = 64;
 /// A slot consists of words of so many digits.
 pub(super) const WORD: usize = 4;
 /// The words of the longest number: 16 characters.
@@ -39,9 +40,11 @@ pub(super) struct Slot {
 pub(super) struct Columns {
     pub(super) list: Vec<Column>,
     /// Fields of a line.
-    fields: usize,
+    pub(super) fields: usize,
     /// Words of all slots of a line.
     pub(super) words: usize,
+    /// Whether strings that are too long are cut.
+    pub(super) truncate: bool,
 }
 
 impl Columns {
@@ -59,7 +62,7 @@ impl Columns {
             Some(Column { target: i, field, cell: target.cell, offset: target.offset, slot })
         };
         let columns: Option<Vec<Column>> = plan.targets.iter().enumerate().map(column).collect();
-        let mut columns = Self { list: columns?, fields: plan.columns, words: 0 };
+        let mut columns = Self { list: columns?, fields: plan.columns, words: 0, truncate: plan.rules.truncate };
         columns.place();
         (columns.words > 0).then_some(columns)
     }
@@ -96,9 +99,10 @@ impl Columns {
         by_length.min(MOST_SLOTS / self.words).min(MOST_FIELDS / self.fields)
     }
 
-    /// The shape of groups of so many lines.
-    pub(super) fn shape(&self, lines: usize) -> Shape {
+    /// The shape of groups of so many lines, whose records have so many bytes.
+    pub(super) fn shape(&self, lines: usize, record_size: usize) -> Shape {
         let mut shape = Shape::empty(lines, self.fields, self.words);
+        (shape.assembly, shape.rest) = Assembly::new(self, lines, record_size);
         for line in 0..lines {
             shape.line_ends |= 1 << ((line + 1) * self.fields - 1);
             for column in &self.list {
@@ -152,6 +156,9 @@ pub(super) struct Shape {
     pub(super) integers: u16,
     /// Of the fields of the group: those that end a line.
     pub(super) line_ends: u64,
+    /// Which columns are made at once, for whole records, if there are any; and the others.
+    pub(super) assembly: Option<Assembly>,
+    pub(super) rest: Vec<usize>,
 }
 
 impl Shape {
@@ -169,6 +176,8 @@ impl Shape {
             last_of_floats: 0,
             integers: 0,
             line_ends: 0,
+            assembly: None,
+            rest: Vec::new(),
         }
     }
 

@@ -5,8 +5,9 @@ use std::slice;
 use super::super::number::POWERS;
 use super::super::string::{Bytes, Unicode};
 use super::super::{Kernel, MaskedBytes, Unknown};
+use super::assemble::assemble;
 use super::numbers::{Found, Group};
-use super::shape::{Column, Columns, MOST_FIELDS, MOST_SLOTS, Shape, Slot, WORD};
+use super::shape::{Column, Columns, MOST_FIELDS, Shape, Slot, WORD};
 use crate::layout::Scalar;
 
 /// Widest string that one register holds.
@@ -23,23 +24,27 @@ struct Job<'a> {
 
 /// Makes `records` of the groups of `found`; the number of records before the first that has an element for the exact
 /// rules. What `other` gets, see [`ShortLines::fill`](super::ShortLines::fill).
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
 pub(super) fn store(
     columns: &Columns,
     shape: &Shape,
-    found: &Found,
+    found: &mut Found,
     padded: &[u8],
     records: &mut [u8],
     record_size: usize,
     other: &mut impl FnMut(usize, &[u8], &mut [u8]) -> bool,
 ) -> usize {
     let count = records.len() / record_size;
-    let groups = found.groups(count / shape.lines);
+    let (groups, joined) = found.groups(count / shape.lines);
     if groups.is_empty() {
         return 0;
     }
+    let assembled = shape.assembly.as_ref();
+    let assembled =
+        assembled.map_or(count, |parts| assemble(parts, shape, groups, joined, padded, records, record_size));
     let mut job = Job { groups, shape, padded, records, record_size };
-    columns.list.iter().map(|column| job.column(column, other)).min().unwrap_or(count)
+    let stored = shape.rest.iter().map(|&column| job.column(&columns.list[column], other)).min();
+    stored.map_or(assembled, |stored| stored.min(assembled))
 }
 
 impl Job<'_> {
@@ -159,7 +164,7 @@ impl Job<'_> {
 /// The integer in the slot of so many words.
 #[inline(always)]
 fn value<const WORDS: usize>(group: &Group, first: usize) -> i64 {
-    let word = |i: usize| i64::from(group.words[(first + i) % MOST_SLOTS]);
+    let word = |i: usize| i64::from(group.word(first + i));
     (0..WORDS).fold(0, |value, i| 10_000 * value + word(i))
 }
 

@@ -69,9 +69,10 @@ impl Table {
     }
 }
 
-/// Behind the text stand digits, which must not count.
+/// Behind the text stands what was there before, which must not count.
 fn pad(text: &str) -> Vec<u8> {
-    [text.as_bytes(), &[b'9'; PADDING]].concat()
+    let before = b"9\n 9,9\t\"#\0\xff9\n\n".iter().copied();
+    text.bytes().chain(before.cycle().take(PADDING)).collect()
 }
 
 /// Reads the table in batches of `batch` records; the numbers of the lines that were not plain.
@@ -127,8 +128,18 @@ fn plain(scalar: Scalar) -> BoxedStrategy<String> {
     }
 }
 
+/// As [`plain`], of numbers that are no longer than eight characters.
+fn brief(scalar: Scalar) -> BoxedStrategy<String> {
+    match scalar {
+        Scalar::I32 | Scalar::I64 => "-?[0-9]{1,7}".boxed(),
+        Scalar::U32 | Scalar::U64 => "[0-9]{1,8}".boxed(),
+        Scalar::F64 => prop_oneof!["-?[0-9]{1,7}", "-?[0-9]{0,3}\\.[0-9]{1,3}"].boxed(),
+        _ => plain(scalar),
+    }
+}
+
 fn odd() -> impl Strategy<Value = String> {
-    const SPELLINGS: [&str; 22] = [
+    const SPELLINGS: [&str; 34] = [
         "-",
         ".",
         "-.",
@@ -146,6 +157,18 @@ fn odd() -> impl Strategy<Value = String> {
         "300",
         "70000",
         "99999999999",
+        "2099999999",
+        "-2100000000",
+        "2147483647",
+        "2147483648",
+        "-2147483648",
+        "-2147483649",
+        "-129",
+        "4294967295",
+        "1234567890123",
+        "1000000000007",
+        "0000000000007",
+        "-7",
         "12345678901234567",
         "9007199254740993",
         "0.12345678901234567",
@@ -158,10 +181,11 @@ fn odd() -> impl Strategy<Value = String> {
 fn table(oddities: u32) -> impl Strategy<Value = Table> {
     let scalars = proptest::collection::vec(proptest::sample::select(&SCALARS[..]), 1..6);
     let delimiter = proptest::sample::select(&[None, Some(","), Some("\t")][..]);
-    (scalars, delimiter).prop_flat_map(move |(scalars, delimiter)| {
+    (scalars, delimiter, any::<bool>()).prop_flat_map(move |(scalars, delimiter, is_brief)| {
+        let usual = |scalar: Scalar| if is_brief { brief(scalar) } else { plain(scalar) };
         let field = |scalar: &Scalar| match oddities {
-            0 => plain(*scalar),
-            _ => prop_oneof![200 => plain(*scalar), oddities => odd()].boxed(),
+            0 => usual(*scalar),
+            _ => prop_oneof![200 => usual(*scalar), oddities => odd()].boxed(),
         };
         let fields: Vec<_> = scalars.iter().map(field).collect();
         let line = (fields, 0..100 * (oddities + 1)).prop_map(move |(mut line, dice)| {
