@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -243,3 +244,29 @@ assert os.pread(fd, 6000, 0) == b"".join(array.tobytes() for array in arrays)
 def test_where_there_is_no_thread_to_spare_the_caller_writes(tmp_path: Path) -> None:
     """Under `ulimit -v`, there is no memory for the stack of one."""
     subprocess.run([sys.executable, "-c", NO_THREAD, tmp_path / "file"], check=True)
+
+
+def test_a_block_is_free_as_soon_as_it_is_written(file: int) -> None:
+    writer = _native.BackgroundWriter(file, -1)
+    before = oc.stats()["used_bytes"]
+    array = oc.full(100_000, 7, "u1")
+    assert oc.stats()["used_bytes"] > before
+    writer.submit(array, 0)
+    del array
+    end = time.monotonic() + 60
+    while oc.stats()["used_bytes"] > before:
+        assert time.monotonic() < end, "it is kept until somebody settles"
+    assert writer.settle(0) == 100_000
+    assert os.pread(file, 100_001, 0) == b"\7" * 100_000
+
+
+def test_of_a_private_view_its_own_memory_is_written(file: int) -> None:
+    writer = _native.BackgroundWriter(file, -1)
+    shared = oc.zeros(100_000, "u1")
+    private = _native.decode(_native.encode(oc.share(shared, mode="cow")))
+    private[:] = 7
+    writer.submit(private, 0)
+    del private
+    writer.settle(0)
+    assert os.pread(file, 100_001, 0) == b"\7" * 100_000
+    assert not shared.any()

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use onecopy::Mode;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use rustix::io::Errno;
@@ -64,7 +65,9 @@ struct State {
 }
 
 struct Pending {
-    bytes: Arc<HeldBytes>,
+    /// None while they are being written, and afterwards where they could go.
+    bytes: Option<HeldBytes>,
+    len: usize,
     position: u64,
     stage: bool,
     outcome: Option<Result<(), Failure>>,
@@ -93,11 +96,16 @@ impl BackgroundWriter {
     fn submit(&self, array: &Bound<'_, PyAny>, position: u64) -> PyResult<()> {
         let work = self.work()?;
         let array = NdArray::of(array)?;
-        let Some(bytes) = array.hold_bytes() else { return Err(PyValueError::new_err("the array is not contiguous")) };
+        let place = locate(&array);
         // The allocators of private memory ask for huge pages by themselves, and the disk fetches from these as they are.
-        let stage = locate(&array).is_some_and(|place| !place.block.is_in_huge_pages());
+        let stage = place.as_ref().is_some_and(|place| !place.block.is_in_huge_pages());
+        // A block is free for the next one as soon as it is written. A private view of one has memory of its own.
+        let block = place.filter(|place| place.mode != Mode::CopyOnWrite).map(|place| place.block);
+        let held = array.hold_bytes(block);
+        let Some(bytes) = held else { return Err(PyValueError::new_err("the array is not contiguous")) };
+        let len = bytes.len();
         let mut state = work.lock();
-        state.pending.push_back(Pending { bytes: Arc::new(bytes), position, stage, outcome: None });
+        state.pending.push_back(Pending { bytes: Some(bytes), len, position, stage, outcome: None });
         let is_short_of_threads = state.idle < state.pending.len() - state.begun;
         drop(state);
         work.begun.notify_one();
@@ -116,7 +124,7 @@ impl BackgroundWriter {
         loop {
             let (done, left) = work.take_written();
             for pending in done {
-                settled += pending.bytes.len() as u64;
+                settled += pending.len as u64;
                 // Here, where there is Python: the array may go.
                 drop(pending);
             }
@@ -218,19 +226,20 @@ impl Work {
                 state.idle -= 1;
             }
             let number = state.settled + state.begun as u64;
-            let (bytes, position, stage) = {
-                let next = &state.pending[state.begun];
-                (Arc::clone(&next.bytes), next.position, next.stage)
-            };
+            let begun = state.begun;
+            let next = &mut state.pending[begun];
+            let (bytes, position, stage) = (next.bytes.take(), next.position, next.stage);
             state.begun += 1;
             drop(state);
-            let written = catch_unwind(AssertUnwindSafe(|| target.write(bytes.get(), position, stage, &self.staging)));
+            let write =
+                || bytes.as_ref().map_or(Ok(()), |bytes| target.write(bytes.get(), position, stage, &self.staging));
+            let written = catch_unwind(AssertUnwindSafe(write));
             // What went through the page cache.
             begin_writeback(self.file.as_fd());
-            // Before it is told that it has been written: the last reference goes where there is Python.
-            drop(bytes);
+            let rest = bytes.and_then(HeldBytes::let_go);
             state = self.lock();
             let place = (number - state.settled) as usize;
+            state.pending[place].bytes = rest;
             state.pending[place].outcome =
                 Some(written.map_err(|_| Failure::Panic).and_then(|outcome| outcome.map_err(Failure::System)));
             self.written.notify_all();

@@ -9,6 +9,7 @@ use numpy::npyffi::{
     NpyTypes, PY_ARRAY_API, PyArray_Check, PyArrayObject, PyArrayObject_fields, get_type_object, npy_intp,
 };
 use numpy::{PyArrayDescr, PyArrayDescrMethods};
+use onecopy::Block;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
@@ -123,36 +124,41 @@ impl<'py> NdArray<'py> {
         Some(unsafe { std::slice::from_raw_parts(self.fields().data.cast::<u8>().cast_const(), len) })
     }
 
-    /// The bytes of a contiguous array, and a reference to it.
-    pub(crate) fn hold_bytes(&self) -> Option<HeldBytes> {
+    /// The bytes of a contiguous array, and a reference to it; or to the block, if there is one, in which all of them are.
+    pub(crate) fn hold_bytes(&self, block: Option<Block>) -> Option<HeldBytes> {
         let bytes = self.bytes()?;
-        Some(HeldBytes { _array: self.object.clone().unbind(), first: NonNull::from(bytes).cast(), len: bytes.len() })
+        let array = block.is_none().then(|| self.object.clone().unbind());
+        Some(HeldBytes { array, _block: block, first: NonNull::from(bytes).cast(), len: bytes.len() })
     }
 }
 
 /// The bytes of a contiguous array, which this keeps, for a thread that has no Python.
-///
-/// It may be dropped without Python too: the array then goes when somebody has it next.
 pub(crate) struct HeldBytes {
-    _array: Py<PyAny>,
+    /// What keeps the memory: an array, which should go where there is Python (elsewhere it only goes when somebody has that
+    /// next), or a block.
+    array: Option<Py<PyAny>>,
+    _block: Option<Block>,
     first: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: the memory belongs to the array, which any thread may refer to, and it is only read.
+// SAFETY: the memory belongs to the array or the block, which any thread may refer to, and it is only read.
 unsafe impl Send for HeldBytes {}
-// SAFETY: as above.
-unsafe impl Sync for HeldBytes {}
 
 impl HeldBytes {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
+    /// Lets go of what needs no Python for that; the rest is given back.
+    pub(crate) fn let_go(self) -> Option<Self> {
+        self.array.is_some().then_some(self)
+    }
+
     pub(crate) fn get(&self) -> &[u8] {
-        // SAFETY: made of the bytes of an array that lives as long as `self`. What another thread does with its items
-        // meanwhile is the program's affair, as with `NdArray::bytes`. numpy refuses to resize an array in place of
-        // which there is another reference.
+        // SAFETY: made of the bytes of an array whose memory lives as long as `self`, by the array itself, which numpy
+        // refuses to resize in place while there is another reference, or by the block that they are in. What another
+        // thread does with its items meanwhile is the program's affair, as with `NdArray::bytes`.
         unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.len) }
     }
 }
