@@ -243,7 +243,7 @@ assert os.pread(fd, 6000, 0) == b"".join(array.tobytes() for array in arrays)
 
 def test_where_there_is_no_thread_to_spare_the_caller_writes(tmp_path: Path) -> None:
     """Under `ulimit -v`, there is no memory for the stack of one."""
-    subprocess.run([sys.executable, "-c", NO_THREAD, tmp_path / "file"], check=True)
+    subprocess.run([sys.executable, "-c", NO_THREAD, tmp_path / "file"], check=True, timeout=60)
 
 
 def test_a_block_is_free_as_soon_as_it_is_written(file: int) -> None:

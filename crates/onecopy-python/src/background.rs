@@ -139,8 +139,7 @@ impl BackgroundWriter {
 
     /// Give up what has not been begun, wait for the rest, and close the descriptors.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| self.end());
-        drop(self.taken());
+        drop(py.detach(|| self.end()));
     }
 }
 
@@ -152,10 +151,6 @@ impl BackgroundWriter {
         }
         let work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         work.clone().ok_or_else(|| PyValueError::new_err("the writer is closed"))
-    }
-
-    fn taken(&self) -> Option<Arc<Work>> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Where the system has no thread to spare (`ulimit -u`), those that there are do all; the first one is this one.
@@ -172,21 +167,27 @@ impl BackgroundWriter {
         }
     }
 
-    /// Has the threads end, and waits for them: where they are of this process.
-    fn end(&self) {
+    /// Has the threads end, and waits for them: where they are of this process. The arrays that are left should go where
+    /// there is Python.
+    fn end(&self) -> Option<Arc<Work>> {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        let Ok(work) = self.work() else { return std::mem::forget(threads) };
-        work.close();
-        for thread in threads {
-            // A panic was told by `settle`, or nobody asked.
-            let _ = thread.join();
+        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        if self.process == std::process::id() {
+            work.close();
+            for thread in threads {
+                // A panic was told by `settle`, or nobody asked.
+                let _ = thread.join();
+            }
+        } else {
+            std::mem::forget(threads);
         }
+        Some(work)
     }
 }
 
 impl Drop for BackgroundWriter {
     fn drop(&mut self) {
-        self.end();
+        drop(self.end());
     }
 }
 

@@ -121,9 +121,13 @@ class SameRows:
     def __call__(self, block: Array) -> Array:
         """Return a block as it is."""
         # To describe a type takes longer than all else that is done for a block.
-        if self._first is not None and block.dtype is self._seen and block.shape[1:] == self._first[1] and block.ndim:
-            self._number += 1
-            return block
+        if not (block.ndim and self._first and block.dtype is self._seen and block.shape[1:] == self._first[1]):
+            self._check(block)
+        self._number += 1
+        self._seen = block.dtype
+        return block
+
+    def _check(self, block: Array) -> None:
         which = f"dataset {self._name!r}: block {self._number}"
         if not block.ndim:
             raise ValueError(f"{which} is a single value, give arrays of rows")
@@ -132,9 +136,6 @@ class SameRows:
         if found != first:
             one, other = (f"{dtype} and shape {shape}" for dtype, shape in (found, first))
             raise ValueError(f"{which} has rows of type {one}, those before {other}: use astype or reshape")
-        self._number += 1
-        self._seen = block.dtype
-        return block
 
 
 def rows_up_to(count: int, empty: Array, arrays: Iterator[Array]) -> Array:

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-/// Ten times what threads have by default, and a tenth of what the system allows.
+/// Some times what threads have by default, and a tenth of what the system allows.
 const LONG: Duration = Duration::from_millis(10);
 
 /// Long time slices for this thread, and for those that it starts, until this is dropped.

@@ -183,7 +183,7 @@ fn put(record: __m512i, records: &mut [u8], bytes: usize, more: bool) {
 }
 
 /// Makes a part of the records of all groups; the number of records, with those of other parts, before the first string
-/// that is too long, or more than there are.
+/// that is too long, or of all.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 fn part_of<const WIDE: bool, const FLOATS: bool>(
@@ -225,7 +225,7 @@ fn part_of<const WIDE: bool, const FLOATS: bool>(
             return i * shape.lines + too_long.trailing_zeros() as usize / record_size;
         }
     }
-    usize::MAX / 2
+    groups.len() * shape.lines
 }
 
 /// By bits of the first: the second, or the third.

@@ -1,8 +1,8 @@
 //! Which elements of records are made at once, and from where each of their bytes comes.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
-use super::shape::{BYTES, Column, Columns, MOST_SLOTS, WORD};
+use super::shape::{BYTES, Column, Columns, MOST_SLOTS, Slot, WORD};
 use crate::layout::Scalar;
 
 /// Floats of a group: a division of more doubles at a time takes longer than the rest.
@@ -63,11 +63,8 @@ pub(super) struct Part {
 /// What an element is made of.
 enum Kind {
     /// The number in the slot, which has to be in a range.
-    Integer {
-        least: i32,
-        most: i32,
-    },
-    Float,
+    Integer(Slot, RangeInclusive<i32>),
+    Float(Slot),
     String,
 }
 
@@ -78,10 +75,10 @@ impl Assembly {
         if record_size > BYTES || overlap(&columns.list) {
             return (None, all().collect());
         }
-        let floats = columns.list.iter().filter(|column| matches!(kind(column), Some(Kind::Float))).count();
+        let floats = columns.list.iter().filter(|column| matches!(kind(column), Some(Kind::Float(_)))).count();
         let with_floats = lines * floats <= MOST_FLOATS;
         let chosen = |&column: &usize| match kind(&columns.list[column]) {
-            Some(Kind::Float) => with_floats,
+            Some(Kind::Float(_)) => with_floats,
             other => other.is_some(),
         };
         let (made, rest): (Vec<_>, Vec<_>) = all().partition(chosen);
@@ -123,10 +120,10 @@ impl Assembly {
 
     fn add(&mut self, column: &Column, columns: &Columns, line: usize, record_size: usize) {
         let Some(kind) = kind(column) else { return };
-        let slot = column.slot.map(|slot| (line * columns.words + slot.first + slot.words - 1, slot.words));
-        if let Some((word, words)) = slot {
-            self.pairs |= u16::from(words > 1) << word;
-            self.triples |= u16::from(words > 2) << word;
+        let last_word = |slot: Slot| line * columns.words + slot.first + slot.words - 1;
+        if let Some(slot) = column.slot {
+            self.pairs |= u16::from(slot.words > 1) << last_word(slot);
+            self.triples |= u16::from(slot.words > 2) << last_word(slot);
         }
         let at_once = self.parts[0].lines;
         let part = &mut self.parts[line / at_once];
@@ -136,9 +133,10 @@ impl Assembly {
         let mut from = |sources: &mut dyn Iterator<Item = usize>| {
             part.source[bytes.clone()].iter_mut().zip(sources).for_each(|(place, source)| *place = source as u8);
         };
-        match (kind, slot) {
-            (Kind::Integer { least, most }, Some((word, _))) => {
-                (self.least[word], self.most[word]) = (least, most);
+        match kind {
+            Kind::Integer(slot, range) => {
+                let word = last_word(slot);
+                (self.least[word], self.most[word]) = range.into_inner();
                 // Bytes that a word lacks are those of the sign.
                 let number = WORD * word..WORD * (word + 1);
                 from(&mut number.chain(std::iter::repeat(SIGNS + WORD * word)));
@@ -146,7 +144,8 @@ impl Assembly {
                 part.integers[bytes.clone()].fill(SET);
                 part.numbers[bytes].fill(SET);
             }
-            (Kind::Float, Some((word, words))) => {
+            Kind::Float(slot) => {
+                let (word, words) = (last_word(slot), slot.words);
                 let floats = &mut self.floats;
                 let register = if size == size_of::<f64>() || !floats.has_double { 0 } else { SINGLES };
                 from(&mut (register + size * floats.count..));
@@ -155,14 +154,13 @@ impl Assembly {
                 floats.count += 1;
                 part.numbers[bytes].fill(SET);
             }
-            (Kind::String, _) => {
+            Kind::String => {
                 from(&mut (0..));
                 part.strings |= bits(&bytes);
                 part.first_of_strings |= u64::from(!columns.truncate) << first;
                 part.width[first] = size as u8;
                 part.field[bytes].fill((line * columns.fields + column.field) as u8);
             }
-            (Kind::Integer { .. } | Kind::Float, None) => {}
         }
     }
 }
@@ -186,19 +184,18 @@ fn overlap(columns: &[Column]) -> bool {
 /// How a column is made; nothing for those that are left to `store`.
 fn kind(column: &Column) -> Option<Kind> {
     let scalar = column.cell.scalar;
-    let words = column.slot.map_or(0, |slot| slot.words);
-    let range = |least, most| Some(Kind::Integer { least, most });
+    let Some(slot) = column.slot else { return matches!(scalar, Scalar::Bytes(1..=BYTES)).then_some(Kind::String) };
+    let within = |range| Some(Kind::Integer(slot, range));
     match scalar {
-        Scalar::Bytes(1..=BYTES) => Some(Kind::String),
-        Scalar::F32 | Scalar::F64 if (1..=FLOAT_WORDS).contains(&words) => Some(Kind::Float),
-        Scalar::I32 if (1..=3).contains(&words) => range(i32::MIN, i32::MAX),
-        _ if !(1..=2).contains(&words) => None,
-        Scalar::I64 => range(i32::MIN, i32::MAX),
-        Scalar::U64 | Scalar::U32 => range(0, i32::MAX),
-        Scalar::I16 => range(i16::MIN.into(), i16::MAX.into()),
-        Scalar::U16 => range(0, u16::MAX.into()),
-        Scalar::I8 => range(i8::MIN.into(), i8::MAX.into()),
-        Scalar::U8 => range(0, u8::MAX.into()),
+        Scalar::F32 | Scalar::F64 if slot.words <= FLOAT_WORDS => Some(Kind::Float(slot)),
+        Scalar::I32 if slot.words <= 3 => within(i32::MIN..=i32::MAX),
+        _ if slot.words > 2 => None,
+        Scalar::I64 => within(i32::MIN..=i32::MAX),
+        Scalar::U64 | Scalar::U32 => within(0..=i32::MAX),
+        Scalar::I16 => within(i16::MIN.into()..=i16::MAX.into()),
+        Scalar::U16 => within(0..=u16::MAX.into()),
+        Scalar::I8 => within(i8::MIN.into()..=i8::MAX.into()),
+        Scalar::U8 => within(0..=u8::MAX.into()),
         _ => None,
     }
 }

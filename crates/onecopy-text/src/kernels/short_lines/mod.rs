@@ -130,6 +130,10 @@ impl ShortLines {
     fn choose_shapes(&mut self) {
         let average = self.buffers.marks.length().div_ceil(self.lines.max(1));
         let most = self.columns.most_lines(average);
+        let is_as_before = |[group, _]: &[Shape; 2]| group.lines == most && group.words == self.columns.words;
+        if self.shapes.as_ref().is_some_and(is_as_before) {
+            return;
+        }
         self.shapes = (most > 0).then(|| [most, 1].map(|lines| self.columns.shape(lines, self.record_size)));
     }
 
