@@ -65,7 +65,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     most, before = 0, oc.stats()["used_bytes"]
     for _ in oc.iter_text(path, "i4", rows=1000, threads=2):
         most = max(most, oc.stats()["used_bytes"])
-    assert most < before + 200_000
+    assert most < before + 300_000
 
 
 def test_an_error_comes_after_the_whole_blocks_before_it(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_a_generator_without_an_end_is_read_as_it_is_needed() -> None:
     assert made == []
     for number, block in enumerate(itertools.islice(blocks, 500)):
         assert block[:, 0].tolist() == list(range(100 * number, 100 * number + 100))
-        assert oc.stats()["used_bytes"] < before + 100_000
+        assert oc.stats()["used_bytes"] < before + 150_000
     assert len(made) < 1_000_000 and threads == {threading.get_ident()}
 
 

@@ -22,8 +22,9 @@ Mode = Literal["x", "w", "a"]
 #: What can be resumed (see `onecopy._hdf5.resumable`), and its journal.
 PARTIAL = "onecopy-partial"
 JOURNAL = "onecopy-journal"
-# Room is reserved in steps, so that a chunk costs no system call.
-_STEP = 64 << 20
+# Room is reserved in steps, so that a chunk costs no system call: as long as the file is, within these limits. A step
+# waits for the writes that are under way, and holds up others.
+_STEPS = 64 << 20, 1 << 30
 
 
 class AtomicFile:
@@ -110,7 +111,8 @@ class AtomicFile:
             return self._reserved
         if size > (longest := _longest()):
             raise self._too_long(size, longest)
-        for goal in (min(size + _STEP, longest), size):
+        step = min(max(size, _STEPS[0]), _STEPS[1])
+        for goal in (min(size + step, longest), size):
             try:
                 _native.reserve_space(self._fd, goal)
             except OSError as error:

@@ -26,6 +26,7 @@ mod draft;
 pub(crate) mod fuzzing;
 mod huge_pages;
 mod join;
+mod leases;
 mod on_disk;
 mod root;
 

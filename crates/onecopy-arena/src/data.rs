@@ -261,10 +261,24 @@ impl Data {
             return;
         }
         let to = self.address(offset, Access::ReadWrite);
-        // SAFETY: the destination lies inside the mapping (asserted); no Rust reference to shared memory exists
-        // anywhere, so a peer that stores there at the same time makes wrong bytes, not undefined behaviour of safe
-        // code; the source is ordinary memory or lies in the arena, hence `copy`, which allows overlap.
+        // SAFETY: the destination lies inside the mapping (asserted); there is no Rust reference to shared memory but those
+        // of `lend`, to bytes that nobody copies meanwhile, so a peer that stores there at the same time makes wrong bytes,
+        // not undefined behaviour of safe code; the source is ordinary memory or lies in the arena, hence `copy`, which
+        // allows overlap.
         unsafe { std::ptr::copy(bytes.as_ptr(), to.as_ptr(), bytes.len()) }
+    }
+
+    /// Lends memory that is there already to `make`, which nobody else is lent meanwhile.
+    pub(crate) fn lend<T>(&self, offset: u64, len: usize, make: impl FnOnce(&mut [u8]) -> T) -> T {
+        assert!(offset.checked_add(len as u64).is_some_and(|end| end <= self.capacity));
+        if len == 0 {
+            return make(&mut []);
+        }
+        let first = self.address(offset, Access::ReadWrite);
+        // SAFETY: the bytes lie inside the mapping (asserted), which lives as long as `self`. They belong to a draft, of
+        // which nobody has been told and whose leases do not overlap, so this is the only reference to them. A damaged peer
+        // that stores there all the same makes wrong bytes, as in `copy_in`: nothing is decided by what is read there.
+        make(unsafe { std::slice::from_raw_parts_mut(first.as_ptr(), len) })
     }
 
     /// Copies out of memory that is there already.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use onecopy::Mode;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -16,6 +16,7 @@ use crate::array::locate;
 use crate::files::{begin_writeback, os_error};
 use crate::ndarray::{HeldBytes, NdArray};
 use crate::reads::borrowed;
+use crate::text::TextBlocks;
 use crate::writes::{Staging, Target};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -59,6 +60,8 @@ struct State {
     begun: usize,
     /// Settled before them.
     settled: u64,
+    /// How many bytes of these `settle` has not answered yet.
+    untold: u64,
     /// Threads that wait for something to do.
     idle: usize,
     closed: bool,
@@ -77,6 +80,12 @@ struct Pending {
 enum Failure {
     System(Errno),
     Panic,
+}
+
+impl Pending {
+    fn new(bytes: HeldBytes, position: u64, stage: bool) -> Self {
+        Self { len: bytes.len(), bytes: Some(bytes), position, stage, outcome: None }
+    }
 }
 
 #[pymethods]
@@ -103,16 +112,39 @@ impl BackgroundWriter {
         let block = place.filter(|place| place.mode != Mode::CopyOnWrite).map(|place| place.block);
         let held = array.hold_bytes(block);
         let Some(bytes) = held else { return Err(PyValueError::new_err("the array is not contiguous")) };
-        let len = bytes.len();
-        let mut state = work.lock();
-        state.pending.push_back(Pending { bytes: Some(bytes), len, position, stage, outcome: None });
-        let is_short_of_threads = state.idle < state.pending.len() - state.begun;
-        drop(state);
-        work.begun.notify_one();
-        if is_short_of_threads {
-            self.start_thread(array.py(), &work);
-        }
+        self.begin(array.py(), &work, Pending::new(bytes, position, stage));
         Ok(())
+    }
+
+    /// Begin to write the blocks of a text one behind the other from byte `position` of the file on, with no more than
+    /// `keep` of them left to write, until it ends, a block would go beyond byte `room`, or some time has passed.
+    ///
+    /// Answer how many rows and bytes they had; and how many bytes the next one has, as far as that is known, or None at the
+    /// end. Python has no part in this: a block is written as soon as it is parsed.
+    #[pyo3(signature = (text, position, room, keep, /))]
+    fn submit_text(
+        &self,
+        text: &Bound<'_, TextBlocks>,
+        mut position: u64,
+        room: u64,
+        keep: usize,
+    ) -> PyResult<(u64, u64, Option<u64>)> {
+        let (py, text, work) = (text.py(), text.get(), self.work()?);
+        let (began, start, mut rows) = (Instant::now(), position, 0);
+        while began.elapsed() < TICK {
+            let Some(part) = text.take(py)? else { return Ok((rows, position - start, None)) };
+            let len = part.block.len();
+            if position.saturating_add(len) > room {
+                text.put_back(part);
+                return Ok((rows, position - start, Some(len)));
+            }
+            let stage = !part.block.is_in_huge_pages();
+            self.begin(py, &work, Pending::new(HeldBytes::of_block(part.block), position, stage));
+            position += len;
+            rows += part.records;
+            work.settle(py, keep)?;
+        }
+        Ok((rows, position - start, Some(0)))
     }
 
     /// Wait until no more than `keep` arrays are left to write; answer how many bytes the others had that were not
@@ -120,21 +152,8 @@ impl BackgroundWriter {
     #[pyo3(signature = (keep, /))]
     fn settle(&self, py: Python<'_>, keep: usize) -> PyResult<u64> {
         let work = self.work()?;
-        let mut settled = 0;
-        loop {
-            let (done, left) = work.take_written();
-            for pending in done {
-                settled += pending.len as u64;
-                // Here, where there is Python: the array may go.
-                drop(pending);
-            }
-            match left {
-                Err(failure) => return Err(failure.into()),
-                Ok(left) if left <= keep => return Ok(settled),
-                Ok(_) => py.detach(|| work.wait_for_first()),
-            }
-            py.check_signals()?;
-        }
+        work.settle(py, keep)?;
+        Ok(std::mem::take(&mut work.lock().untold))
     }
 
     /// Give up what has not been begun, wait for the rest, and close the descriptors.
@@ -151,6 +170,17 @@ impl BackgroundWriter {
         }
         let work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         work.clone().ok_or_else(|| PyValueError::new_err("the writer is closed"))
+    }
+
+    fn begin(&self, py: Python<'_>, work: &Arc<Work>, next: Pending) {
+        let mut state = work.lock();
+        state.pending.push_back(next);
+        let is_short_of_threads = state.idle < state.pending.len() - state.begun;
+        drop(state);
+        work.begun.notify_one();
+        if is_short_of_threads {
+            self.start_thread(py, work);
+        }
     }
 
     /// Where the system has no thread to spare (`ulimit -u`), those that there are do all; the first one is this one.
@@ -247,6 +277,21 @@ impl Work {
         }
     }
 
+    /// Waits until no more than `keep` arrays are left; the error is what went wrong with one, or that of a signal handler.
+    fn settle(&self, py: Python<'_>, keep: usize) -> PyResult<()> {
+        loop {
+            let (done, left) = self.take_written();
+            // Here, where there is Python: the arrays may go.
+            drop(done);
+            match left {
+                Err(failure) => return Err(failure.into()),
+                Ok(left) if left <= keep => return Ok(()),
+                Ok(_) => py.detach(|| self.wait_for_first()),
+            }
+            py.check_signals()?;
+        }
+    }
+
     /// Takes what has been written from the front; and answers how much is left, or that the first of these failed.
     fn take_written(&self) -> (Vec<Pending>, Result<usize, Failure>) {
         let mut state = self.lock();
@@ -254,6 +299,7 @@ impl Work {
         let taken: Vec<_> = state.pending.drain(..done).collect();
         state.begun -= done;
         state.settled += done as u64;
+        state.untold += taken.iter().map(|pending| pending.len as u64).sum::<u64>();
         match state.pending.front().and_then(|first| first.outcome) {
             Some(Err(failure)) => (taken, Err(failure)),
             _ => (taken, Ok(state.pending.len())),

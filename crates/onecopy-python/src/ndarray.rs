@@ -9,7 +9,7 @@ use numpy::npyffi::{
     NpyTypes, PY_ARRAY_API, PyArray_Check, PyArrayObject, PyArrayObject_fields, get_type_object, npy_intp,
 };
 use numpy::{PyArrayDescr, PyArrayDescrMethods};
-use onecopy::Block;
+use onecopy::{Access, Block};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
@@ -146,6 +146,15 @@ pub(crate) struct HeldBytes {
 unsafe impl Send for HeldBytes {}
 
 impl HeldBytes {
+    /// All of a block.
+    pub(crate) fn of_block(block: Block) -> Self {
+        // Its arrays are in the writable mapping, whose pages are there already.
+        let address = block.address(Access::ReadWrite).or_else(|| block.address(Access::ReadOnly));
+        let first = address.expect("every block can be read");
+        let len = block.len() as usize;
+        Self { array: None, _block: Some(block), first, len }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -156,8 +165,8 @@ impl HeldBytes {
     }
 
     pub(crate) fn get(&self) -> &[u8] {
-        // SAFETY: made of the bytes of an array whose memory lives as long as `self`, by the array itself, which numpy
-        // refuses to resize in place while there is another reference, or by the block that they are in. What another
+        // SAFETY: made of a block, or of the bytes of an array, whose memory lives as long as `self`: by the array itself,
+        // which numpy refuses to resize in place while there is another reference, or by the block that they are in. What another
         // thread does with its items meanwhile is the program's affair, as with `NdArray::bytes`.
         unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.len) }
     }

@@ -189,6 +189,13 @@ pub struct Layout {
     record_size: usize,
 }
 
+/// Bytes of a record that no field has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Padding {
+    None,
+    Zeros,
+}
+
 impl Layout {
     /// A layout of `fields`, in the order of the columns, within records of `record_size` bytes.
     ///
@@ -209,6 +216,14 @@ impl Layout {
             }
         }
         Ok(Self { fields, record_size })
+    }
+
+    pub(crate) fn padding(&self) -> Padding {
+        let mut parts: Vec<_> =
+            self.fields.iter().map(|field| (field.offset, field.offset + field.count * field.scalar.size())).collect();
+        parts.sort_unstable();
+        let covered = parts.iter().try_fold(0, |covered, &(start, end)| (start <= covered).then_some(covered.max(end)));
+        if covered == Some(self.record_size) { Padding::None } else { Padding::Zeros }
     }
 
     /// Fields one behind the other without padding.

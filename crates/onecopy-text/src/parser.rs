@@ -10,6 +10,7 @@ use crate::dialect::{Dialect, Tokens, after_line_end, count_line_ends};
 use crate::error::{FieldError, FieldProblem, Location, ReadError, shorten};
 use crate::index::{Index, LineEnd, Marks};
 use crate::kernels::{Buffers, Rows, ShortLines};
+use crate::layout::Padding;
 use crate::place::{Lines, RawTexts, place_of};
 use crate::plan::{Plan, Target};
 use crate::sink::{Batch, RawField, Sink};
@@ -79,6 +80,34 @@ struct Output {
     lines: Vec<u64>,
     raw: Vec<RawField>,
     raw_text: Vec<u8>,
+}
+
+impl Output {
+    /// The first `whole` records, of which the first one is the record `first_record`.
+    fn batch(&self, plan: &Plan, first_record: u64, whole: usize) -> Batch<'_> {
+        let raw = &self.raw[..whole * plan.raw.len()];
+        Batch {
+            first_record,
+            records: &self.records[..whole * plan.record_size],
+            lines: if plan.lines { &self.lines[..whole] } else { &[] },
+            raw,
+            raw_text: &self.raw_text[..raw.last().map_or(0, |field| field.end)],
+        }
+    }
+}
+
+/// Rows that are records now, and what is wrong with the one behind them.
+struct Made {
+    rows: usize,
+    flaw: Option<Flaw>,
+}
+
+impl Made {
+    /// Of some rows. What stands before a flaw is whole, and who reads in parts shall have it.
+    fn of(rows: &Range<usize>, parsed: Result<(), Flaw>) -> Self {
+        let flaw = parsed.err();
+        Self { rows: flaw.as_ref().map_or(rows.len(), |flaw| flaw.row - rows.start), flaw }
+    }
 }
 
 /// A wrong line: where in the block, which of its rows, and what about it.
@@ -216,60 +245,107 @@ impl<'a> Parser<'a> {
         let record_size = self.plan.record_size;
         let per_batch = (BATCH / record_size.max(1)).max(1);
         let mut out = std::mem::take(&mut self.scratch.out);
-        out.records.resize(out.records.len().max(per_batch.min(count) * record_size), 0);
         let mut lines = Lines::from(lines_before);
-        let mut outcome = Ok(());
-        for first in (0..count).step_by(per_batch) {
-            let batch = first..count.min(first + per_batch);
-            if self.plan.lines {
-                out.lines.clear();
-                out.lines.extend(
-                    self.scratch.row_starts[batch.clone()].iter().map(|&start| lines.before(block.text(), start)),
-                );
-            }
-            let parsed = self.parse_batch(block, batch.clone(), &mut out);
-            // What stands before a flaw is whole, and who reads in parts shall have it.
-            let whole = parsed.as_ref().map_or_else(|flaw| flaw.row - first, |()| batch.len());
-            let raw = &out.raw[..whole * self.plan.raw.len()];
-            let batch = Batch {
-                first_record: first_record + first as u64,
-                records: &out.records[..whole * record_size],
-                lines: if self.plan.lines { &out.lines[..whole] } else { &[] },
-                raw,
-                raw_text: &out.raw_text[..raw.last().map_or(0, |field| field.end)],
+        let (mut first, mut outcome) = (0, Ok(()));
+        while first < count && outcome.is_ok() {
+            let rows = first..first + per_batch.min(count - first);
+            let made = match self.fill(block, rows.clone(), first_record, sink) {
+                Ok(None) => self.collect(block, rows, &mut out, &mut lines, first_record, sink),
+                Ok(Some(made)) => Ok(made),
+                Err(error) => Err(error),
             };
-            outcome = sink.write(&batch).map_err(Failure::Sink);
-            if let (Ok(()), Err(flaw)) = (&outcome, parsed) {
-                let record = first_record + flaw.row as u64;
-                outcome =
-                    Err(Failure::Text { error: self.explain(block.text(), flaw, first_record, lines_before), record });
-            }
-            if outcome.is_err() {
-                break;
-            }
+            outcome = match made {
+                Ok(Made { rows, flaw: None }) => {
+                    first += rows;
+                    Ok(())
+                }
+                Ok(Made { flaw: Some(flaw), .. }) => {
+                    let record = first_record + flaw.row as u64;
+                    let error = self.explain(block.text(), flaw, first_record, lines_before);
+                    Err(Failure::Text { error, record })
+                }
+                Err(error) => Err(Failure::Sink(error)),
+            };
         }
         self.scratch.out = out;
         outcome
     }
 
-    fn parse_batch(&mut self, block: &Block, batch: Range<usize>, out: &mut Output) -> Result<(), Flaw> {
-        let record_size = self.plan.record_size;
-        let Output { records, lines, raw, raw_text } = out;
+    /// Parses rows straight into memory of the sink, if it has some: as many as fit there.
+    fn fill(
+        &mut self,
+        block: &Block,
+        rows: Range<usize>,
+        first_record: u64,
+        sink: &impl Sink,
+    ) -> io::Result<Option<Made>> {
+        let plan = self.plan;
+        if plan.record_size == 0 || plan.lines {
+            return Ok(None);
+        }
+        let mut made = None;
+        let mut make = |records: &mut [u8]| {
+            let fitting = rows.start..rows.start + records.len() / plan.record_size;
+            let (mut fields, mut content) = (Vec::new(), Vec::new());
+            let mut texts = RawTexts { fields: &mut fields, content: &mut content, lines: &[], first_row: rows.start };
+            let parsed = self.parse_batch(block, fitting.clone(), records, &mut texts);
+            made.insert(Made::of(&fitting, parsed)).rows
+        };
+        sink.fill(first_record + rows.start as u64, rows.len(), &mut make)?;
+        Ok(made)
+    }
+
+    /// Parses rows into `out`, and has the sink take them from there.
+    fn collect(
+        &mut self,
+        block: &Block,
+        rows: Range<usize>,
+        out: &mut Output,
+        before: &mut Lines,
+        first_record: u64,
+        sink: &impl Sink,
+    ) -> io::Result<Made> {
+        let (plan, size) = (self.plan, rows.len() * self.plan.record_size);
+        out.records.resize(out.records.len().max(size), 0);
+        out.lines.clear();
+        if plan.lines {
+            let starts = &self.scratch.row_starts[rows.clone()];
+            out.lines.extend(starts.iter().map(|&start| before.before(block.text(), start)));
+        }
+        let Output { records, lines, raw, raw_text } = &mut *out;
         raw.clear();
         raw_text.clear();
-        let mut texts = RawTexts { fields: raw, content: raw_text, lines, first_row: batch.start };
-        let (mut row, mut rest) = (batch.start, &mut records[..batch.len() * record_size]);
+        let mut texts = RawTexts { fields: raw, content: raw_text, lines, first_row: rows.start };
+        let parsed = self.parse_batch(block, rows.clone(), &mut records[..size], &mut texts);
+        let made = Made::of(&rows, parsed);
+        sink.write(&out.batch(plan, first_record + rows.start as u64, made.rows))?;
+        Ok(made)
+    }
+
+    fn parse_batch(
+        &mut self,
+        block: &Block,
+        batch: Range<usize>,
+        records: &mut [u8],
+        texts: &mut RawTexts<'_>,
+    ) -> Result<(), Flaw> {
+        let record_size = self.plan.record_size;
+        if self.plan.padding == Padding::Zeros {
+            // Whatever was there may have been records of another layout.
+            records.fill(0);
+        }
+        let (mut row, mut rest) = (batch.start, records);
         if self.is_short {
-            return self.parse_short(block, batch, rest, &mut texts);
+            return self.parse_short(block, batch, rest, texts);
         }
         while row < batch.end {
             let indexed = |row: &Row| matches!(row, Row::Indexed(_));
             let length = self.scratch.rows[row..batch.end].iter().take_while(|row| indexed(row)).count();
             let (out, behind) = rest.split_at_mut(length.max(1) * record_size);
             if length > 0 {
-                self.parse_indexed(block, row..row + length, out, &mut texts)?;
+                self.parse_indexed(block, row..row + length, out, texts)?;
             } else {
-                self.parse_exact(block.text(), row, out, &mut texts)?;
+                self.parse_exact(block.text(), row, out, texts)?;
             }
             row += length.max(1);
             rest = behind;

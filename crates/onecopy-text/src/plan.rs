@@ -4,7 +4,7 @@ use crate::convert::{Cell, Rules};
 use crate::dialect::trim;
 use crate::error::{FieldId, ReadError};
 use crate::kernels::Run;
-use crate::layout::{Field, Layout, Schema};
+use crate::layout::{Field, Layout, Padding, Schema};
 use crate::options::{Column, Missing, Options, Raw};
 use crate::sink::RawTarget;
 
@@ -83,6 +83,7 @@ pub(crate) struct Plan {
     /// Whether their number is that of the dtype, and not of the first line.
     pub(crate) by_dtype: bool,
     pub(crate) record_size: usize,
+    pub(crate) padding: Padding,
     pub(crate) rules: Rules,
 }
 
@@ -124,8 +125,9 @@ impl Plan {
         // A column that lines of this length do not have: no line is for the kernels.
         let columns = if runs.is_some() { columns } else { usize::MAX };
         let runs = runs.unwrap_or_default();
-        let (record_size, lines) = (layout.record_size(), options.lines || !raw.is_empty());
-        Ok(Self { targets, runs, raw, lines, columns, exact, by_dtype: named, record_size, rules })
+        let (record_size, padding) = (layout.record_size(), layout.padding());
+        let lines = options.lines || !raw.is_empty();
+        Ok(Self { targets, runs, raw, lines, columns, exact, by_dtype: named, record_size, padding, rules })
     }
 
     /// Bytes of the shortest line that can be a record.

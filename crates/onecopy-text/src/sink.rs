@@ -82,6 +82,17 @@ pub trait Sink: Sync {
     /// What the sink cannot take, for example because a disk is full; the read ends with it.
     fn write(&self, batch: &Batch<'_>) -> io::Result<()>;
 
+    /// Has `make` put records straight into memory of the sink, which then need not be copied there: up to `most`, the first
+    /// of which is `first_record`. It gets room for at least one, as long as whole records are, and answers how many it has
+    /// made. False if the sink has no such memory, or `most` is not its business: they come by [`write`](Self::write) then.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    fn fill(&self, first_record: u64, most: usize, make: &mut dyn FnMut(&mut [u8]) -> usize) -> io::Result<bool> {
+        let _ = (first_record, most, make);
+        Ok(false)
+    }
+
     /// Says that the read has failed and no record from `record` on will be of use: a [`write`](Self::write) of such
     /// records that waits for earlier ones has to return. May be called again with an earlier record.
     fn end_before(&self, record: u64) {

@@ -163,6 +163,26 @@ fn padding_is_zero_and_sub_arrays_take_columns() {
 }
 
 #[test]
+fn padding_of_any_width_is_zero_wherever_it_is() {
+    for (first, second, size) in
+        [(0, 100, 108), (0, 9, 17), (0, 8, 17), (1, 9, 17), (9, 0, 18), (0, 8, 16), (5, 120, 200)]
+    {
+        let layout = [Field::new("a", Scalar::I64, first), Field::new("b", Scalar::I64, second)];
+        let layout = Layout::new(layout.into(), size).unwrap();
+        // So many lines, of which some are for the kernels and some for the exact rules.
+        let lines: Vec<_> = (0..60).map(|n| format!("{n} {}\n", if n % 7 == 0 { "'8'" } else { "9" })).collect();
+        let options = Options { quote: Some(b'\''), ..Options::default() };
+        let (_, bytes) = read_bytes(lines.concat().as_bytes(), &layout.into(), &options).unwrap();
+        for (n, record) in bytes.chunks(size).enumerate() {
+            let mut expected = vec![0; size];
+            expected[first..first + 8].copy_from_slice(&(n as i64).to_le_bytes());
+            expected[second] = if n % 7 == 0 { 8 } else { 9 };
+            assert_eq!(record, expected, "record {n} of fields at {first} and {second} of {size}");
+        }
+    }
+}
+
+#[test]
 fn byte_order_mark_is_skipped_in_utf8_only() {
     assert_eq!(floats("\u{feff}1 2", &Options::default()).unwrap(), [[1.0, 2.0]]);
     assert_eq!(floats("\u{feff}1 2", &Options { block_size: 1, ..Options::default() }).unwrap(), [[1.0, 2.0]]);

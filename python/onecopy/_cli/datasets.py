@@ -57,7 +57,7 @@ def write_per_file(writer: Hdf5Writer, sources: Sequence[Source], loaded: Iterab
     rest = slice(len(writer.saved), None)
     for name, source, file in zip(names[rest], sources[rest], loaded, strict=True):
         if isinstance(file, StreamedFile):
-            rows = writer.write_blocks(name, iter(file))[0]
+            rows = writer.write_blocks(name, file)[0]
             # Some of them are known only now.
             writer.annotate(name, source.attributes())
         else:

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from tqdm import tqdm
 
-from onecopy import _text
+from onecopy import _native, _text
 from onecopy._arrays import Array
 from onecopy._cli import interrupt
 from onecopy._cli.ordered import in_order
@@ -47,6 +47,8 @@ class StreamedFile:
         Of the blocks.
     bytes : int
         Bytes of text, decompressed; known when the last block has been taken.
+    text : _native.TextBlocks or None
+        What the next blocks come from: it may be asked for them, too.
     """
 
     def __init__(self, plan: Plan, threads: int, report: Report) -> None:
@@ -55,6 +57,7 @@ class StreamedFile:
         self._report = report
         self.dtype = plan.dtype
         self.bytes = 0
+        self.text: _native.TextBlocks | None = None
 
     def __iter__(self) -> Iterator[Array]:
         """Give the blocks, at least one; behind the last one, whether the file is still the same is known."""
@@ -68,7 +71,9 @@ class StreamedFile:
             # Keeps no block, so that who gets one has it alone.
             parts = chain([first], blocks)
             del first
+            self.text = blocks
             yield from map(itemgetter(0), parts)
+            self.text = None
         self.bytes = blocks.text_bytes or 0
         plan.source.check_unchanged()
 

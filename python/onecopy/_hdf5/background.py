@@ -38,6 +38,16 @@ class BackgroundWriter:
         """Write a contiguous array, which nobody may change until `settle`, from byte `position` of the file on."""
         self._writer.submit(array, position)
 
+    def submit_text(self, text: _native.TextBlocks, position: int, room: int, keep: int) -> tuple[int, int, int | None]:
+        """Write some blocks of a text from byte `position` of the file on, up to byte `room`, without Python.
+
+        How many rows and bytes they had; and how many bytes the next one has, as far as that is known, or None at the
+        end. No more than `keep` are left to write.
+        """
+        written = self._writer.submit_text(text, position, room, keep)
+        self.settle(keep)
+        return written
+
     def settle(self, keep: int = 0) -> None:
         """Wait until no more than `keep` arrays are left to write; raise what went wrong with one of them."""
         if settled := self._writer.settle(keep):

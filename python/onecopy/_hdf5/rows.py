@@ -53,6 +53,10 @@ class RowWriter:
         self._compressor.settle()
         self._background.settle()
 
+    def settle_chunks(self) -> None:
+        """Wait for chunks that are still on their way: nothing is made in the file any more for what was given."""
+        self._compressor.settle()
+
     def close(self) -> None:
         """Give up what has not been begun and wait for the rest."""
         self._compressor.close()
@@ -65,6 +69,14 @@ class RowWriter:
         """
         self._background.submit(np.ascontiguousarray(rows), position)
         self._background.settle(keep=_KEEP if later else 0)
+
+    def write_text_at(self, text: _native.TextBlocks, position: int, room: int) -> tuple[int, int, int | None]:
+        """Write some of the blocks of a text at a place of the file that has been reserved, up to byte `room`.
+
+        How many rows and bytes they had; and how many bytes the next one has, as far as that is known, or None at the
+        end. They may still be on their way when this returns.
+        """
+        return self._background.submit_text(text, position, room, _KEEP)
 
     def write(
         self,

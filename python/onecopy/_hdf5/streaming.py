@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import h5py
 import numpy as np
 
+from onecopy import _native
 from onecopy._atomic import AtomicFile
 from onecopy._hdf5.room import ALIGNED_BYTES, DATASET_BYTES, FILE_BYTES, PAGE
 from onecopy._hdf5.rows import RowWriter
@@ -55,13 +56,29 @@ class RowStream:
 
     def append(self, rows: Array, *, later: bool) -> None:
         """Write rows behind those before. With `later`, nobody else may change them any more."""
-        end = self._start + self._size + rows.nbytes
-        if end > self._start + _MOST_BYTES:
-            raise ValueError(f"dataset {self._name!r} has more than {_MOST_BYTES:,} bytes of rows: give chunks=True")
-        self._file.reserve(end + FILE_BYTES + DATASET_BYTES)
+        self._reserve(rows.nbytes)
         self._writer.write_at(rows, self._start + self._size, later)
         self._size += rows.nbytes
         self._rows += len(rows)
+
+    def append_text(self, text: _native.TextBlocks) -> int:
+        """Write the blocks that are left of a text behind the rows before, which were of it, too; how many rows."""
+        before = self._rows
+        needed: int | None = 0
+        while needed is not None:
+            room = self._reserve(needed)
+            rows, size, needed = self._writer.write_text_at(text, self._start + self._size, room)
+            self._size += size
+            self._rows += rows
+        return self._rows - before
+
+    def _reserve(self, size: int) -> int:
+        """Make sure that there is room for so many bytes more; the end of all the room that there is."""
+        end = self._start + self._size + size
+        if end > self._start + _MOST_BYTES:
+            raise ValueError(f"dataset {self._name!r} has more than {_MOST_BYTES:,} bytes of rows: give chunks=True")
+        behind = FILE_BYTES + DATASET_BYTES
+        return self._file.reserve(end + behind) - behind
 
     def give_up(self) -> None:
         """Leave the place; what was written there does not count."""
@@ -106,6 +123,11 @@ class SameRows:
     name : str
         The name of the dataset.
 
+    Attributes
+    ----------
+    rows : int
+        How many have passed, or gone another way.
+
     Raises
     ------
     ValueError
@@ -114,7 +136,7 @@ class SameRows:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._number = 0
+        self.rows = 0
         self._first: tuple[str, tuple[int, ...]] | None = None
         self._seen: np.dtype[np.generic] | None = None
 
@@ -123,19 +145,25 @@ class SameRows:
         # To describe a type takes longer than all else that is done for a block.
         if not (block.ndim and self._first and block.dtype is self._seen and block.shape[1:] == self._first[1]):
             self._check(block)
-        self._number += 1
+        self.rows += len(block)
         self._seen = block.dtype
         return block
 
     def _check(self, block: Array) -> None:
-        which = f"dataset {self._name!r}: block {self._number}"
+        which = f"dataset {self._name!r}: what comes behind row {self.rows:,}"
         if not block.ndim:
             raise ValueError(f"{which} is a single value, give arrays of rows")
         found = describe(block.dtype), block.shape[1:]
         first = self._first = self._first or found
         if found != first:
             one, other = (f"{dtype} and shape {shape}" for dtype, shape in (found, first))
-            raise ValueError(f"{which} has rows of type {one}, those before {other}: use astype or reshape")
+            raise ValueError(f"{which} has type {one}, the rows before {other}: use astype or reshape")
+
+
+def text_of(blocks: object) -> _native.TextBlocks | None:
+    """Return the text whose blocks an iterator gives next, as they are, or None if it does more than that."""
+    text = getattr(blocks, "text", None)
+    return text if isinstance(text, _native.TextBlocks) else None
 
 
 def rows_up_to(count: int, empty: Array, arrays: Iterator[Array]) -> Array:

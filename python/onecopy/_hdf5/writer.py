@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import chain
@@ -37,7 +37,7 @@ from onecopy._hdf5.storage import (
     has_unicode,
     to_storage,
 )
-from onecopy._hdf5.streaming import RowStream, SameRows, placed_at_once, rows_up_to
+from onecopy._hdf5.streaming import RowStream, SameRows, placed_at_once, rows_up_to, text_of
 from onecopy._hdf5.swmr import InPlaceFile, is_there, open_for_swmr, take_back_rows
 from onecopy._names import check_name, is_text
 
@@ -218,7 +218,7 @@ class Hdf5Writer:
     def write_blocks(
         self,
         name: str,
-        blocks: Iterator[npt.ArrayLike],
+        blocks: Iterable[npt.ArrayLike],
         attrs: Mapping[str, Any] | None = None,
         *,
         append: bool = False,
@@ -241,9 +241,10 @@ class Hdf5Writer:
             write_attributes(self._h5[name], name, attrs or {})
             return (len(self._growing[name]), *row_shape)
         _check_fixed_size(name, dtype)
-        arrays = map(SameRows(name), arrays)
-        stream = self._stream_chunks if in_chunks else self._stream
-        return stream(name, np.empty((0, *row_shape), dtype), arrays, attrs)
+        empty = np.empty((0, *row_shape), dtype)
+        if in_chunks:
+            return self._stream_chunks(name, empty, map(SameRows(name), arrays), attrs)
+        return self._stream(name, empty, arrays, partial(text_of, blocks), attrs)
 
     def _stream_chunks(
         self, name: str, empty: Array, arrays: Iterator[Array], attrs: Mapping[str, Any] | None
@@ -270,12 +271,19 @@ class Hdf5Writer:
         return (len(growing), *empty.shape[1:])
 
     def _stream(
-        self, name: str, empty: Array, arrays: Iterator[Array], attrs: Mapping[str, Any] | None
+        self,
+        name: str,
+        empty: Array,
+        arrays: Iterator[Array],
+        text: Callable[[], _native.TextBlocks | None],
+        attrs: Mapping[str, Any] | None,
     ) -> tuple[int, ...]:
         # Until it is finished, nothing else may be made in the file, and so no chunks.
-        self._rows.settle()
+        self._rows.settle_chunks()
         self._check_new(name)
         stored = to_storage(empty)
+        same = SameRows(name)
+        arrays = map(same, arrays)
         if stored is not empty:
             arrays = map(to_storage, arrays)
 
@@ -288,6 +296,10 @@ class Hdf5Writer:
                 # Before it is an argument, and so referred to once more.
                 later = _native.is_exclusive(array)
                 stream.append(array, later=later)
+                # Its memory is for the blocks that follow.
+                del array
+                if stored is empty and (rest := text()) is not None:
+                    same.rows += stream.append_text(rest)
         except BaseException:
             # As long as it is there, libhdf5 takes the file for a very large one.
             stream.give_up()

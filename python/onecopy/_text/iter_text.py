@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -59,7 +59,7 @@ def iter_text(
         As for `loadtxt`. Called row by row in the order of the text, in the thread that takes the blocks, and not much
         further ahead than the next one needs; functions with a state keep it from file to file.
     rows : int, optional
-        Rows of a block; the last one of a file may have fewer. By default as many as 4 MiB hold, but at least one.
+        Rows of a block; the last one of a file may have fewer. By default as many as 2 MiB hold, but at least one.
     unpack : bool, optional
         Yield the columns of each block: transposed, or a list of its fields.
     progress : bool or callable, optional
@@ -107,7 +107,7 @@ def iter_text(
     if files is None:
         check_source(fname)
     request = _Request(item, encoding, count, arguments.thread_count(threads), converters, dialect, unpack)
-    return _blocks([fname] if files is None else files, request, progress)
+    return BlockIterator([fname] if files is None else files, request, progress)
 
 
 class _Request(NamedTuple):
@@ -122,15 +122,58 @@ class _Request(NamedTuple):
     unpack: bool
 
 
-def _blocks(sources: Sequence[Any], request: _Request, progress: bool | Callable[[int], None]) -> Iterator[Any]:
+class BlockIterator(Iterator[Any]):
+    """The blocks of some texts.
+
+    Parameters
+    ----------
+    sources : sequence
+        The texts.
+    request : _Request
+        What each is read with.
+    progress : bool or callable
+        As for `iter_text`.
+    """
+
+    def __init__(self, sources: Sequence[Any], request: _Request, progress: bool | Callable[[int], None]) -> None:
+        self._current = _Current()
+        # Refers to what both have and not to this, so that it ends when this is dropped.
+        self._blocks = _all_blocks(sources, request, progress, self._current)
+
+    def __next__(self) -> Any:
+        return next(self._blocks)
+
+    def close(self) -> None:
+        """Read no more; so does who drops the iterator."""
+        self._blocks.close()
+
+    @property
+    def text(self) -> _native.TextBlocks | None:
+        """What the next blocks come from, if it gives them as this iterator does; it may be asked for them, too."""
+        return self._current.text
+
+
+class _Current:
+    """The text that is being read, if its blocks are given as they are."""
+
+    def __init__(self) -> None:
+        self.text: _native.TextBlocks | None = None
+
+
+def _all_blocks(
+    sources: Sequence[Any], request: _Request, progress: bool | Callable[[int], None], current: _Current
+) -> Generator[Any, None, None]:
     with showing(progress, sources) as report:
         for source in sources:
-            yield from _blocks_of(source, request, report)
+            yield from _blocks_of(source, request, report, current)
 
 
-def _blocks_of(source: Any, request: _Request, report: Callable[[int], None] | None) -> Iterator[Any]:
+def _blocks_of(
+    source: Any, request: _Request, report: Callable[[int], None] | None, current: _Current
+) -> Iterator[Any]:
     blocks, item = _start(source, request, report)
     has_names = request.dialect["header"] and item.names is None
+    current.text = None if has_names or request.unpack or request.dialect["lines"] else blocks
 
     def finished(part: tuple[Any, Any]) -> Any:
         block, lines = part
@@ -138,8 +181,11 @@ def _blocks_of(source: Any, request: _Request, report: Callable[[int], None] | N
         result = unpacked(named) if request.unpack else named
         return result if lines is None else (result, lines)
 
-    # Keeps no block, so that who gets one has it alone.
-    yield from map(finished, blocks)
+    try:
+        # Keeps no block, so that who gets one has it alone.
+        yield from map(finished, blocks)
+    finally:
+        current.text = None
 
 
 def _start(

@@ -9,6 +9,7 @@ use crate::data::Shares;
 
 use super::allocate::Fresh;
 use super::huge_pages::Pages;
+use super::leases::Leases;
 use super::{Arena, ArenaError, Block, DRAFT, Heap, Promise, Relaxed, SMALL_COMMIT, STEP, State, add, page_size};
 
 /// A block that nobody else sees yet. Bytes go in by [`write_at`](Self::write_at); [`finish`](Self::finish) makes a
@@ -23,6 +24,7 @@ pub struct Draft {
     place: RwLock<Place>,
     /// End of the last byte written.
     end: AtomicU64,
+    leases: Leases,
 }
 
 #[derive(Debug)]
@@ -72,7 +74,7 @@ impl Arena {
         if expected == bound {
             place.grow(bound.min(place.size), bound)?;
         }
-        Ok(Draft { arena: self, place: RwLock::new(place), end: AtomicU64::new(0) })
+        Ok(Draft { arena: self, place: RwLock::new(place), end: AtomicU64::new(0), leases: Leases::default() })
     }
 
     /// Recycled memory for at least half of what is expected, with fresh addresses behind it up to the bound.
@@ -132,12 +134,13 @@ impl Draft {
     pub(super) fn over(block: Block, size: u64, pages: Pages) -> Self {
         let arena = block.arena();
         let place = Place { block, size, warm: size, growing: None, pages };
-        Self { arena, place: RwLock::new(place), end: AtomicU64::new(0) }
+        Self { arena, place: RwLock::new(place), end: AtomicU64::new(0), leases: Leases::default() }
     }
 
     /// Puts bytes at a position. Threads may write at the same time, to different positions.
     pub fn write_at(&self, position: u64, bytes: &[u8]) -> Result<(), ArenaError> {
         let end = position + bytes.len() as u64;
+        let _lease = self.leases.take(position..end);
         self.end.fetch_max(end, Relaxed);
         loop {
             let place = self.place.read().unwrap_or_else(PoisonError::into_inner);
@@ -147,6 +150,20 @@ impl Draft {
             drop(place);
             self.make_room(end)?;
         }
+    }
+
+    /// Has `make` write bytes from a position on where they stay, if all of that is memory that is there already. Threads
+    /// may do so at the same time, at different positions.
+    ///
+    /// # Panics
+    /// Another thread is being lent some of these bytes.
+    pub fn fill<T>(&self, position: u64, len: usize, make: impl FnOnce(&mut [u8]) -> T) -> Option<T> {
+        // Where it is until `make` is done.
+        let place = self.place.read().unwrap_or_else(PoisonError::into_inner);
+        let end = position.checked_add(len as u64).filter(|&end| end <= place.warm)?;
+        let _lease = self.leases.take(position..end);
+        self.end.fetch_max(end, Relaxed);
+        Some(self.arena.data.lend(place.block.offset() + position, len, make))
     }
 
     fn write_into(&self, place: &Place, position: u64, bytes: &[u8]) -> Result<(), ArenaError> {
@@ -237,5 +254,42 @@ mod tests {
             drop(draft.finish(end).unwrap());
         }
         arena.verify().unwrap();
+    }
+    #[test]
+    fn bytes_can_be_made_where_they_stay_if_there_is_memory() {
+        let arena = Arena::create(Options { limit: Some(64 << 20), warm: None }).unwrap();
+        // Fresh memory is written through the file, which is faster; recycled memory is there.
+        let fresh = arena.draft(3 << 20, 3 << 20).unwrap();
+        assert!(fresh.fill(0, 10, |_| ()).is_none());
+        fresh.write_at(0, &vec![9; 3 << 20]).unwrap();
+        drop(fresh.finish(3 << 20).unwrap());
+        let draft = arena.draft(3 << 20, 3 << 20).unwrap();
+        let parts = [0..1_000_001_u64, 1_000_001..1_000_004, 1_000_004..3 << 20];
+        std::thread::scope(|scope| {
+            for (number, part) in parts.iter().enumerate() {
+                let (draft, len) = (&draft, (part.end - part.start) as usize);
+                scope.spawn(move || match number {
+                    1 => draft.write_at(part.start, &vec![1; len]).unwrap(),
+                    _ => draft.fill(part.start, len, |bytes| bytes.fill(number as u8)).unwrap(),
+                });
+            }
+        });
+        assert!(draft.fill(3 << 20, 1, |_| ()).is_none(), "it ends there");
+        assert!(draft.fill(u64::MAX, 2, |_| ()).is_none());
+        assert_eq!(draft.fill(5, 0, |bytes| bytes.len()), Some(0));
+        let block = draft.finish(3 << 20).unwrap();
+        for (number, part) in parts.into_iter().enumerate() {
+            let bytes = block.read_at(part.start, part.end - part.start).unwrap();
+            assert!(bytes.iter().all(|&byte| byte == number as u8), "part {number}");
+        }
+        arena.verify().unwrap();
+    }
+
+    #[test]
+    #[should_panic(expected = "bytes 5..6 of a draft are to be written while 0..10 are")]
+    fn nobody_is_lent_what_another_one_has() {
+        let arena = Arena::create(Options { limit: Some(64 << 20), warm: None }).unwrap();
+        let draft = arena.draft(100, 100).unwrap();
+        draft.fill(0, 10, |_| draft.write_at(5, &[1]));
     }
 }

@@ -45,15 +45,14 @@ impl Arena {
     /// For memory that is used again and again, as they may take a while to find. A disk that is written to past the page
     /// cache takes more from them at a time.
     pub fn draft_in_huge_pages(&'static self, len: u64) -> Result<Draft, ArenaError> {
+        let extent = self.extent_size_on(len, Pages::Huge)?;
         // Where there were none for the last one, there is no time to lose with another attempt.
-        let size = self.data.huge_page_size().filter(|_| !self.no_huge_pages.load(Relaxed));
-        match size {
-            Some(size) if len >= size => {
-                let (block, _) = self.allocate_on(len, Pages::Huge, &mut || false)?;
-                Ok(Draft::over(block, self.extent_size_on(len, Pages::Huge)?, Pages::Huge))
-            }
-            _ => self.draft(len, len),
+        let page = self.data.huge_page_size().filter(|_| !self.no_huge_pages.load(Relaxed));
+        if page.is_none_or(|page| extent < page) {
+            return self.draft(len, len);
         }
+        let (block, _) = self.allocate_on(len, Pages::Huge, &mut || false)?;
+        Ok(Draft::over(block, extent, Pages::Huge))
     }
 
     /// Bytes of the extent for a block: of whole huge pages, unless that would waste more than an eighth of it.

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use numpy::PyArrayDescr;
 use onecopy::text::{Raw, Schema, Source};
 use onecopy::{
-    BlockSize, DType, InOrder, LoadError, Meanwhile, TextBlocks as Blocks, Unfinished, check_work_memory, schema_of,
+    BlockSize, DType, InOrder, LoadError, Meanwhile, Part, TextBlocks as Blocks, Unfinished, check_work_memory,
+    schema_of,
 };
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -29,12 +30,14 @@ type Parts<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
 
 /// Bytes of a block of which nobody has said how many rows it is to have: few enough for several of them to stay in the
 /// cache, and for a page of the arena to be used again soon.
-const BLOCK_BYTES: u64 = 4 << 20;
+const BLOCK_BYTES: u64 = 2 << 20;
 
 /// The records of a text as shared arrays of `rows` rows, the last of which may have fewer.
 #[pyclass(module = "onecopy._native", frozen)]
-struct TextBlocks {
+pub(crate) struct TextBlocks {
     blocks: Blocks,
+    /// The next block, if it was taken too early.
+    put_back: Mutex<Option<Part>>,
     dtype: Py<PyArrayDescr>,
     is_rows: bool,
     item_size: u64,
@@ -90,7 +93,8 @@ impl TextBlocks {
         };
         let calls = Calls { file, converters, supply, tick };
         let (blocks, dtype) = (blocks.or_raise(py)?, dtype.unbind());
-        Ok(Self { blocks, dtype, is_rows, item_size, calls, failure: Mutex::new(None), reported: AtomicU64::new(0) })
+        let (failure, put_back, reported) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
+        Ok(Self { blocks, put_back, dtype, is_rows, item_size, calls, failure, reported })
     }
 
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -98,23 +102,7 @@ impl TextBlocks {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Parts<'py>>> {
-        // Before there is a block that would be lost with what it raises.
-        let mut ticker = self.ticker();
-        ticker.run(py)?;
-        let mut helper = Helper { calls: &self.calls, failure: &self.failure, ticker, interruption: None };
-        let taken = py.detach(|| self.blocks.take(&mut helper));
-        let part = match (taken, helper.interruption) {
-            (Ok(part), _) => part,
-            (Err(LoadError::Interrupted), Some(interruption)) => return Err(interruption),
-            (Err(error), _) => {
-                let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-                return Err(failure.unwrap_or_else(|| to_python(py, &error)));
-            }
-        };
-        let Some(part) = part else {
-            self.ticker().run(py)?;
-            return Ok(None);
-        };
+        let Some(part) = self.take(py)? else { return Ok(None) };
         let mut shape = vec![part.records];
         if self.is_rows {
             shape.push(part.record_size as u64 / self.item_size.max(1));
@@ -139,6 +127,32 @@ impl TextBlocks {
 }
 
 impl TextBlocks {
+    /// Has this block be the next one, as it was before it was taken.
+    pub(crate) fn put_back(&self, part: Part) {
+        *self.put_back.lock().unwrap_or_else(PoisonError::into_inner) = Some(part);
+    }
+
+    /// The next block; none after the last.
+    pub(crate) fn take(&self, py: Python<'_>) -> PyResult<Option<Part>> {
+        if let Some(part) = self.put_back.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok(Some(part));
+        }
+        // Before there is a block that would be lost with what it raises.
+        let mut ticker = self.ticker();
+        ticker.run(py)?;
+        let mut helper = Helper { calls: &self.calls, failure: &self.failure, ticker, interruption: None };
+        let taken = py.detach(|| self.blocks.take(&mut helper));
+        match (taken, helper.interruption) {
+            (Ok(None), _) => self.ticker().run(py).map(|()| None),
+            (Ok(part), _) => Ok(part),
+            (Err(LoadError::Interrupted), Some(interruption)) => Err(interruption),
+            (Err(error), _) => {
+                let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+                Err(failure.unwrap_or_else(|| to_python(py, &error)))
+            }
+        }
+    }
+
     fn ticker(&self) -> Ticker<'_> {
         Ticker::new(self.blocks.progress(), self.calls.tick.as_ref(), &self.reported)
     }

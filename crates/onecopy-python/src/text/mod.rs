@@ -20,6 +20,7 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::array::array_over;
 use crate::dtype;
 use crate::errors::{OrRaise, arena_error, raise, raise_with};
+pub(crate) use blocks::TextBlocks;
 use converters::Converters;
 use job::{Job, watch};
 

@@ -1,17 +1,83 @@
 //! What the tests of the reader share.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::io::Write;
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::sync::Mutex;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use onecopy_text::{MemorySink, Options, Progress, ReadError, Scalar, Schema, Source, Summary, read};
+use onecopy_text::{
+    Batch, Expected, MemorySink, Options, Progress, ReadError, Scalar, Schema, Sink, Source, Summary, read,
+};
 
-/// Reads text from memory.
+/// Reads text from memory; in every way in which a sink can get the records.
 pub(crate) fn read_bytes(text: &[u8], schema: &Schema, options: &Options) -> Result<(Summary, Vec<u8>), ReadError> {
-    let sink = MemorySink::new();
-    let summary = read(Source::memory("test.txt", text), schema, options, &sink, &Progress::new())?;
-    Ok((summary, sink.into_bytes()))
+    let (given, filled) = (MemorySink::new(), OwnMemory::default());
+    let outcome = read(Source::memory("test.txt", text), schema, options, &given, &Progress::new());
+    let other = read(Source::memory("test.txt", text), schema, options, &filled, &Progress::new());
+    assert_eq!(outcome.as_ref().map_err(ToString::to_string), other.as_ref().map_err(ToString::to_string));
+    let (given, filled) = (given.into_bytes(), filled.state.into_inner().unwrap());
+    assert!(filled.overlapping.is_none(), "record {:?} came twice", filled.overlapping);
+    if outcome.is_ok() {
+        assert!(given == filled.bytes, "{} bytes or {}", given.len(), filled.bytes.len());
+    }
+    outcome.map(|summary| (summary, given))
+}
+
+/// A sink that has records made in its own memory, which is not empty: a few at a time, and sometimes not.
+#[derive(Default)]
+struct OwnMemory {
+    state: Mutex<OwnState>,
+}
+
+#[derive(Default)]
+struct OwnState {
+    record_size: usize,
+    bytes: Vec<u8>,
+    seen: BTreeSet<u64>,
+    overlapping: Option<u64>,
+}
+
+impl OwnState {
+    /// The place of some records, each of which is to come once.
+    fn place(&mut self, first: u64, count: usize) -> &mut [u8] {
+        for record in first..first + count as u64 {
+            if !self.seen.insert(record) {
+                self.overlapping = Some(record);
+            }
+        }
+        let start = first as usize * self.record_size;
+        let end = start + count * self.record_size;
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0xaa);
+        }
+        &mut self.bytes[start..end]
+    }
+}
+
+impl Sink for OwnMemory {
+    fn begin(&self, expected: &Expected) -> io::Result<()> {
+        self.state.lock().unwrap().record_size = expected.record_size;
+        Ok(())
+    }
+
+    fn write(&self, batch: &Batch<'_>) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        let count = batch.records.len().checked_div(state.record_size).unwrap_or(0);
+        state.place(batch.first_record, count).copy_from_slice(batch.records);
+        Ok(())
+    }
+
+    fn fill(&self, first: u64, most: usize, make: &mut dyn FnMut(&mut [u8]) -> usize) -> io::Result<bool> {
+        if first % 11 == 3 {
+            return Ok(false);
+        }
+        let mut state = self.state.lock().unwrap();
+        let room = most.min(1 + first as usize * 5 % 97);
+        make(state.place(first, room));
+        Ok(true)
+    }
 }
 
 /// Reads rows of float64.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use onecopy_arena::{Arena, Draft};
@@ -12,8 +13,11 @@ use crate::doorbell::Doorbell;
 use crate::tables::write_lines;
 use crate::{Error, LoadError};
 
-/// Blocks that may be under way at a time: one that is taken, and others that are filled meanwhile.
-pub(super) const AHEAD: u64 = 3;
+/// Bytes of blocks that may be under way at a time, filled or being filled: no more than all threads are busy with, as new
+/// memory is slow.
+pub(super) const AHEAD_BYTES: u64 = 2 << 20;
+/// As blocks: one that is taken while the next is filled, and of small ones not so many that it takes long to make them.
+const AHEAD: RangeInclusive<u64> = 2..=64;
 
 /// Blocks of a text that is long.
 const MANY: u64 = 8;
@@ -66,6 +70,11 @@ impl State {
     /// Bytes of a block that is not the last.
     fn whole(&self) -> u64 {
         self.records.saturating_mul(self.record_size as u64)
+    }
+
+    /// Blocks that may be under way.
+    pub(super) fn ahead(&self) -> u64 {
+        (AHEAD_BYTES / self.whole().max(1)).clamp(*AHEAD.start(), *AHEAD.end())
     }
 
     /// Whether the memory of block `number` will be used often enough for huge pages: again and again, as blocks are dropped
@@ -155,7 +164,7 @@ impl Shared {
     fn drafts_of(&self, number: u64, record: u64) -> io::Result<Option<Arc<Drafts>>> {
         let mut state = self.lock();
         let is_wanted = |state: &State| state.wanted.is_none_or(|end| record < end);
-        while number >= state.first + AHEAD && !state.abandoned && is_wanted(&state) {
+        while number >= state.first + state.ahead() && !state.abandoned && is_wanted(&state) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.abandoned {
@@ -226,6 +235,23 @@ impl Sink for Shared {
             (records, at) = (rest, at + count);
         }
         Ok(())
+    }
+
+    fn fill(&self, first_record: u64, most: usize, make: &mut dyn FnMut(&mut [u8]) -> usize) -> io::Result<bool> {
+        let (record_size, whole) = {
+            let state = self.lock();
+            (state.record_size, state.records)
+        };
+        let (number, inside) = (first_record / whole, first_record % whole);
+        let count = (whole - inside).min(most as u64);
+        let Some(drafts) = self.drafts_of(number, first_record)? else { return Ok(false) };
+        let size = record_size as u64;
+        let made = drafts.records.fill(inside * size, (count * size) as usize, make);
+        drop(drafts);
+        if let Some(made) = made {
+            self.note_written(number, made * record_size);
+        }
+        Ok(made.is_some())
     }
 
     fn end_before(&self, record: u64) {

@@ -10,7 +10,7 @@ use onecopy_text::Batch;
 use onecopy_text::Sink;
 use std::io;
 
-use super::filling::AHEAD;
+use super::filling::AHEAD_BYTES;
 use super::*;
 
 fn arena() -> &'static Arena {
@@ -61,13 +61,27 @@ fn an_error_comes_in_its_place_and_once() {
 }
 
 #[test]
+fn a_block_whose_last_record_is_wrong_is_none() {
+    let options = Options { threads: 1, ..Options::default() };
+    let source = Source::stream("test.txt", io::Cursor::new(numbers(199) + "x\n"));
+    let blocks = TextBlocks::start(arena(), source, Schema::rows(Scalar::U64), options, 100).unwrap();
+    assert_eq!(next(&blocks).unwrap().unwrap().len(), 100);
+    assert!(next(&blocks).unwrap_err().to_string().starts_with("test.txt:200:1: could not convert string 'x'"));
+    assert!(next(&blocks).unwrap().is_none());
+}
+
+#[test]
 fn a_write_behind_a_flaw_does_not_wait_for_blocks_that_never_come() {
     let blocks = start(arena(), String::new(), 1, 10);
     while blocks.shared.lock().end.is_none() {
         std::thread::yield_now();
     }
-    blocks.shared.lock().record_size = 8;
-    let batch = Batch { first_record: 10 * (AHEAD + 2), records: &[0; 8], lines: &[], raw: &[], raw_text: &[] };
+    let ahead = {
+        let mut state = blocks.shared.lock();
+        state.record_size = 8;
+        state.ahead()
+    };
+    let batch = Batch { first_record: 10 * (ahead + 2), records: &[0; 8], lines: &[], raw: &[], raw_text: &[] };
     let (done, wait) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         scope.spawn(|| done.send(blocks.shared.write(&batch)).unwrap());
@@ -83,11 +97,11 @@ fn a_write_behind_a_flaw_does_not_wait_for_blocks_that_never_come() {
 #[test]
 fn memory_is_bounded_and_comes_back() {
     let arena = arena();
-    let blocks = start(arena, numbers(200_000), 2, 1000);
+    let blocks = start(arena, numbers(1_000_000), 2, 1000);
     for _ in 0..100 {
         next(&blocks).unwrap().unwrap();
         let used = arena.stats().unwrap().used_bytes;
-        assert!(used <= (AHEAD + 1) * 8000 + 4096, "{used}");
+        assert!(used <= AHEAD_BYTES + 2 * 8000 + 4096, "{used}");
     }
     drop(blocks);
     assert_eq!(arena.stats().unwrap().blocks, 0);
