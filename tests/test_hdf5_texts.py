@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import onecopy as oc
-from onecopy._text.iter_text import BlockIterator
+from onecopy._text.iter_text import BlockIterator, _Reading
 
 CALL = np.dtype([("chr", "S5"), ("pos", "<i4"), ("pct", "<f8")])
 
@@ -125,6 +125,100 @@ def test_columns_with_names_are_records(path: Path, taken: list[int]) -> None:
     assert taken == [100] * 10
 
 
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """In which order texts were begun, and first blocks were given to Python."""
+    steps: list[str] = []
+    begin, give = _Reading.begin_next, BlockIterator.__next__
+
+    def begun(self: _Reading) -> None:
+        was_begun = self._begun
+        begin(self)
+        if self._begun is not was_begun:
+            steps.append(f"begin {Path(self.sources[self._taken]).stem}")
+
+    def given(self: BlockIterator) -> Any:
+        block = give(self)
+        steps.append(f"take {block['pos'][0]}")
+        return block
+
+    monkeypatch.setattr(_Reading, "begin_next", begun)
+    monkeypatch.setattr(BlockIterator, "__next__", given)
+    return steps
+
+
+@pytest.mark.parametrize("as_one", [False, True])
+def test_a_text_is_begun_when_the_one_before_is_read(path: Path, begun: list[str], as_one: bool) -> None:
+    texts = [calls(path.with_name(f"{n}.tsv"), first=n, rows=1000) for n in range(3)]
+    read = {"dtype": CALL, "delimiter": "\t", "rows": 100}
+    if as_one:
+        oc.to_hdf5(path, {"all": oc.iter_text(texts, **read), "end": np.arange(3)})
+        found = np.split(oc.from_hdf5(path, "all"), 3)
+    else:
+        oc.to_hdf5(path, {text.stem: oc.iter_text(text, **read) for text in texts})
+        found = [oc.from_hdf5(path, text.stem) for text in texts]
+    assert begun == ["take 0", "begin 1", "take 1", "begin 2", "take 2"]
+    assert [array["pos"].tolist() for array in found] == [list(range(n, n + 1000)) for n in range(3)]
+
+
+def test_what_is_wrong_with_a_text_that_is_begun_is_told_in_its_turn(path: Path) -> None:
+    texts = [calls(path.with_name(f"{n}.tsv"), rows=1000) for n in range(2)]
+    read = {"dtype": CALL, "delimiter": "\t", "rows": 100}
+    missing = oc.iter_text(path.with_name("missing.tsv"), **read)
+    after = oc.iter_text(texts[1], **read)
+    with pytest.raises(FileNotFoundError, match=r"missing\.tsv"):
+        oc.to_hdf5(path, {"a": oc.iter_text(texts[0], **read), "b": missing, "c": after})
+    assert not path.exists()
+    # It has lost nothing.
+    assert sum(map(len, after)) == 1000
+
+
+def test_a_text_that_cannot_be_begun_leaves_the_one_before_alone(path: Path) -> None:
+    text, missing = calls(path.with_name("a.tsv"), rows=1000), path.with_name("missing.tsv")
+    with pytest.raises(FileNotFoundError, match=r"missing\.tsv"):
+        data = {"a": oc.iter_text(text, None, rows=100), "b": oc.iter_text(missing, None)}
+        oc.to_hdf5(path, data, resume=True)
+    oc.to_hdf5(path, {"a": lambda: pytest.fail("it is complete"), "b": np.arange(3)}, resume=True)
+    assert oc.from_hdf5(path, "a")["f1"].tolist() == list(range(1000))
+
+
+def test_a_text_that_was_begun_and_is_not_taken_gives_everything_back(path: Path) -> None:
+    texts = [calls(path.with_name(f"{n}.tsv"), rows=1000) for n in range(2)]
+    read = {"dtype": CALL, "delimiter": "\t", "rows": 100}
+    before = oc.stats()["blocks"]
+    first, second = (oc.iter_text(text, **read) for text in texts)
+
+    def refused(size: int) -> None:
+        raise RuntimeError("no more")
+
+    for end in "close", "drop":
+        with pytest.raises(RuntimeError, match="no more"):
+            oc.to_hdf5(path, {"a": first, "b": second}, progress=refused)
+        assert second.begin_next()
+        if end == "close":
+            first.close()
+            second.close()
+            assert not second.begin_next()
+            assert oc.stats()["blocks"] == before
+        first, second = (oc.iter_text(text, **read) for text in texts)
+    del first, second
+    assert oc.stats()["blocks"] == before
+
+
+def test_progress_of_texts_is_that_of_one_after_the_other(path: Path) -> None:
+    texts = [calls(path.with_name(f"{n}.tsv"), rows=1000) for n in range(3)]
+    sizes: dict[str, int] = dict.fromkeys("012", 0)
+
+    def reader(text: Path) -> Iterator[Any]:
+        def count(size: int) -> None:
+            sizes[text.stem] += size
+
+        return oc.iter_text(text, CALL, delimiter="\t", rows=100, progress=count)
+
+    oc.to_hdf5(path, {text.stem: reader(text) for text in texts})
+    assert sizes == {text.stem: text.stat().st_size for text in texts}
+
+
 def test_what_has_been_taken_before_is_left_out(path: Path) -> None:
     blocks = oc.iter_text(calls(path.with_name("calls.tsv"), rows=1000), CALL, delimiter="\t", rows=300)
     assert len(next(blocks)) == 300
@@ -183,7 +277,9 @@ def test_a_file_that_becomes_too_long_is_an_error_with_figures(path: Path) -> No
     assert positions.tolist() == list(range(positions[0], 300_000)) and positions[0] % 10_000 == 0
 
 
-def test_memory_is_bounded_and_progress_complete(path: Path) -> None:
+def test_memory_is_bounded_and_progress_steady(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It is told whenever Python is asked for room.
+    monkeypatch.setattr("onecopy._atomic._STEPS", (1 << 20, 1 << 20))
     text = calls(path.with_name("calls.tsv"), rows=400_000)
     used: list[int] = []
     sizes: list[int] = []
@@ -195,6 +291,7 @@ def test_memory_is_bounded_and_progress_complete(path: Path) -> None:
 
     oc.to_hdf5(path, {"calls": oc.iter_text(text, CALL, delimiter="\t", rows=10_000)}, progress=written)
     assert sum(sizes) == 400_000 * CALL.itemsize
+    assert len(sizes) > 4
     assert max(used) < 400_000 * CALL.itemsize / 2
 
 

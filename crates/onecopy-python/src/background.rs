@@ -117,7 +117,8 @@ impl BackgroundWriter {
     }
 
     /// Begin to write the blocks of a text one behind the other from byte `position` of the file on, with no more than
-    /// `keep` of them left to write, until it ends, a block would go beyond byte `room`, or some time has passed.
+    /// `keep` of them left to write, until it ends, a block would go beyond byte `room`, or some time has passed;
+    /// also when all of it has just been read.
     ///
     /// Answer how many rows and bytes they had; and how many bytes the next one has, as far as that is known, or None at the
     /// end. Python has no part in this: a block is written as soon as it is parsed.
@@ -131,7 +132,8 @@ impl BackgroundWriter {
     ) -> PyResult<(u64, u64, Option<u64>)> {
         let (py, text, work) = (text.py(), text.get(), self.work()?);
         let (began, start, mut rows) = (Instant::now(), position, 0);
-        while began.elapsed() < TICK {
+        let was_read = text.is_read();
+        while began.elapsed() < TICK && text.is_read() == was_read {
             let Some(part) = text.take(py)? else { return Ok((rows, position - start, None)) };
             let len = part.block.len();
             if position.saturating_add(len) > room {

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import fields
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -163,7 +164,7 @@ def to_hdf5(
         unused = dict(attrs or {})
         uncut = set(chunks) if isinstance(chunks, Mapping) else set()
         before = iter(list(writer.saved))
-        for name, array in datasets:
+        for name, array, following in datasets:
             described = unused.pop(name, None)
             uncut.discard(name)
             note = {"name": name, "attrs": _texts(described or {})}
@@ -176,7 +177,7 @@ def to_hdf5(
             # An array that the iterable has kept may be changed by its next step; one that it made for us may not.
             later = sizes is None and not resume and _native.is_exclusive(array)
             if isinstance(array, Iterator):
-                labels.add(name, writer.write_blocks(name, array, described, append=append))
+                labels.add(name, writer.write_blocks(name, array, described, append=append, following=following))
             else:
                 labels.add(name, np.shape(array))
                 if append:
@@ -224,17 +225,17 @@ def _check_kept(kept: Mapping[str, Any], note: Mapping[str, Any]) -> None:
         )
 
 
-def _datasets(data: Any) -> tuple[Iterator[tuple[str, Any]], int | None]:
-    """Return the datasets and, when they are all there, their bytes."""
+def _datasets(data: Any) -> tuple[Iterator[tuple[str, Any, Any]], int | None]:
+    """Return the datasets, each with what is known of the next one, and when they are all there, their bytes."""
     if isinstance(data, Mapping):
         arrays = {name: value if _comes_later(value) else writable(name, value) for name, value in data.items()}
         if any(map(_comes_later, arrays.values())):
-            return iter(arrays.items()), None
-        return iter(arrays.items()), sum(array.nbytes for array in arrays.values())
+            return zip(arrays, arrays.values(), [*islice(arrays.values(), 1, None), None], strict=True), None
+        return ((*item, None) for item in arrays.items()), sum(array.nbytes for array in arrays.values())
     if hasattr(data, "__array__") or not isinstance(data, Iterable):
         array = writable("data", data)
-        return iter([("data", array)]), array.nbytes
-    return map(_pair, data), None
+        return iter([("data", array, None)]), array.nbytes
+    return ((*_pair(item), None) for item in data), None
 
 
 def _comes_later(value: Any) -> bool:

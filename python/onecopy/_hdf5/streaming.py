@@ -61,15 +61,21 @@ class RowStream:
         self._size += rows.nbytes
         self._rows += len(rows)
 
-    def append_text(self, text: _native.TextBlocks) -> int:
-        """Write the blocks that are left of a text behind the rows before, which were of it, too; how many rows."""
+    def append_text(self, text: _native.TextBlocks, when_read: Callable[[], None]) -> int:
+        """Write the blocks that are left of a text behind the rows before, which were of it, too; how many rows.
+
+        `when_read` is called as soon as nothing is left to read, and perhaps again.
+        """
         before = self._rows
         needed: int | None = 0
         while needed is not None:
+            if text.is_read:
+                when_read()
             room = self._reserve(needed)
             rows, size, needed = self._writer.write_text_at(text, self._start + self._size, room)
             self._size += size
             self._rows += rows
+        when_read()
         return self._rows - before
 
     def _reserve(self, size: int) -> int:
@@ -158,12 +164,6 @@ class SameRows:
         if found != first:
             one, other = (f"{dtype} and shape {shape}" for dtype, shape in (found, first))
             raise ValueError(f"{which} has type {one}, the rows before {other}: use astype or reshape")
-
-
-def text_of(blocks: object) -> _native.TextBlocks | None:
-    """Return the text whose blocks an iterator gives next, as they are, or None if it does more than that."""
-    text = getattr(blocks, "text", None)
-    return text if isinstance(text, _native.TextBlocks) else None
 
 
 def rows_up_to(count: int, empty: Array, arrays: Iterator[Array]) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import chain
@@ -37,8 +37,9 @@ from onecopy._hdf5.storage import (
     has_unicode,
     to_storage,
 )
-from onecopy._hdf5.streaming import RowStream, SameRows, placed_at_once, rows_up_to, text_of
+from onecopy._hdf5.streaming import RowStream, SameRows, placed_at_once, rows_up_to
 from onecopy._hdf5.swmr import InPlaceFile, is_there, open_for_swmr, take_back_rows
+from onecopy._hdf5.texts import begin_next, text_of
 from onecopy._names import check_name, is_text
 
 # HDF5 describes a type in 64 KiB: somewhere above this many fields, that is too little.
@@ -222,8 +223,12 @@ class Hdf5Writer:
         attrs: Mapping[str, Any] | None = None,
         *,
         append: bool = False,
+        following: object = None,
     ) -> tuple[int, ...]:
-        """Write arrays of rows as a dataset, one behind the other and one at a time, or append them; its shape."""
+        """Write arrays of rows as a dataset, one behind the other and one at a time, or append them; its shape.
+
+        `following` is what is written next, if that is known: if it is a text, reading it may begin.
+        """
         # None of these steps keeps an array, so that one which nobody else has can be written while the next is made.
         arrays: Iterator[Array] = map(partial(writable, name), blocks)
         first = next(arrays, None)
@@ -244,7 +249,7 @@ class Hdf5Writer:
         empty = np.empty((0, *row_shape), dtype)
         if in_chunks:
             return self._stream_chunks(name, empty, map(SameRows(name), arrays), attrs)
-        return self._stream(name, empty, arrays, partial(text_of, blocks), attrs)
+        return self._stream(name, empty, arrays, (blocks, following), attrs)
 
     def _stream_chunks(
         self, name: str, empty: Array, arrays: Iterator[Array], attrs: Mapping[str, Any] | None
@@ -275,7 +280,7 @@ class Hdf5Writer:
         name: str,
         empty: Array,
         arrays: Iterator[Array],
-        text: Callable[[], _native.TextBlocks | None],
+        sources: tuple[object, object],
         attrs: Mapping[str, Any] | None,
     ) -> tuple[int, ...]:
         # Until it is finished, nothing else may be made in the file, and so no chunks.
@@ -298,8 +303,8 @@ class Hdf5Writer:
                 stream.append(array, later=later)
                 # Its memory is for the blocks that follow.
                 del array
-                if stored is empty and (rest := text()) is not None:
-                    same.rows += stream.append_text(rest)
+                if stored is empty and (rest := text_of(sources[0])) is not None:
+                    same.rows += stream.append_text(rest, partial(begin_next, *sources))
         except BaseException:
             # As long as it is there, libhdf5 takes the file for a very large one.
             stream.give_up()

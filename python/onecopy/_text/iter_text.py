@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -136,9 +138,10 @@ class BlockIterator(Iterator[Any]):
     """
 
     def __init__(self, sources: Sequence[Any], request: _Request, progress: bool | Callable[[int], None]) -> None:
-        self._current = _Current()
+        self._reading = _Reading(sources, request)
+        self._progress = progress
         # Refers to what both have and not to this, so that it ends when this is dropped.
-        self._blocks = _all_blocks(sources, request, progress, self._current)
+        self._blocks = _all_blocks(self._reading, progress)
 
     def __next__(self) -> Any:
         return next(self._blocks)
@@ -146,34 +149,74 @@ class BlockIterator(Iterator[Any]):
     def close(self) -> None:
         """Read no more; so does who drops the iterator."""
         self._blocks.close()
+        self._reading.end()
 
     @property
     def text(self) -> _native.TextBlocks | None:
         """What the next blocks come from, if it gives them as this iterator does; it may be asked for them, too."""
-        return self._current.text
+        return self._reading.text
+
+    def begin_next(self) -> bool:
+        """Begin to read the next text, if it is a file, though nobody asks for its blocks yet; whether there is one."""
+        # Whoever wants to see the progress sees that of one text after the other.
+        if self._progress is False:
+            self._reading.begin_next()
+        return self._reading.has_next
 
 
-class _Current:
-    """The text that is being read, if its blocks are given as they are."""
+class _Reading:
+    """Texts that are read one after the other, each with the same request.
 
-    def __init__(self) -> None:
+    Attributes
+    ----------
+    text : _native.TextBlocks or None
+        The one that is being read, if its blocks are given as they are.
+    """
+
+    def __init__(self, sources: Sequence[Any], request: _Request) -> None:
+        self.sources = sources
+        self.request = request
         self.text: _native.TextBlocks | None = None
+        self._taken = 0
+        self._begun: tuple[_native.TextBlocks, np.dtype[Any]] | None = None
+
+    @property
+    def has_next(self) -> bool:
+        """Whether a text is left."""
+        return self._taken < len(self.sources)
+
+    def begin_next(self) -> None:
+        """Begin with the next text if it is a file; what is wrong with it is told in its turn."""
+        if self.has_next and not self._begun and isinstance(source := self.sources[self._taken], (str, os.PathLike)):
+            with suppress(Exception):
+                self._begun = _start(source, self.request, None)
+
+    def take_next(self, report: Callable[[int], None] | None) -> tuple[Any, _native.TextBlocks, np.dtype[Any]]:
+        """Go on with the next text: what it is called by, its blocks, and the type of their items."""
+        source = self.sources[self._taken]
+        self._taken += 1
+        begun, self._begun = self._begun, None
+        return source, *(begun or _start(source, self.request, report))
+
+    def end(self) -> None:
+        """Read no more."""
+        self._taken, self._begun, self.text = len(self.sources), None, None
 
 
-def _all_blocks(
-    sources: Sequence[Any], request: _Request, progress: bool | Callable[[int], None], current: _Current
-) -> Generator[Any, None, None]:
-    with showing(progress, sources) as report:
-        for source in sources:
-            yield from _blocks_of(source, request, report, current)
+def _all_blocks(reading: _Reading, progress: bool | Callable[[int], None]) -> Generator[Any, None, None]:
+    try:
+        with showing(progress, reading.sources) as report:
+            while reading.has_next:
+                yield from _blocks_of_next(reading, report)
+    finally:
+        reading.end()
 
 
-def _blocks_of(
-    source: Any, request: _Request, report: Callable[[int], None] | None, current: _Current
-) -> Iterator[Any]:
-    blocks, item = _start(source, request, report)
+def _blocks_of_next(reading: _Reading, report: Callable[[int], None] | None) -> Iterator[Any]:
+    source, blocks, item = reading.take_next(report)
+    request = reading.request
     has_names = request.dialect["header"] and item.names is None
-    current.text = None if has_names or request.unpack or request.dialect["lines"] else blocks
+    reading.text = None if has_names or request.unpack or request.dialect["lines"] else blocks
 
     def finished(part: tuple[Any, Any]) -> Any:
         block, lines = part
@@ -181,11 +224,9 @@ def _blocks_of(
         result = unpacked(named) if request.unpack else named
         return result if lines is None else (result, lines)
 
-    try:
-        # Keeps no block, so that who gets one has it alone.
-        yield from map(finished, blocks)
-    finally:
-        current.text = None
+    # Keeps no block, so that who gets one has it alone.
+    yield from map(finished, blocks)
+    reading.text = None
 
 
 def _start(

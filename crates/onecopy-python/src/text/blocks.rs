@@ -119,6 +119,12 @@ impl TextBlocks {
         self.blocks.names()
     }
 
+    /// Whether all of the text has been read, so that only blocks are left to take, if any.
+    #[getter]
+    pub(crate) fn is_read(&self) -> bool {
+        self.blocks.is_read()
+    }
+
     /// Bytes of the text, decompressed; known when the last block has been taken.
     #[getter]
     fn text_bytes(&self) -> Option<u64> {

@@ -123,6 +123,10 @@ impl Shared {
         self.lock().names.clone()
     }
 
+    pub(super) fn is_read(&self) -> bool {
+        self.lock().end.is_some()
+    }
+
     pub(super) fn text_bytes(&self) -> Option<u64> {
         self.lock().text_bytes
     }

@@ -233,6 +233,11 @@ impl TextBlocks {
         self.shared.names()
     }
 
+    /// Whether all of the text has been read, so that only blocks are left to take, if any.
+    pub fn is_read(&self) -> bool {
+        self.shared.is_read()
+    }
+
     /// Bytes of the text, decompressed; known when the last of its records have been taken.
     pub fn text_bytes(&self) -> Option<u64> {
         self.shared.text_bytes()
