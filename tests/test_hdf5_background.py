@@ -48,7 +48,17 @@ def test_large_arrays_arrive_whole_from_any_memory(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("either_way")
 def test_arrays_that_nobody_else_has_are_written_while_the_next_is_made(tmp_path: Path) -> None:
-    oc.to_hdf5(tmp_path / "a.h5", ((f"x{seed}", oc.array(numbers(seed))) for seed in range(3)))
+    done: list[int] = []
+    done_before: list[int] = []
+
+    def arrays() -> Iterator[tuple[str, np.ndarray]]:
+        for seed in range(3):
+            done_before.append(sum(done))
+            yield f"x{seed}", oc.array(numbers(seed))
+
+    oc.to_hdf5(tmp_path / "a.h5", arrays(), progress=done.append)
+    # What has been written is told when the next one has come.
+    assert done_before == [0, 0, 8 * ROWS]
     with h5py.File(tmp_path / "a.h5") as file:
         for seed in range(3):
             np.testing.assert_array_equal(file[f"x{seed}"][()], numbers(seed))

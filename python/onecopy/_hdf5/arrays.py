@@ -235,16 +235,17 @@ def _datasets(data: Any) -> tuple[Iterator[tuple[str, Any, Any]], int | None]:
     if hasattr(data, "__array__") or not isinstance(data, Iterable):
         array = writable("data", data)
         return iter([("data", array, None)]), array.nbytes
-    return ((*_pair(item), None) for item in data), None
+    # Keeps no array, so that one which nobody else has can be written while the next is made.
+    return map(_alone, data), None
 
 
 def _comes_later(value: Any) -> bool:
     return callable(value) or isinstance(value, Iterator)
 
 
-def _pair(item: Any) -> tuple[str, Any]:
+def _alone(item: Any) -> tuple[str, Any, None]:
     if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
-        return item
+        return (*item, None)
     way_out = "give a mapping, pairs, or an array (numpy.asarray of a list)"
     raise TypeError(f"{item!r:.80} is no pair (name, array): {way_out}")
 
