@@ -84,7 +84,8 @@ pub trait Sink: Sync {
 
     /// Has `make` put records straight into memory of the sink, which then need not be copied there: up to `most`, the first
     /// of which is `first_record`. It gets room for at least one, as long as whole records are, and answers how many it has
-    /// made. False if the sink has no such memory, or `most` is not its business: they come by [`write`](Self::write) then.
+    /// made. What was there before does not matter, and none of it is read. False if the sink has no such memory: the
+    /// records come by [`write`](Self::write) then.
     ///
     /// # Errors
     /// As for [`write`](Self::write).

@@ -74,6 +74,10 @@ impl Sink for OwnMemory {
             return Ok(false);
         }
         let mut state = self.state.lock().unwrap();
+        if first % 13 == 4 {
+            make(&mut []);
+            return Ok(true);
+        }
         let room = most.min(1 + first as usize * 5 % 97);
         make(state.place(first, room));
         Ok(true)
