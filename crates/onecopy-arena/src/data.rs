@@ -261,10 +261,9 @@ impl Data {
             return;
         }
         let to = self.address(offset, Access::ReadWrite);
-        // SAFETY: the destination lies inside the mapping (asserted); there is no Rust reference to shared memory but those
-        // of `lend`, to bytes that nobody copies meanwhile, so a peer that stores there at the same time makes wrong bytes,
-        // not undefined behaviour of safe code; the source is ordinary memory or lies in the arena, hence `copy`, which
-        // allows overlap.
+        // SAFETY: the destination is mapped (asserted), and no Rust reference is to it, as `lend` has bytes that nobody copies
+        // meanwhile: a peer that stores there makes wrong bytes, not undefined behaviour of safe code. The source may lie in
+        // the arena, hence `copy`, which allows overlap.
         unsafe { std::ptr::copy(bytes.as_ptr(), to.as_ptr(), bytes.len()) }
     }
 

@@ -74,7 +74,7 @@ impl Arena {
         if expected == bound {
             place.grow(bound.min(place.size), bound)?;
         }
-        Ok(Draft { arena: self, place: RwLock::new(place), end: AtomicU64::new(0), leases: Leases::default() })
+        Ok(Draft::at(place))
     }
 
     /// Recycled memory for at least half of what is expected, with fresh addresses behind it up to the bound.
@@ -132,8 +132,11 @@ impl Place {
 impl Draft {
     /// Over a block that has memory, in an extent of `size` bytes.
     pub(super) fn over(block: Block, size: u64, pages: Pages) -> Self {
-        let arena = block.arena();
-        let place = Place { block, size, warm: size, growing: None, pages };
+        Self::at(Place { block, size, warm: size, growing: None, pages })
+    }
+
+    fn at(place: Place) -> Self {
+        let arena = place.block.arena();
         Self { arena, place: RwLock::new(place), end: AtomicU64::new(0), leases: Leases::default() }
     }
 
@@ -255,6 +258,7 @@ mod tests {
         }
         arena.verify().unwrap();
     }
+
     #[test]
     fn bytes_can_be_made_where_they_stay_if_there_is_memory() {
         let arena = Arena::create(Options { limit: Some(64 << 20), warm: None }).unwrap();

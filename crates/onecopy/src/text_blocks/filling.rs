@@ -123,6 +123,12 @@ impl Shared {
         self.lock().names.clone()
     }
 
+    /// Bytes of a record, and records of a block that is not the last.
+    fn sizes(&self) -> (usize, u64) {
+        let state = self.lock();
+        (state.record_size, state.records)
+    }
+
     pub(super) fn is_read(&self) -> bool {
         self.lock().end.is_some()
     }
@@ -218,10 +224,7 @@ impl Sink for Shared {
     }
 
     fn write(&self, batch: &Batch<'_>) -> io::Result<()> {
-        let (record_size, whole) = {
-            let state = self.lock();
-            (state.record_size, state.records)
-        };
+        let (record_size, whole) = self.sizes();
         let (mut records, mut lines, mut at) = (batch.records, batch.lines, batch.first_record);
         while !records.is_empty() {
             let (number, inside) = (at / whole, at % whole);
@@ -242,10 +245,7 @@ impl Sink for Shared {
     }
 
     fn fill(&self, first_record: u64, most: usize, make: &mut dyn FnMut(&mut [u8]) -> usize) -> io::Result<bool> {
-        let (record_size, whole) = {
-            let state = self.lock();
-            (state.record_size, state.records)
-        };
+        let (record_size, whole) = self.sizes();
         let (number, inside) = (first_record / whole, first_record % whole);
         let count = (whole - inside).min(most as u64);
         let Some(drafts) = self.drafts_of(number, first_record)? else { return Ok(false) };
