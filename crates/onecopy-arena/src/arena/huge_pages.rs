@@ -149,6 +149,18 @@ mod tests {
     }
 
     #[test]
+    fn a_block_a_little_shorter_than_a_huge_page_has_one() {
+        let Some((arena, size)) = arena() else { return };
+        for (len, expected) in [(size - size / 16, true), (size - size / 4, false)] {
+            let draft = arena.draft_in_huge_pages(len).unwrap();
+            draft.write_at(0, &vec![1; len as usize]).unwrap();
+            assert_eq!(draft.finish(len).unwrap().is_in_huge_pages(), expected, "{len} of {size} bytes");
+            arena.trim(0).unwrap();
+        }
+        arena.verify().unwrap();
+    }
+
+    #[test]
     fn what_is_left_in_front_of_a_huge_page_is_used() {
         let Some((arena, size)) = arena() else { return };
         let small = arena.allocate_zeroed(100_000).unwrap();
