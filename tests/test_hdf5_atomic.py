@@ -229,7 +229,23 @@ def test_a_long_name(tmp_path):
 
 def test_no_reserved_room_stays_behind_the_end(path):
     oc.to_hdf5(path, {"x": np.arange(10_000)}, compression="gzip")
+    assert path.stat().st_size < 80_000
     assert path.stat().st_blocks * 512 < path.stat().st_size + (64 << 10)
+
+
+def test_a_file_is_as_long_as_its_room_until_it_is_shortened(path):
+    path.write_bytes(b"old")
+    with AtomicFile(path, "a") as file:
+        # What is copied is not longer than what it was copied from.
+        assert os.fstat(file.fileno()).st_size == 3
+        for room in (100 << 20, 200 << 20):
+            file.write_at(b"new text", 0)
+            assert file.reserve(room) >= room
+            assert os.fstat(file.fileno()).st_size >= room
+            file.shorten(8)
+            assert os.fstat(file.fileno()).st_size == 8
+        file.commit()
+    assert path.read_bytes() == b"new text"
 
 
 def test_outputs_that_cannot_be(path, tmp_path):

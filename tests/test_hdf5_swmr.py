@@ -166,6 +166,11 @@ def test_no_reserved_room_stays_behind_the_end(path):
     with pytest.raises(ZeroDivisionError):
         oc.to_hdf5(path, (("x", np.arange(1 // (3 - n))) for n in range(9)), append=True, swmr=True)
     assert path.stat().st_blocks * 512 < path.stat().st_size + (64 << 10)
+    # Nor is the file longer while it is written to: who is killed leaves it as it is.
+    size = path.stat().st_size
+    with InPlaceFile(path) as file:
+        file.reserve(100 << 20)
+        assert path.stat().st_size == size
 
 
 def test_what_cannot_be_done_in_place(path):

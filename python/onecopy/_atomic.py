@@ -59,6 +59,7 @@ class AtomicFile:
         self._owner = os.getpid()
         self._fd = -1
         self._reserved = 0
+        self._lengthened = False
         self._old: os.stat_result | None = None
 
     def __enter__(self) -> AtomicFile:
@@ -102,11 +103,22 @@ class AtomicFile:
     def reserve(self, size: int) -> int:
         """Make sure that the file can grow to `size` bytes; the size to which it then can.
 
+        It may be as long as that from now on, for threads to write there at the same time: see `shorten`.
+
         Raises
         ------
         OSError
             ENOSPC or EDQUOT: there is no room; EFBIG: no file may be so long. The file is as before.
         """
+        return self._reserve(size, lengthen=True)
+
+    def shorten(self, size: int) -> None:
+        """Let the file, whose contents have `size` bytes, be no longer than these, whatever was reserved."""
+        if self._lengthened:
+            os.ftruncate(self._fd, size)
+            self._reserved, self._lengthened = 0, False
+
+    def _reserve(self, size: int, *, lengthen: bool) -> int:
         if size <= self._reserved:
             return self._reserved
         if size > (longest := _longest()):
@@ -114,7 +126,7 @@ class AtomicFile:
         step = min(max(size, _STEPS[0]), _STEPS[1])
         for goal in (min(size + step, longest), size):
             try:
-                _native.reserve_space(self._fd, goal)
+                _native.reserve_space(self._fd, goal, lengthen=lengthen)
             except OSError as error:
                 if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS):
                     return self._check_free(size)
@@ -122,7 +134,7 @@ class AtomicFile:
                     raise
                 failure = error
             else:
-                self._reserved = goal
+                self._reserved, self._lengthened = goal, self._lengthened or lengthen
                 return goal
         raise self.no_space(size - self._written(), failure.errno)
 
@@ -188,7 +200,7 @@ class AtomicFile:
                 what = "is being written by another process: wait until it is done"
                 raise OSError(errno.EBUSY, what, self.given) from None
             self._old = os.fstat(old.fileno())
-            self.reserve(self._old.st_size)
+            self._reserve(self._old.st_size, lengthen=False)
             _copy_bytes(old.fileno(), self._fd, self._old.st_size)
 
     def _rename_new(self) -> None:

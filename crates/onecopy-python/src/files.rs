@@ -19,12 +19,15 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(rename_exchange, module)?)
 }
 
-/// Reserve room on the disk for the first `size` bytes of an open file without changing its length.
+/// Reserve room on the disk for the first `size` bytes of an open file; with `lengthen` it is at least so long afterwards.
+///
+/// Of a file that stays as short as what was written, a file system lets only one thread write behind the end at a time.
 #[pyfunction]
-#[pyo3(signature = (fd, size, /))]
-fn reserve_space(py: Python<'_>, fd: i32, size: u64) -> PyResult<()> {
+#[pyo3(signature = (fd, size, /, *, lengthen))]
+fn reserve_space(py: Python<'_>, fd: i32, size: u64, lengthen: bool) -> PyResult<()> {
     let file = borrowed(fd)?;
-    py.detach(|| fallocate(file, FallocateFlags::KEEP_SIZE, 0, size)).map_err(os_error)
+    let flags = if lengthen { FallocateFlags::empty() } else { FallocateFlags::KEEP_SIZE };
+    py.detach(|| fallocate(file, flags, 0, size)).map_err(os_error)
 }
 
 /// Let the system begin to put what was written to an open file on the disk, and do not wait for it.

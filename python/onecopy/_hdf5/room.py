@@ -14,9 +14,13 @@ DATASET_BYTES = 4 << 10
 CHUNK_BYTES = 64
 #: The same for the file.
 FILE_BYTES = 128 << 10
+#: What it takes of the file at a time for all that is no data. Each time, rows written past it may have to move.
+META_BYTES = 8 << 10
 #: What is as large as this begins at a page of the file, as writing past the page cache asks for.
 ALIGNED_BYTES = 1 << 20
 PAGE = 4096
+#: How libhdf5 lays out a file: options of `h5py.File`.
+LAYOUT = {"alignment_threshold": ALIGNED_BYTES, "alignment_interval": PAGE, "meta_block_size": META_BYTES}
 
 
 class Room:

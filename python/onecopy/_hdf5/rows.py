@@ -20,8 +20,11 @@ Report = Callable[[int], object]
 # What is written, or copied because it is not contiguous, at a time: large enough to be as fast as one call, small
 # enough for progress, Ctrl-C and memory.
 _BLOCK_BYTES = 32 << 20
-# Arrays that may be on their way at a time, besides the one that is made meanwhile.
-_KEEP = 2
+# Arrays that may be on their way at a time, besides the one that is made meanwhile: a disk that has one waits for no
+# thread to bring the next.
+_KEEP = 3
+# And so many more of a text that has been read, as there will be no others while the next dataset is made.
+_KEEP_OF_LAST = 2
 # What a filter may add to a chunk that does not shrink.
 _EXPANSION = 1.01
 
@@ -76,7 +79,8 @@ class RowWriter:
         How many rows and bytes they had; and how many bytes the next one has, as far as that is known, or None at the
         end. They may still be on their way when this returns.
         """
-        return self._background.submit_text(text, position, room, _KEEP)
+        keep = _KEEP + _KEEP_OF_LAST if text.is_read else _KEEP
+        return self._background.submit_text(text, position, room, keep)
 
     def write(
         self,

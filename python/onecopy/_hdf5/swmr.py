@@ -69,6 +69,10 @@ class InPlaceFile(AtomicFile):
         """Whether there is something in the file already."""
         return True
 
+    def reserve(self, size: int) -> int:
+        """As for any file; but it is no longer for that, as a writer that is killed would leave it so."""
+        return self._reserve(size, lengthen=False)
+
     def _busy(self) -> OSError:
         return OSError(errno.EBUSY, "is being written by another process: wait until it is done", self.given)
 

@@ -25,7 +25,7 @@ from onecopy._hdf5.filters import Filters, native_codec, thread_count
 from onecopy._hdf5.growing import GrowingDataset, check_rows
 from onecopy._hdf5.journal import Note
 from onecopy._hdf5.resumable import ResumableFile
-from onecopy._hdf5.room import ALIGNED_BYTES, DATASET_BYTES, PAGE, Room
+from onecopy._hdf5.room import ALIGNED_BYTES, DATASET_BYTES, LAYOUT, PAGE, Room
 from onecopy._hdf5.rows import Report, RowWriter
 from onecopy._hdf5.storage import (
     OPEN_BYTES,
@@ -104,6 +104,9 @@ class Hdf5Writer:
         with self._cleanup:
             if kind is None:
                 self._finish_rows()
+                # libhdf5 does not know how long the file is. When it closes it, it may still add to it.
+                self._h5.flush()
+                self._file.shorten(self._h5.id.get_filesize())
                 self._h5.close()
                 self._file.commit()
 
@@ -138,18 +141,17 @@ class Hdf5Writer:
         if self._file.copied and not h5py.is_hdf5(self._file.temporary):
             raise OSError(f"{self._file.given} is not an HDF5 file: nothing can be added; replace it with mode='w'")
         _native.check_work_memory(OPEN_BYTES)
-        options: dict[str, Any] = {"alignment_threshold": ALIGNED_BYTES, "alignment_interval": PAGE}
         if isinstance(self._file, InPlaceFile):
             file = open_for_swmr(self._file.path, ALIGNED_BYTES, PAGE)
             if self._file.mended:
                 take_back_rows(file)
             return file
         if isinstance(self._file, ResumableFile):
-            return h5py.File(self._file.image, "r+" if self._file.begun else "w", **options)
+            return h5py.File(self._file.image, "r+" if self._file.begun else "w", **LAYOUT)
         libver = "latest" if self._swmr else None
         # Nobody else knows the temporary; a lock by libhdf5 fails on some network file systems.
         mode = "r+" if self._file.begun else "w"
-        return h5py.File(self._file.temporary, mode, locking=False, libver=libver, **options)
+        return h5py.File(self._file.temporary, mode, locking=False, libver=libver, **LAYOUT)
 
     def _close_after_error(self) -> None:
         self._file.give_up()
