@@ -23,8 +23,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<BackgroundWriter>()
 }
 
-/// The disk works for one while others copy, or wait for their turn at it.
-const THREADS: usize = 3;
+/// The disk has something from each; or it works for some while others copy.
+const THREADS: usize = 4;
 /// How often a wait looks for Ctrl-C.
 const TICK: Duration = Duration::from_millis(50);
 

@@ -22,7 +22,7 @@ Report = Callable[[int], object]
 _BLOCK_BYTES = 32 << 20
 # Arrays that may be on their way at a time, besides the one that is made meanwhile: a disk that has one waits for no
 # thread to bring the next.
-_KEEP = 3
+_KEEP = 5
 # And so many more of a text that has been read, as there will be no others while the next dataset is made.
 _KEEP_OF_LAST = 2
 # What a filter may add to a chunk that does not shrink.

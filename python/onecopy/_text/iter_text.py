@@ -61,7 +61,7 @@ def iter_text(
         As for `loadtxt`. Called row by row in the order of the text, in the thread that takes the blocks, and not much
         further ahead than the next one needs; functions with a state keep it from file to file.
     rows : int, optional
-        Rows of a block; the last one of a file may have fewer. By default as many as 2 MiB hold, but at least one.
+        Rows of a block; the last one of a file may have fewer. By default as many as 1 MiB holds, but at least one.
     unpack : bool, optional
         Yield the columns of each block: transposed, or a list of its fields.
     progress : bool or callable, optional

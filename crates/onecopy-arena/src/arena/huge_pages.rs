@@ -4,6 +4,9 @@ use onecopy_os::{Machine, try_huge_page};
 
 use super::{Arena, ArenaError, Draft, Relaxed, STEP};
 
+/// Blocks that share a huge page are not smaller than this part of it.
+const MOST_IN_ONE: u64 = 8;
+
 /// What pages a block wants, besides what the process wants for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pages {
@@ -48,11 +51,29 @@ impl Arena {
         let extent = self.extent_size_on(len, Pages::Huge)?;
         // Where there were none for the last one, there is no time to lose with another attempt.
         let page = self.data.huge_page_size().filter(|_| !self.no_huge_pages.load(Relaxed));
-        if page.is_none_or(|page| extent < page) {
-            return self.draft(len, len);
+        let Some(page) = page.filter(|&page| extent >= page / MOST_IN_ONE) else { return self.draft(len, len) };
+        if extent < page {
+            return self.draft_in_part(len, extent, page);
         }
         let (block, _) = self.allocate_on(len, Pages::Huge, &mut || false)?;
         Ok(Draft::over(block, extent, Pages::Huge))
+    }
+
+    /// As [`draft_in_huge_pages`](Self::draft_in_huge_pages), of a block that is shorter than one: several share it.
+    fn draft_in_part(&'static self, len: u64, extent: u64, page: u64) -> Result<Draft, ArenaError> {
+        if let Some(id) = self.take_warm(len, extent)? {
+            let block = self.hold(id, extent, false)?;
+            if self.data.is_in_huge_pages(block.offset(), extent) {
+                return Ok(Draft::over(block, extent, Pages::Usual));
+            }
+        }
+        if 2 * extent > page {
+            return self.draft(len, len);
+        }
+        let (block, _) = self.allocate_on(page, Pages::Huge, &mut || false)?;
+        // The rest has memory, too, and is found by the next one.
+        self.heap()?.shrink(block.id(), extent, extent, page)?;
+        Ok(Draft::over(block, extent, Pages::Usual))
     }
 
     /// Bytes of the extent for a block: of whole huge pages, unless that would waste more than an eighth of it.
@@ -155,6 +176,36 @@ mod tests {
             let draft = arena.draft_in_huge_pages(len).unwrap();
             draft.write_at(0, &vec![1; len as usize]).unwrap();
             assert_eq!(draft.finish(len).unwrap().is_in_huge_pages(), expected, "{len} of {size} bytes");
+            arena.trim(0).unwrap();
+        }
+        arena.verify().unwrap();
+    }
+
+    #[test]
+    fn blocks_shorter_than_a_huge_page_share_one() {
+        let Some((arena, size)) = arena() else { return };
+        // Free memory in small pages, which would do for any other block.
+        let other = arena.allocate_zeroed(4 * size).unwrap();
+        drop((arena.allocate_zeroed(2 * size).unwrap(), other));
+        for (len, sharing) in [(size / 2, 2), (size / 2 - 9000, 2), (size / 8, 8), (size / 16, 1)] {
+            let used = arena.stats().unwrap().used_bytes;
+            let drafts: Vec<_> = (0..sharing).map(|_| arena.draft_in_huge_pages(len).unwrap()).collect();
+            let blocks: Vec<_> = drafts
+                .into_iter()
+                .map(|draft| {
+                    draft.write_at(0, &vec![1; len as usize]).unwrap();
+                    draft.finish(len).unwrap()
+                })
+                .collect();
+            let page = blocks[0].offset() / size;
+            for block in &blocks {
+                assert_eq!((block.len(), block.offset() / size), (len, page), "{len} of {size} bytes");
+                assert_eq!(block.is_in_huge_pages(), sharing > 1, "{len} of {size} bytes");
+            }
+            let more = arena.stats().unwrap().used_bytes - used;
+            assert!(more < sharing * len + sharing * 4096, "{more} bytes for {sharing} blocks of {len}");
+            arena.verify().unwrap();
+            drop(blocks);
             arena.trim(0).unwrap();
         }
         arena.verify().unwrap();

@@ -30,7 +30,7 @@ type Parts<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
 
 /// Bytes of a block of which nobody has said how many rows it is to have: few enough for several of them to stay in the
 /// cache, and for a page of the arena to be used again soon.
-const BLOCK_BYTES: u64 = 2 << 20;
+const BLOCK_BYTES: u64 = 1 << 20;
 
 /// The records of a text as shared arrays of `rows` rows, the last of which may have fewer.
 #[pyclass(module = "onecopy._native", frozen)]
