@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onecopy as oc
+from onecopy._hdf5.background import BackgroundWriter
 from onecopy._hdf5.filters import Filters
 from onecopy._hdf5.writer import Hdf5Writer
 from own_process import run
@@ -266,6 +267,23 @@ def test_an_array_may_be_used_again_for_the_next_rows(path: Path, options: dict[
 
     oc.to_hdf5(path, {"rows": reused()}, **options)
     assert np.array_equal(oc.from_hdf5(path, "rows"), np.repeat(np.arange(10.0), 500_000))
+
+
+@pytest.mark.parametrize(("count", "most"), [(1000, 5), (250_000, 4), (1 << 20, 2), (0, 5)])
+def test_fewer_large_arrays_than_small_ones_are_on_their_way(
+    path: Path, monkeypatch: pytest.MonkeyPatch, count: int, most: int
+) -> None:
+    asked: list[int] = []
+    settle = BackgroundWriter.settle
+
+    def watched(self: BackgroundWriter, keep: int = 0) -> None:
+        asked.append(keep)
+        settle(self, keep)
+
+    monkeypatch.setattr(BackgroundWriter, "settle", watched)
+    oc.to_hdf5(path, {"rows": (oc.full(count, 7.0) for _ in range(4))})
+    assert max(asked) == most
+    assert np.array_equal(oc.from_hdf5(path, "rows"), np.full(4 * count, 7.0))
 
 
 @pytest.mark.parametrize("kept", [True, False])

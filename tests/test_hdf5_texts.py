@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import onecopy as oc
+from onecopy._hdf5.background import BackgroundWriter
 from onecopy._text.iter_text import BlockIterator, _Reading
 
 CALL = np.dtype([("chr", "S5"), ("pos", "<i4"), ("pct", "<f8")])
@@ -53,6 +54,25 @@ def test_python_sees_the_first_block_of_each_text(path: Path, taken: list[int], 
     arrays = [np.loadtxt(text, **read) for text in texts]
     assert np.array_equal(oc.from_hdf5(path, "all"), np.concatenate(arrays))
     assert np.array_equal(oc.from_hdf5(path, "one"), arrays[1])
+
+
+@pytest.mark.parametrize(("rows", "asked"), [(None, {5, 7}), (1000, {5, 7}), (150_000, {3}), (200_000, {2})])
+def test_more_blocks_are_on_their_way_when_a_text_has_been_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch, rows: int | None, asked: set[int]
+) -> None:
+    kept: list[int] = []
+    submit = BackgroundWriter.submit_text
+
+    def watched(self: BackgroundWriter, text: Any, position: int, room: int, keep: int) -> tuple[int, int, int | None]:
+        kept.append(keep)
+        return submit(self, text, position, room, keep)
+
+    monkeypatch.setattr(BackgroundWriter, "submit_text", watched)
+    text = calls(path.with_name("one.tsv"), rows=500_000)
+    oc.to_hdf5(path, {"one": oc.iter_text(text, CALL, delimiter="\t", rows=rows)})
+    assert kept == sorted(kept)
+    assert set(kept) == asked
+    assert np.array_equal(oc.from_hdf5(path, "one"), oc.loadtxt(text, CALL, delimiter="\t"))
 
 
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -20,9 +20,10 @@ Report = Callable[[int], object]
 # What is written, or copied because it is not contiguous, at a time: large enough to be as fast as one call, small
 # enough for progress, Ctrl-C and memory.
 _BLOCK_BYTES = 32 << 20
-# Arrays that may be on their way at a time, besides the one that is made meanwhile: a disk that has one waits for no
-# thread to bring the next.
-_KEEP = 5
+# Arrays that may be on their way at a time, besides the one that is made meanwhile: several small ones, so that the
+# disk need not wait for a thread to bring the next, but no more large ones than these bytes are.
+_KEEP = 2, 5
+_KEEP_BYTES = 8 << 20
 # And so many more of a text that has been read, as there will be no others while the next dataset is made.
 _KEEP_OF_LAST = 2
 # What a filter may add to a chunk that does not shrink.
@@ -71,15 +72,17 @@ class RowWriter:
         With `later` they may still be on their way when this returns.
         """
         self._background.submit(np.ascontiguousarray(rows), position)
-        self._background.settle(keep=_KEEP if later else 0)
+        self._background.settle(keep=_keep(rows.nbytes) if later else 0)
 
-    def write_text_at(self, text: _native.TextBlocks, position: int, room: int) -> tuple[int, int, int | None]:
-        """Write some of the blocks of a text at a place of the file that has been reserved, up to byte `room`.
+    def write_text_at(
+        self, text: _native.TextBlocks, position: int, room: int, block: int
+    ) -> tuple[int, int, int | None]:
+        """Write some of the blocks of a text, `block` bytes each, at a reserved place of the file, up to byte `room`.
 
         How many rows and bytes they had; and how many bytes the next one has, as far as that is known, or None at the
         end. They may still be on their way when this returns.
         """
-        keep = _KEEP + _KEEP_OF_LAST if text.is_read else _KEEP
+        keep = _keep(block, _KEEP_OF_LAST if text.is_read else 0)
         return self._background.submit_text(text, position, room, keep)
 
     def write(
@@ -187,6 +190,12 @@ class RowWriter:
             write=store,
             course=course,
         )
+
+
+def _keep(size: int, more: int = 0) -> int:
+    """Return how many arrays of so many bytes may be on their way; so many more of small ones."""
+    fewest, most = _KEEP
+    return max(fewest, min(most + more, _KEEP_BYTES // max(size, 1)))
 
 
 def _blocks(array: Array, chunks: tuple[int, ...] | None, *, whole: bool) -> Iterator[tuple[int, Array]]:

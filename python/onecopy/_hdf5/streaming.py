@@ -53,6 +53,7 @@ class RowStream:
         self._start: int = max(self._placeholder.id.get_offset(), -(-file.saved_end // PAGE) * PAGE)
         self._size = 0
         self._rows = 0
+        self._last = 0
 
     def append(self, rows: Array, *, later: bool) -> None:
         """Write rows behind those before. With `later`, nobody else may change them any more."""
@@ -60,19 +61,20 @@ class RowStream:
         self._writer.write_at(rows, self._start + self._size, later)
         self._size += rows.nbytes
         self._rows += len(rows)
+        self._last = rows.nbytes
 
     def append_text(self, text: _native.TextBlocks, when_read: Callable[[], None]) -> int:
         """Write the blocks that are left of a text behind the rows before, which were of it, too; how many rows.
 
         `when_read` is called as soon as nothing is left to read, and perhaps again.
         """
-        before = self._rows
+        before, block = self._rows, self._last
         needed: int | None = 0
         while needed is not None:
             if text.is_read:
                 when_read()
             room = self._reserve(needed)
-            rows, size, needed = self._writer.write_text_at(text, self._start + self._size, room)
+            rows, size, needed = self._writer.write_text_at(text, self._start + self._size, room, block)
             self._size += size
             self._rows += rows
         when_read()
