@@ -117,6 +117,21 @@ for work in (write, read):
     assert run(program, tmp_path / "a.h5") == ["True True True"] * 2
 
 
+def test_what_is_stored_of_a_chunk_is_not_copied_to_be_written(tmp_path: Path) -> None:
+    """There is room for the chunk and for what is stored of it, and for no third buffer."""
+    program = f"""{LIMITED}
+import h5py, numpy as np, onecopy as oc
+a = np.arange(10 << 20, dtype="u4")
+write = lambda: oc.to_hdf5(sys.argv[1], a, chunks=a.shape, fletcher32=True, threads=1, mode="w")
+write()
+limit("AS", addresses() + (100 << 20))
+write()
+limit("AS", resource.getrlimit(resource.RLIMIT_AS)[1])
+print(np.array_equal(oc.from_hdf5(sys.argv[1], "data"), a))
+"""
+    assert run(program, tmp_path / "a.h5") == ["True"]
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_file_size_limit_shrinks_the_arena_and_kills_nobody(moment: str) -> None:
     program = f"""{LIMITED}

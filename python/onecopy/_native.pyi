@@ -547,7 +547,7 @@ class ChunkCompressor:
         level: int,
         shuffle: bool,
         fletcher32: bool,
-        write: Callable[[tuple[int, ...], bytes, int], object],
+        write: Callable[[tuple[int, ...], npt.NDArray[np.uint8], int], object],
         course: ChunkCourse | None = None,
     ) -> None: ...
     def settle(self) -> None: ...

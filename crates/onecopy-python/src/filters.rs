@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, PoisonError, TryLockError};
 
 use numpy::npyffi::{_PyArray_GET_ITEM_DATA, NPY_ARRAY_WRITEABLE};
-use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{PyArray1, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use onecopy::{check_work_memory, work_memory_error};
 use onecopy_filters::{
     Codec, Compressor, Course, Encoded, Error, Grid, IN_FLIGHT_PER_THREAD, Pipeline, Source, Stored, StoredChunk,
@@ -15,7 +15,7 @@ use onecopy_filters::{
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyIterator, PyTuple};
+use pyo3::types::{PyIterator, PyTuple};
 
 use crate::errors::{OrRaise, to_python};
 use crate::reads::{FileChunk, borrowed};
@@ -53,9 +53,9 @@ impl ChunkCompressor {
     /// Begin with a C-contiguous array, which nobody may change until it is settled.
     ///
     /// `write(origin, stored, filter_mask)` is called for each chunk in order, with the index of its first element along
-    /// each axis, the bytes to store, and HDF5's mask of skipped filters; behind those of arrays before, and not for the
-    /// last few yet, which come when there is more, or with `settle`. With a `course`, the array is the next part of one.
-    /// After an error, also of an array before, all that was not written is given up.
+    /// each axis, the bytes to store as an array, and HDF5's mask of skipped filters; behind those of arrays before, and
+    /// not for the last few yet, which come when there is more, or with `settle`. With a `course`, the array is the next
+    /// part of one. After an error, also of an array before, all that was not written is given up.
     #[pyo3(signature = (array, chunks, *, codec, level, shuffle, fletcher32, write, course=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn put(
@@ -118,12 +118,8 @@ fn write_chunk(part: &Part, cell: usize, chunk: Encoded) -> Result<(), Failure> 
     attached(|py| {
         py.check_signals()?;
         let origin = PyTuple::new(py, part.grid.origin(cell))?;
-        let fill = |bytes: &mut [u8]| {
-            bytes.copy_from_slice(&chunk.bytes);
-            Ok(())
-        };
-        let len = chunk.bytes.len();
-        let stored = PyBytes::new_with(py, len, fill).map_err(|_| out_of_memory(len))?;
+        // As it is: there may be no memory for a copy.
+        let stored = PyArray1::from_vec(py, chunk.bytes);
         part.write.call1(py, (origin, stored, chunk.filter_mask))?;
         Ok(())
     })

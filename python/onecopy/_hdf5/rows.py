@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from onecopy import _native
 from onecopy._atomic import AtomicFile
@@ -172,7 +173,7 @@ class RowWriter:
         chunk_bytes = math.prod(dataset.chunks) * block.itemsize
         left = block.nbytes
 
-        def store(origin: tuple[int, ...], chunk: bytes, mask: int) -> None:
+        def store(origin: tuple[int, ...], chunk: npt.NDArray[np.uint8], mask: int) -> None:
             nonlocal left
             self._room.take(len(chunk) + CHUNK_BYTES)
             dataset.id.write_direct_chunk((origin[0] + row, *origin[1:]), chunk, mask)
