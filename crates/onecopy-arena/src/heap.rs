@@ -374,9 +374,9 @@ impl<'a> Heap<'a> {
         Ok(Some(index))
     }
 
-    /// Takes the largest warm extent, if it has `least` bytes, and as much of the fresh one behind it as makes `size`
-    /// bytes together; answers how many of them are warm.
-    pub(crate) fn take_mixed(&self, least: u64, size: u64) -> Result<Option<(u32, u64)>, ArenaError> {
+    /// Takes the largest warm extent, if it has `least` bytes, and the fresh one behind it, if they have `size` bytes
+    /// together, up to `most`; answers how many bytes are warm.
+    pub(crate) fn take_mixed(&self, least: u64, size: u64, most: u64) -> Result<Option<(u32, u64)>, ArenaError> {
         let page = page_size() as u64;
         let Some((index, warm)) = self.largest(State::Warm)?.filter(|&(_, warm)| (least..size).contains(&warm)) else {
             return Ok(None);
@@ -393,7 +393,7 @@ impl<'a> Heap<'a> {
         self.bin_remove(index)?;
         self.bin_remove(next)?;
         self.swallow_after(index)?;
-        self.cut(index, size, State::Fresh)?;
+        self.cut(index, most, State::Fresh)?;
         Ok(Some((index, warm)))
     }
 

@@ -70,7 +70,7 @@ pub use onecopy_collections::container::{ContainerError, Picked, Record};
 pub use onecopy_collections::list::Origin;
 pub use onecopy_collections::queue::{Batch, MOST_ENCLOSED, MOST_MESSAGES, Message, QueueError};
 pub use onecopy_filters as filters;
-pub use onecopy_os::{ByteSize, HugeBuffer, Machine};
+pub use onecopy_os::{ByteSize, HugeBuffer, LongTimeSlices, Machine};
 pub use onecopy_sync::Bell;
 pub use onecopy_text as text;
 pub use pipe::{Connection, PipeError, pipe};

@@ -131,10 +131,13 @@ impl Growing {
             Self::Held(held) => {
                 let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
                 let (start, end) = (position as usize, position as usize + bytes.len());
-                if held.len() < end {
-                    held.resize(end, 0);
+                if held.len() == start {
+                    held.extend_from_slice(bytes);
+                } else {
+                    let len = held.len().max(end);
+                    held.resize(len, 0);
+                    held[start..end].copy_from_slice(bytes);
                 }
-                held[start..end].copy_from_slice(bytes);
                 Ok(())
             }
         }
@@ -160,7 +163,7 @@ impl BlockSink {
         // A little more than the estimate: a recycled extent that is just too small would have to be left again.
         let likely = expected.estimate.map_or(bound, |records| records.saturating_mul(size) / 16 * 17);
         if self.alone && likely <= MOST_HELD {
-            return Ok(Growing::Held(Mutex::default()));
+            return Ok(Growing::Held(Mutex::new(Vec::with_capacity(likely as usize))));
         }
         self.arena.draft(likely, bound).map(Growing::Draft).map_err(io::Error::other)
     }

@@ -77,11 +77,14 @@ impl Arena {
         Ok(Draft::at(place))
     }
 
-    /// Recycled memory for at least half of what is expected, with fresh addresses behind it up to the bound.
+    /// Recycled memory for at least half of what is expected, with fresh addresses behind it for the rest, and up to the
+    /// bound as far as there are some. To ask for all of these would leave blocks of nearly the same length where they
+    /// are, and take fresh memory for each of the next ones.
     fn mixed_place(&'static self, expected: u64, bound: u64) -> Result<Option<Place>, ArenaError> {
-        let size = bound.next_multiple_of(page_size() as u64);
+        let [expected, bound] = [expected, bound].map(|size| size.next_multiple_of(page_size() as u64));
         let heap = self.heap()?;
-        let Some((index, warm)) = heap.take_mixed(expected / 2, size)? else { return Ok(None) };
+        let Some((index, warm)) = heap.take_mixed(expected / 2, expected, bound)? else { return Ok(None) };
+        let (_, size) = heap.span(index)?;
         let id = heap.publish(index, warm, DRAFT)?;
         drop(heap);
         let growing = Some(Growth { room: warm, promise: Promise::none(self) });
@@ -287,6 +290,29 @@ mod tests {
             assert!(bytes.iter().all(|&byte| byte == number as u8), "part {number}");
         }
         arena.verify().unwrap();
+    }
+
+    #[test]
+    fn drafts_of_nearly_the_same_length_use_the_same_memory_again() {
+        let arena = Arena::create(Options { limit: Some(64 << 20), warm: Some(64 << 20) }).unwrap();
+        let bytes = vec![1; 3 << 20];
+        for round in 0..6 {
+            let mut blocks = Vec::new();
+            for pair in 0..4 {
+                // Two at a time, as by two threads, each a little longer or shorter than those before.
+                let lens = [0, 1].map(|which| (2 << 20) + (round * 3 + pair * 5 + which * 7) % 11 * 4096);
+                let drafts = lens.map(|len| (len, arena.draft(len / 16 * 17, len * 5 / 2).unwrap()));
+                for (len, draft) in drafts {
+                    draft.write_at(0, &bytes[..len as usize]).unwrap();
+                    blocks.push(draft.finish(len).unwrap());
+                }
+            }
+            let used = arena.stats().unwrap().used_bytes;
+            drop(blocks);
+            let warm = arena.stats().unwrap().warm_bytes;
+            assert!(warm < used + (1 << 20), "{warm} bytes are kept for {used} in round {round}");
+            arena.verify().unwrap();
+        }
     }
 
     #[test]

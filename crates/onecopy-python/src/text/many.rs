@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, scope};
 
 use numpy::PyArrayDescr;
-use onecopy::check_work_memory;
 use onecopy::text::{Options, Progress, Schema};
+use onecopy::{LongTimeSlices, check_work_memory};
 use pyo3::prelude::*;
 
 use super::job::{Job, Loaded, watch};
@@ -86,6 +86,8 @@ impl Many<'_> {
         }
         let next = AtomicUsize::new(0);
         let work = || {
+            // For all of its texts, not for each anew.
+            let _long = LongTimeSlices::begin();
             while let Some(&i) = small.get(next.fetch_add(1, Ordering::Relaxed)) {
                 self.load(i, self.alone);
             }
