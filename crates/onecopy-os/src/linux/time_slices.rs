@@ -20,10 +20,11 @@ pub struct LongTimeSlices {
 impl LongTimeSlices {
     /// From now on. Where a sandbox forbids it, nothing changes.
     pub fn begin() -> Self {
-        // It may have long ones already.
-        let before = attributes().filter(|now| is_fair(now) && now.sched_runtime != LONG.as_nanos() as u64);
+        let long = LONG.as_nanos() as u64;
+        // Where they are long already, nothing has to be asked for, now or at the end.
+        let before = attributes().filter(|now| is_fair(now) && now.sched_runtime != long);
         if let Some(now) = before {
-            set(libc::sched_attr { sched_runtime: LONG.as_nanos() as u64, ..now });
+            set(libc::sched_attr { sched_runtime: long, ..now });
         }
         Self { before }
     }
